@@ -1,0 +1,115 @@
+// swift-tools-version: 6.2
+//
+// Milepost: the daemon, its command line, the CRM sandbox and the worker launcher.
+//
+// One target per room of docs/architecture.md; imports point downward only (Tests/Tidy reads the import lines and fails
+// otherwise). Plugins and MilepostKit are packages of their own, so that building a plugin resolves none of these
+// dependencies and ours look exactly like an outsider's.
+
+import PackageDescription
+
+/// The language settings every Swift room shares. A room that needs an exception says so beside its name.
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .strictMemorySafety(),
+]
+
+let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
+let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
+let yams = Target.Dependency.product(name: "Yams", package: "Yams")
+let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+
+func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func tests(_ room: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .testTarget(
+        name: "\(room)Tests",
+        dependencies: [.target(name: room)] + dependencies,
+        swiftSettings: strict
+    )
+}
+
+let package = Package(
+    name: "milepost",
+    platforms: [.macOS(.v15)],
+    products: [
+        .executable(name: "milepostd", targets: ["milepostd"]),
+        .executable(name: "milepost", targets: ["milepost"]),
+        .executable(name: "milepost-sandbox", targets: ["milepost-sandbox"]),
+        .executable(name: "milepost-plugin-worker", targets: ["milepost-plugin-worker"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/hummingbird-project/hummingbird", exact: "2.28.1"),
+        .package(url: "https://github.com/groue/GRDB.swift", exact: "7.10.0"),
+        .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-metrics", exact: "2.13.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", exact: "2.13.0"),
+    ],
+    targets: [
+        // MARK: The C boundary: system libraries and typed shims, nothing else.
+        .systemLibrary(name: "CMilepostABI", path: "Sources/CMilepostABI"),
+        .systemLibrary(
+            name: "COpenSSL", path: "Sources/COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .target(name: "CMilepostCurl", linkerSettings: [.linkedLibrary("curl")]),
+        .target(name: "CMilepostLinux"),
+
+        // MARK: Rooms, lowest first.
+        room("MilepostModel"),
+        room("MilepostRules", ["MilepostModel"]),
+        room("MilepostVault", ["MilepostModel", "COpenSSL", "CMilepostLinux"]),
+        room("MilepostStore", ["MilepostModel", grdb]),
+        room("MilepostEgress", ["MilepostModel", "CMilepostCurl"]),
+        room("MilepostPluginHost", ["MilepostModel", "CMilepostABI", "CMilepostLinux"]),
+        room("MilepostConfiguration", ["MilepostModel", yams]),
+        room("MilepostIntake", ["MilepostModel", "COpenSSL"]),
+        room(
+            "MilepostEngine",
+            [
+                "MilepostModel", "MilepostRules", "MilepostVault", "MilepostStore", "MilepostEgress",
+                "MilepostPluginHost", "MilepostIntake", logging, metrics,
+            ]),
+        room(
+            "MilepostServer",
+            [
+                "MilepostModel", "MilepostEngine", "MilepostStore", "MilepostIntake", "MilepostConfiguration",
+                hummingbird, logging, metrics,
+            ]),
+        room("MilepostClient", ["MilepostModel", "MilepostIntake", "CMilepostCurl"]),
+        room("MilepostSandbox", [hummingbird, logging]),
+
+        // MARK: Executables: wiring and life cycle, no logic.
+        .executableTarget(
+            name: "milepostd",
+            dependencies: [
+                "MilepostServer", "MilepostEngine", "MilepostConfiguration", "MilepostStore", "MilepostVault",
+                "MilepostEgress", "MilepostPluginHost", "MilepostIntake", "CMilepostLinux", arguments, lifecycle,
+                hummingbird, logging,
+            ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "milepost",
+            dependencies: ["MilepostClient", "MilepostConfiguration", arguments],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "milepost-sandbox",
+            dependencies: ["MilepostSandbox", arguments, hummingbird, logging],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "milepost-plugin-worker",
+            path: "Sources/plugin-worker",
+            cSettings: [.unsafeFlags(["-std=gnu11", "-Wall", "-Wextra", "-Werror"]), .headerSearchPath("../../include")]),
+
+        // MARK: Tests, one target per room.
+    ]
+)
