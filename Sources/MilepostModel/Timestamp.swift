@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// A moment on the wall clock, in whole milliseconds since 1970-01-01T00:00:00Z.
+public struct Timestamp: Hashable, Comparable, Sendable {
+    public let milliseconds: Int64
+
+    public init(milliseconds: Int64) { self.milliseconds = milliseconds }
+    public init(seconds: Int64) { self.milliseconds = seconds * 1000 }
+
+    public static func < (left: Self, right: Self) -> Bool { left.milliseconds < right.milliseconds }
+
+    public static func + (left: Self, right: Duration) -> Self {
+        Self(milliseconds: left.milliseconds + right.wholeMilliseconds)
+    }
+    public static func - (left: Self, right: Duration) -> Self {
+        Self(milliseconds: left.milliseconds - right.wholeMilliseconds)
+    }
+    public static func - (left: Self, right: Self) -> Duration {
+        .milliseconds(left.milliseconds - right.milliseconds)
+    }
+
+    /// The day in UTC as `YYYYMMDD`: days of storage are days of receipt (decisions 7).
+    public var day: Int32 {
+        let civil = CivilDate(daysSinceEpoch: milliseconds.flooredDivision(by: 86_400_000))
+        return Int32(civil.year * 10_000 + civil.month * 100 + civil.day)
+    }
+}
+
+extension Duration {
+    /// Rounded toward zero.
+    public var wholeMilliseconds: Int64 {
+        components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000
+    }
+}
+
+// MARK: - RFC 3339
+
+extension Timestamp: CustomStringConvertible, Codable {
+    /// RFC 3339 in UTC with milliseconds, e.g. `2026-11-21T07:00:00.000Z`.
+    public var description: String {
+        let days = milliseconds.flooredDivision(by: 86_400_000)
+        let rest = milliseconds - days * 86_400_000
+        let civil = CivilDate(daysSinceEpoch: days)
+        func padded(_ number: Int64, _ width: Int) -> String {
+            let digits = String(number)
+            return String(repeating: "0", count: max(0, width - digits.count)) + digits
+        }
+        return "\(padded(Int64(civil.year), 4))-\(padded(Int64(civil.month), 2))-\(padded(Int64(civil.day), 2))T"
+            + "\(padded(rest / 3_600_000, 2)):\(padded(rest / 60_000 % 60, 2)):\(padded(rest / 1000 % 60, 2))"
+            + ".\(padded(rest % 1000, 3))Z"
+    }
+
+    /// Parses RFC 3339 (`Z` or an offset, any number of fraction digits, cut to milliseconds). Years 1 to 9999.
+    /// Returns nil for anything else, for days that do not exist and for hours past 23; a leap second counts as :59.
+    public init?(rfc3339 text: some StringProtocol) {
+        var scanner = DigitScanner(bytes: Array(text.utf8))
+        guard let year = scanner.number(digits: 4), scanner.skip("-"),
+            let month = scanner.number(digits: 2), scanner.skip("-"),
+            let day = scanner.number(digits: 2), scanner.skipDateTimeSeparator(),
+            let hour = scanner.number(digits: 2), scanner.skip(":"),
+            let minute = scanner.number(digits: 2), scanner.skip(":"),
+            let second = scanner.number(digits: 2),
+            let fraction = scanner.fractionMilliseconds(),
+            let offsetMinutes = scanner.offsetMinutes(), scanner.isAtEnd,
+            year >= 1, (1...12).contains(month), day >= 1,
+            day <= CivilDate.days(inMonth: month, year: year), hour <= 23, minute <= 59, second <= 60
+        else { return nil }
+        let days = CivilDate(year: year, month: month, day: day).daysSinceEpoch
+        let seconds = days * 86_400 + Int64(hour) * 3600 + Int64(minute) * 60 + Int64(min(second, 59))
+        self.init(milliseconds: (seconds - Int64(offsetMinutes) * 60) * 1000 + Int64(fraction))
+    }
+
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.singleValueContainer()
+        let text = try container.decode(String.self)
+        guard let value = Timestamp(rfc3339: text) else {
+            throw DecodingError.dataCorruptedError(in: container, debugDescription: "'\(text)' is not an RFC 3339 time")
+        }
+        self = value
+    }
+
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(description)
+    }
+}
+
+/// A day of the proleptic Gregorian calendar. The arithmetic is Howard Hinnant's `days_from_civil`
+/// (https://howardhinnant.github.io/date_algorithms.html), which needs no table and no time zone database.
+struct CivilDate {
+    var year: Int
+    var month: Int
+    var day: Int
+
+    init(year: Int, month: Int, day: Int) {
+        self.year = year
+        self.month = month
+        self.day = day
+    }
+
+    init(daysSinceEpoch: Int64) {
+        let shifted = daysSinceEpoch + 719_468
+        let era = shifted.flooredDivision(by: 146_097)
+        let dayOfEra = shifted - era * 146_097
+        let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
+        let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
+        let shiftedMonth = (5 * dayOfYear + 2) / 153
+        day = Int(dayOfYear - (153 * shiftedMonth + 2) / 5 + 1)
+        month = Int(shiftedMonth < 10 ? shiftedMonth + 3 : shiftedMonth - 9)
+        year = Int(yearOfEra + era * 400) + (month <= 2 ? 1 : 0)
+    }
+
+    var daysSinceEpoch: Int64 {
+        let shiftedYear = Int64(month <= 2 ? year - 1 : year)
+        let era = shiftedYear.flooredDivision(by: 400)
+        let yearOfEra = shiftedYear - era * 400
+        let dayOfYear = Int64((153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + day - 1)
+        return era * 146_097 + yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear - 719_468
+    }
+
+    static func days(inMonth month: Int, year: Int) -> Int {
+        switch month {
+        case 2: (year % 4 == 0 && year % 100 != 0) || year % 400 == 0 ? 29 : 28
+        case 4, 6, 9, 11: 30
+        default: 31
+        }
+    }
+}
+
+extension Int64 {
+    func flooredDivision(by divisor: Int64) -> Int64 {
+        self >= 0 ? self / divisor : -((-self + divisor - 1) / divisor)
+    }
+}
+
+private struct DigitScanner {
+    let bytes: [UInt8]
+    var index = 0
+
+    init(bytes: [UInt8]) { self.bytes = bytes }
+
+    var isAtEnd: Bool { index == bytes.count }
+
+    mutating func number(digits: Int) -> Int? {
+        guard index + digits <= bytes.count else { return nil }
+        var value = 0
+        for byte in bytes[index..<index + digits] {
+            guard (0x30...0x39).contains(byte) else { return nil }
+            value = value * 10 + Int(byte - 0x30)
+        }
+        index += digits
+        return value
+    }
+
+    mutating func skip(_ character: Character) -> Bool {
+        guard index < bytes.count, bytes[index] == character.asciiValue else { return false }
+        index += 1
+        return true
+    }
+
+    mutating func skipDateTimeSeparator() -> Bool { skip("T") || skip("t") || skip(" ") }
+
+    mutating func fractionMilliseconds() -> Int? {
+        guard skip(".") else { return 0 }
+        let start = index
+        var value = 0
+        while index < bytes.count, (0x30...0x39).contains(bytes[index]) {
+            if index - start < 3 { value = value * 10 + Int(bytes[index] - 0x30) }
+            index += 1
+        }
+        let count = index - start
+        guard (1...18).contains(count) else { return nil }
+        for _ in count..<max(count, 3) { value *= 10 }
+        return value
+    }
+
+    mutating func offsetMinutes() -> Int? {
+        if skip("Z") || skip("z") { return 0 }
+        let sign: Int
+        if skip("+") { sign = 1 } else if skip("-") { sign = -1 } else { return nil }
+        guard let hours = number(digits: 2), skip(":"), let minutes = number(digits: 2), hours <= 23, minutes <= 59
+        else { return nil }
+        return sign * (hours * 60 + minutes)
+    }
+}
