@@ -57,7 +57,8 @@ extension Vault {
                     } else {
                         lostSwaps[row.workspace, default: 0] += 1
                         if lostSwaps[row.workspace] == 3 {
-                            throw VaultError(.recordTampered, "the row of \(row.workspace) keeps changing: run it again")
+                            throw VaultError(
+                                .recordTampered, "the data key of \(row.workspace) keeps changing: run it again")
                         }
                     }
                 } catch {

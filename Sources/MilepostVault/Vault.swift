@@ -10,9 +10,9 @@ public import MilepostModel
 public final class Vault: SecretSource {
     private let records: any VaultRecords
     private let keys: any KeyProvider
-    private let random: any RandomSource
+    private let random: any SecureRandomSource
 
-    public init(records: any VaultRecords, keys: any KeyProvider, random: any RandomSource) {
+    public init(records: any VaultRecords, keys: any KeyProvider, random: any SecureRandomSource) {
         self.records = records
         self.keys = keys
         self.random = random
@@ -43,8 +43,8 @@ public final class Vault: SecretSource {
         guard key.id == sealed.keyID else {
             throw VaultError(
                 .dataKeyMissing,
-                "\(Self.describe(reference)) needs data key \(sealed.keyID), workspace \(sealed.workspace) has \(key.id): "
-                    + "credentials and data keys come from different backups; restore both from one, or connect again")
+                "\(Self.describe(reference)) needs data key \(sealed.keyID), workspace \(sealed.workspace) has "
+                    + "\(key.id): they come from different backups; restore both from one, or connect again")
         }
         // What was asked for goes into the associated data, not what the row says of itself.
         let associated = try AssociatedData.credential(
@@ -56,8 +56,8 @@ public final class Vault: SecretSource {
         else {
             throw VaultError(
                 .recordTampered,
-                "the stored \(Self.describe(reference)) was changed or belongs to another row: restore it from a backup or "
-                    + "connect the integration again, and find out who can write to the database")
+                "the stored \(Self.describe(reference)) was changed or belongs to another row: restore it from a backup "
+                    + "or connect the integration again, and find out who can write to the database")
         }
         return plaintext
     }
@@ -77,16 +77,12 @@ public final class Vault: SecretSource {
         let nonce = try random.bytes(AuthenticatedCipher.nonceByteCount)
         let associated = try AssociatedData.credential(
             reference, workspace: workspace, version: version, keyID: key.id)
-        let result: Swift.Result<AuthenticatedCipher.Sealed, VaultError> = unsafe secret.withBytes { bytes in
-            do throws(VaultError) {
-                return .success(
-                    try unsafe AuthenticatedCipher.seal(bytes, key: dataKey, nonce: nonce, associatedData: associated))
-            } catch { return .failure(error) }
+        let sealed = try unsafe secret.withBytes { (bytes: UnsafeRawBufferPointer) throws(VaultError) in
+            try unsafe AuthenticatedCipher.seal(bytes, key: dataKey, nonce: nonce, associatedData: associated)
         }
-        let sealed = try result.get()
         return SealedCredential(
-            connection: reference.connection, workspace: workspace, name: reference.name, version: version, keyID: key.id,
-            nonce: nonce, ciphertext: sealed.ciphertext, tag: sealed.tag)
+            connection: reference.connection, workspace: workspace, name: reference.name, version: version,
+            keyID: key.id, nonce: nonce, ciphertext: sealed.ciphertext, tag: sealed.tag)
     }
 
     /// Seals and stores in one go, for a secret that stands alone.
@@ -141,8 +137,8 @@ public final class Vault: SecretSource {
         }
     }
 
-    /// Wraps, and unwraps again before anyone relies on it: a data key that does not come back takes every secret of its
-    /// workspace with it.
+    /// Wraps, and unwraps again before anyone relies on it: a data key that does not come back takes every secret of
+    /// its workspace with it.
     func wrap(_ dataKey: SecretBytes, context: KeyContext) async throws(VaultError) -> WrappedDataKey {
         let (keyID, wrapped) = try await keys.wrap(dataKey, context: context)
         guard try await keys.unwrap(wrapped, keyID: keyID, context: context).isEqual(to: dataKey) else {

@@ -31,15 +31,14 @@ public struct AccessToken: Sendable, CustomStringConvertible, CustomReflectable 
     public let text: String
     public var hash: TokenHash { TokenHash(of: text) }
 
-    public static func generate(random: any RandomSource) throws(VaultError) -> AccessToken {
+    public static func generate(random: any SecureRandomSource) throws(VaultError) -> AccessToken {
         AccessToken(text: prefix + Base64.encodeURL(try random.bytes(randomByteCount)))
     }
 
     /// Whether `text` has a token's form; says nothing about whether it is one.
     public static func isWellFormed(_ text: String) -> Bool {
         let body = text.utf8.dropFirst(prefix.utf8.count)
-        return text.hasPrefix(prefix) && body.count == 43
-            && body.allSatisfy { Base64.value(of: $0 == 0x2d ? 0x2b : $0 == 0x5f ? 0x2f : $0) != nil && $0 != 0x2b && $0 != 0x2f }
+        return text.hasPrefix(prefix) && body.count == 43 && body.allSatisfy(Base64.isURLDigit)
     }
 
     public var description: String { "\(Self.prefix)<secret>" }

@@ -59,8 +59,15 @@ enum Base64 {
         return String(decoding: url, as: UTF8.self)
     }
 
+    static func isURLDigit(_ byte: UInt8) -> Bool {
+        switch byte {
+        case 0x41...0x5a, 0x61...0x7a, 0x30...0x39, UInt8(ascii: "-"), UInt8(ascii: "_"): true
+        default: false
+        }
+    }
+
     /// A digit's value in the standard alphabet.
-    static func value(of byte: UInt8) -> UInt8? {
+    private static func value(of byte: UInt8) -> UInt8? {
         switch byte {
         case 0x41...0x5a: byte - 0x41
         case 0x61...0x7a: byte - 0x61 + 26

@@ -13,7 +13,8 @@ public enum Digest {
     public static func sha256(_ bytes: UnsafeRawBufferPointer) -> [UInt8] {
         var digest = [UInt8](repeating: 0, count: byteCount)
         let result = unsafe digest.withUnsafeMutableBufferPointer { digest in
-            unsafe SHA256(bytes.baseAddress?.assumingMemoryBound(to: UInt8.self), bytes.count, digest.baseAddress) != nil
+            unsafe SHA256(bytes.baseAddress?.assumingMemoryBound(to: UInt8.self), bytes.count, digest.baseAddress)
+                != nil
         }
         precondition(result, "libcrypto has no SHA-256")
         return digest

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+public import MilepostModel
 internal import Synchronization
 
 /// The default provider: a key ring in a file, held in locked memory (decisions 33).
@@ -9,11 +10,11 @@ public final class FileKeyProvider: KeyProvider {
         1 + AuthenticatedCipher.nonceByteCount + AuthenticatedCipher.keyByteCount + AuthenticatedCipher.tagByteCount
 
     private let file: KeyRingFile
-    private let random: any RandomSource
+    private let random: any SecureRandomSource
     private let ring: Mutex<KeyRing>
 
     /// Reads the ring; blocks on the disk.
-    public init(file: KeyRingFile, random: any RandomSource) throws(VaultError) {
+    public init(file: KeyRingFile, random: any SecureRandomSource) throws(VaultError) {
         self.file = file
         self.random = random
         ring = Mutex(try file.read())
@@ -28,8 +29,8 @@ public final class FileKeyProvider: KeyProvider {
     /// Adds a key to the file and uses it from now on; blocks on the disk.
     /// - Returns: the new key's id.
     @discardableResult
-    public func addKey(createdAt unixSeconds: Int64) throws(VaultError) -> String {
-        let fresh = try file.addKey(createdAt: unixSeconds, random: random)
+    public func addKey(createdAt time: Timestamp) throws(VaultError) -> String {
+        let fresh = try file.addKey(createdAt: time, random: random)
         ring.withLock { $0 = fresh }
         return fresh.current.id
     }
@@ -48,19 +49,15 @@ public final class FileKeyProvider: KeyProvider {
         _ dataKey: SecretBytes, context: KeyContext
     ) async throws(VaultError) -> (keyID: String, wrapped: [UInt8]) {
         guard dataKey.count == AuthenticatedCipher.keyByteCount else {
-            throw VaultError(.limitExceeded, "a data key has \(AuthenticatedCipher.keyByteCount) bytes, not \(dataKey.count)")
+            throw VaultError(
+                .limitExceeded, "a data key has \(AuthenticatedCipher.keyByteCount) bytes, not \(dataKey.count)")
         }
         let key = ring.withLock { $0.current }
         let nonce = try random.bytes(AuthenticatedCipher.nonceByteCount)
         let associated = try AssociatedData.dataKey(context, wrappedBy: key.id)
-        var result: Swift.Result<AuthenticatedCipher.Sealed, VaultError>
-        result = unsafe dataKey.withBytes { bytes in
-            do throws(VaultError) {
-                return .success(
-                    try unsafe AuthenticatedCipher.seal(bytes, key: key.bytes, nonce: nonce, associatedData: associated))
-            } catch { return .failure(error) }
+        let sealed = try unsafe dataKey.withBytes { (bytes: UnsafeRawBufferPointer) throws(VaultError) in
+            try unsafe AuthenticatedCipher.seal(bytes, key: key.bytes, nonce: nonce, associatedData: associated)
         }
-        let sealed = try result.get()
         return (key.id, [Self.formatVersion] + nonce + sealed.ciphertext + sealed.tag)
     }
 
@@ -68,8 +65,8 @@ public final class FileKeyProvider: KeyProvider {
         guard let key = ring.withLock({ $0.key(keyID) }) else {
             throw VaultError(
                 .keyUnknown,
-                "the key ring \(file.path) has no key \(keyID), which wraps the data key of workspace \(context.workspace): "
-                    + "put it back from where you keep a copy, and reload")
+                "the key ring \(file.path) has no key \(keyID), which wraps the data key of workspace "
+                    + "\(context.workspace): put it back from where you keep a copy, and reload")
         }
         let associated = try AssociatedData.dataKey(context, wrappedBy: keyID)
         guard wrapped.count == Self.wrappedByteCount, wrapped[0] == Self.formatVersion else {
@@ -94,7 +91,7 @@ public final class FileKeyProvider: KeyProvider {
     private static func tampered(_ context: KeyContext, _ keyID: String) -> VaultError {
         VaultError(
             .recordTampered,
-            "the data key of workspace \(context.workspace) does not open under \(keyID): its row was changed, or the key "
-                + "ring holds another key under this id; restore the one or the other from a backup")
+            "the data key of workspace \(context.workspace) does not open under \(keyID): its row was changed, or the "
+                + "key ring holds another key under this id; restore the one or the other from a backup")
     }
 }

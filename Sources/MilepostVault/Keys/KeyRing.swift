@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+public import MilepostModel
+
 /// Key-encryption keys by id, in the order they were added; the last one is current.
 ///
 /// As text, a line each: `mpkek1 <id> <base64 of 32 bytes> <created, RFC 3339>`; empty lines and lines that begin with `#` are
@@ -12,8 +14,8 @@ public struct KeyRing: Sendable {
 
     public struct Key: Sendable {
         public let id: String
-        /// RFC 3339, for the operator only.
-        public let created: String
+        /// For the operator only.
+        public let created: Timestamp
         let bytes: SecretBytes
     }
 
@@ -24,23 +26,22 @@ public struct KeyRing: Sendable {
     public func key(_ id: String) -> Key? { keys.first { $0.id == id } }
 
     /// A ring of one fresh key.
-    public init(createdAt unixSeconds: Int64, random: any RandomSource) throws(VaultError) {
+    public init(createdAt time: Timestamp, random: any SecureRandomSource) throws(VaultError) {
         keys = []
-        try add(createdAt: unixSeconds, random: random)
+        try add(createdAt: time, random: random)
     }
 
     /// Adds a fresh key, which becomes current.
-    public mutating func add(createdAt unixSeconds: Int64, random: any RandomSource) throws(VaultError) {
+    public mutating func add(createdAt time: Timestamp, random: any SecureRandomSource) throws(VaultError) {
         guard keys.count < Self.maximumKeyCount else {
             throw VaultError(
                 .limitExceeded,
                 "the key ring holds \(keys.count) keys, the most it takes: drop old ones with milepost keys drop")
         }
-        let time = Timestamp(unixSeconds: unixSeconds)
-        let id = "kek-\(time.compactDate)-\(Digest.hex(try random.bytes(4)))"
+        let id = "kek-\(time.day)-\(Digest.hex(try random.bytes(4)))"
         guard key(id) == nil else { throw VaultError(.systemFailure, "the random source repeats itself: \(id) exists") }
         let bytes = try SecretBytes(count: AuthenticatedCipher.keyByteCount, random: random)
-        keys.append(Key(id: id, created: time.text, bytes: bytes))
+        keys.append(Key(id: id, created: time, bytes: bytes))
     }
 
     public mutating func drop(_ id: String) throws(VaultError) {
@@ -98,11 +99,12 @@ public struct KeyRing: Sendable {
             throw LineError("expected '\(lineLabel) <id> <base64 of 32 bytes> <created>'")
         }
         guard unsafe isID(fields[1]) else { throw LineError("a key's id has 1 to 64 of a-z, 0-9, - and _") }
-        guard unsafe fields[3].count <= 40, unsafe fields[3].allSatisfy({ (0x2b...0x5a).contains($0) }) else {
+        guard unsafe fields[3].count <= 40,
+            let created = unsafe Timestamp(rfc3339: String(decoding: fields[3], as: UTF8.self))
+        else {
             throw LineError("the fourth field is the time of creation, like 2026-01-31T12:00:00Z")
         }
         let id = unsafe String(decoding: fields[1], as: UTF8.self)
-        let created = unsafe String(decoding: fields[3], as: UTF8.self)
         var isDecoded = false
         let bytes: SecretBytes
         do throws(VaultError) {
@@ -147,36 +149,5 @@ public struct KeyRing: Sendable {
                 append(line.tail)
             }
         }
-    }
-}
-
-/// A moment as text, without Foundation.
-struct Timestamp {
-    /// `2026-01-31T12:00:00Z`
-    let text: String
-    /// `20260131`
-    let compactDate: String
-
-    /// - SeeAlso: Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`.
-    init(unixSeconds: Int64) {
-        let days = unixSeconds >= 0 ? unixSeconds / 86_400 : (unixSeconds - 86_399) / 86_400
-        let second = unixSeconds - days * 86_400
-        let shifted = days + 719_468
-        let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097
-        let dayOfEra = shifted - era * 146_097
-        let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
-        let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
-        let shiftedMonth = (5 * dayOfYear + 2) / 153
-        let day = dayOfYear - (153 * shiftedMonth + 2) / 5 + 1
-        let month = shiftedMonth < 10 ? shiftedMonth + 3 : shiftedMonth - 9
-        let year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
-        func padded(_ number: Int64, _ width: Int) -> String {
-            let digits = String(number)
-            return String(repeating: "0", count: max(0, width - digits.count)) + digits
-        }
-        compactDate = padded(year, 4) + padded(month, 2) + padded(day, 2)
-        text =
-            "\(padded(year, 4))-\(padded(month, 2))-\(padded(day, 2))"
-            + "T\(padded(second / 3600, 2)):\(padded(second / 60 % 60, 2)):\(padded(second % 60, 2))Z"
     }
 }

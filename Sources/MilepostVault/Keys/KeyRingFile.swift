@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Glibc
+public import MilepostModel
 
 /// A key ring on disk.
 ///
@@ -28,13 +29,15 @@ public struct KeyRingFile: Sendable {
         // Non-blocking, so that a FIFO in the file's place cannot hold the start up.
         let file = try FileDescriptor(path, flags: O_RDONLY | O_NONBLOCK | O_NOCTTY) { [path] reason in
             let cure = reason == ENOENT ? "create it with milepost init or milepost keys new" : "see who may read it"
-            return VaultError(.keyRingUnreadable, "the key ring \(path) cannot be opened (\(describe(errno: reason))): \(cure)")
+            return VaultError(
+                .keyRingUnreadable, "the key ring \(path) cannot be opened (\(describe(errno: reason))): \(cure)")
         }
         let status = try file.status(path)
         try check(status)
         guard (1...KeyRing.maximumFileByteCount).contains(Int(status.st_size)) else {
             throw VaultError(
-                .keyRingMalformed, "the key ring \(path) has \(status.st_size) bytes, it may have 1 to "
+                .keyRingMalformed,
+                "the key ring \(path) has \(status.st_size) bytes, it may have 1 to "
                     + "\(KeyRing.maximumFileByteCount): restore it from where you keep a copy")
         }
         let text = try unsafe SecretBytes(count: Int(status.st_size)) { (room) throws(VaultError) in
@@ -62,8 +65,8 @@ public struct KeyRingFile: Sendable {
         guard mode & ~allowed == 0 else {
             throw VaultError(
                 .keyRingUntrusted,
-                "the key ring \(path) has mode 0\(String(mode, radix: 8)), others could read it: chmod 0600 \(path), and "
-                    + "make a new key (milepost keys new) if others have been on this machine")
+                "the key ring \(path) has mode 0\(String(mode, radix: 8)), others could read it: chmod 0600 \(path), "
+                    + "and make a new key (milepost keys new) if others have been on this machine")
         }
     }
 
@@ -88,8 +91,8 @@ public struct KeyRingFile: Sendable {
     /// Creates the file, 0600, with one fresh key.
     ///
     /// - Throws: `.keyRingBusy` when there is one already; it is left alone.
-    public func create(createdAt unixSeconds: Int64, random: any RandomSource) throws(VaultError) -> KeyRing {
-        let ring = try KeyRing(createdAt: unixSeconds, random: random)
+    public func create(createdAt time: Timestamp, random: any SecureRandomSource) throws(VaultError) -> KeyRing {
+        let ring = try KeyRing(createdAt: time, random: random)
         try replace { (pending: borrowing PendingFile) throws(VaultError) in
             try pending.write(ring)
             // link() refuses an existing name, which rename() would overwrite.
@@ -107,8 +110,8 @@ public struct KeyRingFile: Sendable {
     /// Rotation, first step: a fresh key, which becomes the current one once the daemon has reloaded.
     ///
     /// - Throws: `.keyRingBusy` while another change is under way, and what reading throws.
-    public func addKey(createdAt unixSeconds: Int64, random: any RandomSource) throws(VaultError) -> KeyRing {
-        try change { (ring) throws(VaultError) in try ring.add(createdAt: unixSeconds, random: random) }
+    public func addKey(createdAt time: Timestamp, random: any SecureRandomSource) throws(VaultError) -> KeyRing {
+        try change { (ring) throws(VaultError) in try ring.add(createdAt: time, random: random) }
     }
 
     /// Rotation, last step: removes a key that wraps nothing any more (`Vault.checkUnused` knows).

@@ -30,7 +30,8 @@ struct FileDescriptor: ~Copyable {
             if count < 0, errno == EINTR { continue }
             guard count > 0 else {
                 throw count == 0
-                    ? VaultError(.keyRingUnreadable, "\(path) shrank while it was read: try again") : Self.failure("reading", path)
+                    ? VaultError(.keyRingUnreadable, "\(path) shrank while it was read: try again")
+                    : Self.failure("reading", path)
             }
             done += count
         }
@@ -106,12 +107,14 @@ struct PendingFile: ~Copyable {
         switch reason {
         case EEXIST:
             VaultError(
-                .keyRingBusy, "\(path) exists, so another change of the key ring is under way: wait for it; if none is "
-                    + "(a crash left it), remove that file")
+                .keyRingBusy,
+                "\(path) exists, so another change of the key ring is under way: wait for it; if none is (a crash "
+                    + "left it), remove that file")
         case EROFS, EACCES, EPERM:
             VaultError(
-                .keyRingUnreadable, "\(path) cannot be written (\(describe(errno: reason))): change the key ring as root, at "
-                    + "the path the service manager loads the credential from")
+                .keyRingUnreadable,
+                "\(path) cannot be written (\(describe(errno: reason))): change the key ring as root, at the path "
+                    + "the service manager loads the credential from")
         default:
             VaultError(.keyRingUnreadable, "\(path) cannot be written: \(describe(errno: reason))")
         }

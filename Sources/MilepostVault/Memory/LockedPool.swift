@@ -70,7 +70,9 @@ package final class LockedPool: Sendable {
 /// The system's text for an error number, e.g. "Permission denied".
 func describe(errno number: Int32) -> String {
     var buffer = [CChar](repeating: 0, count: 128)
-    let text = unsafe buffer.withUnsafeMutableBufferPointer { unsafe strerror_r(number, $0.baseAddress!, $0.count) == 0 }
-    guard text else { return "errno \(number)" }
+    let isKnown = unsafe buffer.withUnsafeMutableBufferPointer {
+        unsafe strerror_r(number, $0.baseAddress!, $0.count) == 0
+    }
+    guard isKnown else { return "errno \(number)" }
     return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
 }

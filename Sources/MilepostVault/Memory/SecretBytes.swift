@@ -55,7 +55,7 @@ public final class SecretBytes: @unchecked Sendable {  // The slot is written in
     }
 
     /// `count` fresh random bytes.
-    public convenience init(count: Int, random: any RandomSource) throws(VaultError) {
+    public convenience init(count: Int, random: any SecureRandomSource) throws(VaultError) {
         try unsafe self.init(count: count) { room throws(VaultError) in try unsafe random.fill(room) }
     }
 

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import MilepostVault
+import Testing
+
+@Suite struct ProcessHardeningTests {
+    /// In a process of its own, because there is no way back. SEC-07, decisions 38.
+    @Test("SEC-07: after hardening the kernel gives no dump of the process")
+    func noDump() async {
+        await #expect(processExitsWith: .exitCode(42)) {
+            try ProcessHardening.forbidDumps()
+            var core = rlimit()
+            let isRead = unsafe getrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &core) == 0
+            let isClosed = isRead && core.rlim_cur == 0 && core.rlim_max == 0 && ProcessHardening.areDumpsForbidden
+            exit(isClosed ? 42 : 1)
+        }
+    }
+
+    /// `/proc/PID/mem` of a non-dumpable process belongs to root, so its own user cannot read it (decisions 40).
+    @Test("SEC-07: another process of the same unprivileged user cannot open the memory", .enabled(if: geteuid() == 0))
+    func memoryIsClosed() async {
+        await #expect(processExitsWith: .exitCode(42)) {
+            guard setgid(65_534) == 0, setuid(65_534) == 0 else { exit(2) }
+            // setuid alone makes a process non-dumpable; undo that, so that the test can fail.
+            guard prctlSetDumpable(), owner(of: "/proc/self/mem") == 65_534 else { exit(3) }
+            try ProcessHardening.forbidDumps()
+            exit(owner(of: "/proc/self/mem") == 0 ? 42 : 1)
+        }
+    }
+}
+
+private func owner(of path: String) -> uid_t {
+    var status = stat()
+    guard unsafe stat(path, &status) == 0 else { return .max }
+    return status.st_uid
+}
+
+/// prctl is variadic in C, so Swift does not import it; on this ABI it takes its arguments like a function of five.
+private func prctlSetDumpable() -> Bool {
+    typealias Prctl = @convention(c) (Int32, CUnsignedLong, CUnsignedLong, CUnsignedLong, CUnsignedLong) -> Int32
+    guard let symbol = unsafe dlsym(nil, "prctl") else { return false }
+    let prctl = unsafe unsafeBitCast(symbol, to: Prctl.self)
+    return prctl(4, 1, 0, 0, 0) == 0
+}
