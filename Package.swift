@@ -111,5 +111,7 @@ let package = Package(
             cSettings: [.unsafeFlags(["-std=gnu11", "-Wall", "-Wextra", "-Werror"]), .headerSearchPath("../../include")]),
 
         // MARK: Tests, one target per room.
+        tests("MilepostEgress"),
+        tests("MilepostVault"),
     ]
 )

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CMilepostCurl
+internal import MilepostModel
+internal import Synchronization
+
+/// The one thread that owns libcurl's multi handle: connections are shared and reused by everyone who sends through it.
+///
+/// `curl_multi_poll` measured 40% faster than `socket_action` with epoll (decisions 27). Other threads put work into the
+/// inbox and wake it; they never touch the handle otherwise.
+final class CurlThread: Sendable {
+    typealias Continuation = CheckedContinuation<TransferResult, Never>
+
+    struct Settings: Sendable {
+        var userAgent: String
+        var connectTimeout: Duration
+        var certificateAuthorities: String?
+        var connectionsPerHost: Int
+        var connectionsInAll: Int
+    }
+
+    private struct Inbox {
+        var arrivals: [(Transfer, Continuation)] = []
+        var cancellations: [UInt64] = []
+        /// Cancelled before they were handed over.
+        var cancelledEarly: Set<UInt64> = []
+        var lastID: UInt64 = 0
+        var isStopping = false
+        var hasEnded = false
+        var whenEnded: [CheckedContinuation<Void, Never>] = []
+        /// Valid until `hasEnded`; wake-ups hold the lock, so that none meets a freed handle.
+        var multi: Multi
+    }
+
+    /// `curl_multi_wakeup` is the only call allowed from other threads, and it is made under the inbox's lock.
+    @safe struct Multi: @unchecked Sendable {
+        let raw: UnsafeMutableRawPointer
+        init(_ raw: UnsafeMutableRawPointer) { unsafe self.raw = unsafe raw }
+    }
+
+    private let settings: Settings
+    private let inbox: Mutex<Inbox>
+
+    /// libcurl's process-wide start, once and before any handle.
+    private static let globalStatus = curl_global_init(Int(CURL_GLOBAL_DEFAULT))
+
+    init(settings: Settings) {
+        precondition(Self.globalStatus == CURLE_OK, "libcurl does not start: \(Self.globalStatus.rawValue)")
+        guard let raw = unsafe curl_multi_init() else { preconditionFailure("libcurl has no memory for a multi handle") }
+        let multi = unsafe Multi(raw)
+        unsafe mp_curl_multi_set_long(raw, CURLMOPT_PIPELINING, Int(CURLPIPE_MULTIPLEX))
+        unsafe mp_curl_multi_set_long(raw, CURLMOPT_MAX_HOST_CONNECTIONS, settings.connectionsPerHost)
+        unsafe mp_curl_multi_set_long(raw, CURLMOPT_MAX_TOTAL_CONNECTIONS, settings.connectionsInAll)
+        unsafe mp_curl_multi_set_long(raw, CURLMOPT_MAXCONNECTS, settings.connectionsInAll)
+        self.settings = settings
+        inbox = Mutex(Inbox(multi: multi))
+        startThread(named: "mp-egress") { [self] in run(multi) }
+    }
+
+    /// Runs one transfer; cancelling the task ends it.
+    func perform(_ request: TransferRequest) async -> TransferResult {
+        let id = inbox.withLock { inbox in
+            inbox.lastID += 1
+            return inbox.lastID
+        }
+        let transfer = Transfer(id: id, request: request)
+        defer { inbox.withLock { _ = $0.cancelledEarly.remove(id) } }
+        return await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let refusal = inbox.withLock { inbox -> String? in
+                    if inbox.isStopping { return "Milepost is shutting down" }
+                    if inbox.cancelledEarly.contains(id) { return "given up by the caller" }
+                    inbox.arrivals.append((transfer, continuation))
+                    unsafe curl_multi_wakeup(inbox.multi.raw)
+                    return nil
+                }
+                if let refusal { continuation.resume(returning: transfer.abandon(refusal)) }
+            }
+        } onCancel: {
+            inbox.withLock { inbox in
+                inbox.cancelledEarly.insert(id)
+                inbox.cancellations.append(id)
+                if !inbox.hasEnded { unsafe curl_multi_wakeup(inbox.multi.raw) }
+            }
+        }
+    }
+
+    /// Ends all transfers (each reports how far it got) and the thread.
+    func stop() async {
+        await withCheckedContinuation { continuation in
+            let hasEnded = inbox.withLock { inbox in
+                inbox.isStopping = true
+                if inbox.hasEnded { return true }
+                inbox.whenEnded.append(continuation)
+                unsafe curl_multi_wakeup(inbox.multi.raw)
+                return false
+            }
+            if hasEnded { continuation.resume() }
+        }
+    }
+
+    /// Like `stop`, without waiting: for an owner that is going away.
+    func stopSoon() {
+        inbox.withLock { inbox in
+            inbox.isStopping = true
+            if !inbox.hasEnded { unsafe curl_multi_wakeup(inbox.multi.raw) }
+        }
+    }
+}
+
+// MARK: - On the thread
+
+extension CurlThread {
+    private func run(_ multi: Multi) {
+        var active: [UInt64: (transfer: Transfer, continuation: Continuation)] = [:]
+        while true {
+            let (arrivals, cancellations, isStopping) = inbox.withLock { inbox in
+                defer {
+                    inbox.arrivals = []
+                    inbox.cancellations = []
+                }
+                return (inbox.arrivals, inbox.cancellations, inbox.isStopping)
+            }
+            for (transfer, continuation) in arrivals { begin(transfer, continuation, multi, &active) }
+            for id in cancellations { end(id, multi, &active) { $0.abandon("given up by the caller") } }
+            if isStopping { break }
+            var running: Int32 = 0
+            unsafe curl_multi_perform(multi.raw, &running)
+            collect(multi, &active)
+            unsafe curl_multi_poll(multi.raw, nil, 0, 10_000, nil)  // arrivals wake it; libcurl's timers shorten it
+        }
+        for id in Array(active.keys) { end(id, multi, &active) { $0.abandon("Milepost is shutting down") } }
+        let waiting = inbox.withLock { inbox in
+            inbox.hasEnded = true
+            unsafe curl_multi_cleanup(multi.raw)
+            defer { inbox.whenEnded = [] }
+            return inbox.whenEnded
+        }
+        for continuation in waiting { continuation.resume() }
+    }
+
+    private func begin(
+        _ transfer: Transfer, _ continuation: Continuation, _ multi: Multi,
+        _ active: inout [UInt64: (transfer: Transfer, continuation: Continuation)]
+    ) {
+        let isReady = transfer.prepare(
+            connectTimeout: settings.connectTimeout, userAgent: settings.userAgent,
+            certificateAuthorities: settings.certificateAuthorities)
+        guard isReady, unsafe curl_multi_add_handle(multi.raw, transfer.easy) == CURLM_OK else {
+            var result = transfer.abandon("")
+            result.failure = (.requestInvalid, "libcurl refuses the request's options")
+            continuation.resume(returning: result)
+            return
+        }
+        active[transfer.id] = (transfer, continuation)
+    }
+
+    private func end(
+        _ id: UInt64, _ multi: Multi, _ active: inout [UInt64: (transfer: Transfer, continuation: Continuation)],
+        _ verdict: (Transfer) -> TransferResult
+    ) {
+        guard let (transfer, continuation) = active.removeValue(forKey: id) else { return }
+        let result = verdict(transfer)
+        unsafe curl_multi_remove_handle(multi.raw, transfer.easy)
+        continuation.resume(returning: result)
+    }
+
+    private func collect(
+        _ multi: Multi, _ active: inout [UInt64: (transfer: Transfer, continuation: Continuation)]
+    ) {
+        var left: Int32 = 0
+        while let message = unsafe curl_multi_info_read(multi.raw, &left) {
+            guard unsafe message.pointee.msg == CURLMSG_DONE else { continue }
+            let status = unsafe mp_curl_message_result(message)
+            // The private pointer is the Transfer, alive because `active` holds it until `end`.
+            var context: UnsafePointer<CChar>?
+            guard unsafe mp_curl_get_string(message.pointee.easy_handle, CURLINFO_PRIVATE, &context) == CURLE_OK,
+                let context = unsafe context
+            else { preconditionFailure("a finished transfer has lost its context") }
+            let transfer = unsafe Unmanaged<Transfer>.fromOpaque(UnsafeRawPointer(context)).takeUnretainedValue()
+            end(transfer.id, multi, &active) { $0.finish(status) }
+        }
+    }
+}

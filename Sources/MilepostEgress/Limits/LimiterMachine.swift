@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import MilepostModel
+
+/// Why a request may not wait for its budget. `code` is stable.
+public struct RateLimitError: Error, Hashable, Sendable {
+    public enum Code: String, Sendable {
+        case unknownBucket = "unknown_bucket"
+        case queueFull = "queue_full"
+        /// The budget is closed for longer than the caller is willing to wait.
+        case closed = "rate_limited"
+    }
+
+    public let code: Code
+    public let key: String
+    public let detail: String
+    /// When the budget opens again, for `closed`.
+    public let opensAt: Timestamp?
+}
+
+/// What an operator sees of one bucket.
+public struct RateBucketSnapshot: Sendable, Equatable {
+    public let key: String
+    public let capacity: Int
+    public let available: Int
+    public let inFlight: Int
+    public let waiting: Int
+    /// Requests that had to wait, since start.
+    public let waits: Int
+    /// 429 answers, since start.
+    public let refusals: Int
+    public let closedUntil: Timestamp?
+}
+
+/// The limiter's decisions: pure, no clock, no lock, no continuation.
+///
+/// Waiters stand in lanes, one per set of buckets, first come first served. A lane whose head lacks room in a bucket
+/// holds that bucket against later comers, and only that one: a request waiting for the search budget does not keep the
+/// plain ones back, and a dear one is not starved by cheap ones.
+struct LimiterMachine {
+    typealias Ticket = UInt64
+
+    enum Decision: Equatable { case granted(Ticket), failed(Ticket, RateLimitError) }
+
+    /// Bound on waiting requests over all keys: some 100 bytes each, and far above what the engine keeps in flight.
+    static let maximumWaiting = 100_000
+    /// A vendor's wait is believed up to a day: no header may close a budget for good.
+    static let longestClosure = Duration.seconds(86_400)
+    /// A 429 that names no time, or a shorter one (crm-apis.md 2.4).
+    static let shortestClosure = Duration.seconds(2)
+    /// Clocks differ: a "spent" this soon after midnight is still yesterday's.
+    static let midnightGrace = Duration.seconds(600)
+
+    private enum Budget {
+        case window(WindowBudget)
+        case day(DayBudget)
+    }
+
+    private struct Bucket {
+        var definition: RateBucket
+        var budget: Budget
+        var inFlight = 0
+        var waits = 0
+        var refusals = 0
+        var closedUntil: Timestamp?
+
+        func cost(of charge: BucketCharge) -> Int { definition.unit == .requests ? 1 : charge.cost }
+
+        mutating func earliest(for cost: Int, at now: Timestamp) -> Timestamp? {
+            if let limit = definition.concurrency, inFlight >= limit { return nil }
+            let fits: Timestamp?
+            switch budget {
+            case .window(var window):
+                fits = window.earliest(for: cost, at: now)
+                budget = .window(window)
+            case .day(var day):
+                fits = day.earliest(for: cost, at: now)
+                budget = .day(day)
+            }
+            guard let closedUntil else { return fits }
+            if closedUntil <= now {
+                self.closedUntil = nil
+                return fits
+            }
+            return fits.map { max($0, closedUntil) }
+        }
+    }
+
+    private struct Waiter {
+        let ticket: Ticket
+        let charges: [BucketCharge]
+        let patience: Duration?
+    }
+
+    private struct Lane {
+        var waiters: [Waiter] = []
+        var first = 0
+        var wake: Timestamp?
+        var head: Waiter? { first < waiters.count ? waiters[first] : nil }
+        var count: Int { waiters.count - first }
+
+        mutating func removeHead() {
+            first += 1
+            if first > 64, first * 2 > waiters.count {
+                waiters.removeFirst(first)
+                first = 0
+            }
+        }
+    }
+
+    private var buckets: [String: Bucket] = [:]
+    private var lanes: [[String]: Lane] = [:]
+    private var lanesOfKey: [String: Set<[String]>] = [:]
+    private var laneOfTicket: [Ticket: [String]] = [:]
+    private var permits: [Ticket: [BucketCharge]] = [:]
+    private var lastTicket: Ticket = 0
+
+    mutating func nextTicket() -> Ticket {
+        lastTicket += 1
+        return lastTicket
+    }
+
+    /// Adds the bucket, or changes the numbers of one that exists and keeps what it has counted where the kind is equal.
+    mutating func define(_ definition: RateBucket) {
+        if var known = buckets[definition.key] {
+            if known.definition == definition { return }
+            if known.definition.period == definition.period, known.definition.dayOffset == definition.dayOffset {
+                known.definition = definition
+                switch known.budget {
+                case .window(var window):
+                    window.setCapacity(definition.capacity)
+                    known.budget = .window(window)
+                case .day(var day):
+                    day.setCapacity(definition.capacity)
+                    known.budget = .day(day)
+                }
+                buckets[definition.key] = known
+                return
+            }
+        }
+        let budget: Budget =
+            switch definition.period {
+            case .rolling(let length): .window(WindowBudget(capacity: definition.capacity, period: length))
+            case .day: .day(DayBudget(capacity: definition.capacity, offset: definition.dayOffset))
+            }
+        let inFlight = buckets[definition.key]?.inFlight ?? 0
+        buckets[definition.key] = Bucket(definition: definition, budget: budget, inFlight: inFlight)
+    }
+
+    /// Puts a request in line; the decisions may concern it and others.
+    mutating func enqueue(
+        _ ticket: Ticket, charges: [BucketCharge], patience: Duration?, at now: Timestamp
+    ) -> [Decision] {
+        if let unknown = charges.first(where: { buckets[$0.key] == nil }) {
+            return [.failed(ticket, .init(
+                code: .unknownBucket, key: unknown.key,
+                detail: "no rate limit is defined under \(unknown.key); the connection's limits were not set up",
+                opensAt: nil))]
+        }
+        guard laneOfTicket.count < Self.maximumWaiting else {
+            return [.failed(ticket, .init(
+                code: .queueFull, key: charges.first?.key ?? "",
+                detail: "\(Self.maximumWaiting) requests wait for budgets already; try again later", opensAt: nil))]
+        }
+        let keys = Array(Set(charges.map(\.key))).sorted()
+        lanes[keys, default: Lane()].waiters.append(Waiter(ticket: ticket, charges: charges, patience: patience))
+        laneOfTicket[ticket] = keys
+        for key in keys { lanesOfKey[key, default: []].insert(keys) }
+        let decisions = pump(from: [keys], at: now)
+        if laneOfTicket[ticket] != nil { for key in keys { buckets[key]?.waits += 1 } }
+        return decisions
+    }
+
+    mutating func cancel(_ ticket: Ticket, at now: Timestamp) -> [Decision] {
+        guard let keys = laneOfTicket.removeValue(forKey: ticket), var lane = lanes[keys] else { return [] }
+        lane.waiters.removeFirst(lane.first)
+        lane.first = 0
+        lane.waiters.removeAll { $0.ticket == ticket }
+        store(lane, keys)
+        return pump(from: [keys], at: now)
+    }
+
+    /// The answer is in (`wasSent`), or nothing ever left: then the charge is given back.
+    mutating func finish(_ ticket: Ticket, wasSent: Bool, at now: Timestamp) -> [Decision] {
+        guard let charges = permits.removeValue(forKey: ticket) else { return [] }
+        for charge in charges {
+            guard var bucket = buckets[charge.key] else { continue }
+            let cost = bucket.cost(of: charge)
+            bucket.inFlight = max(0, bucket.inFlight - 1)
+            switch bucket.budget {
+            case .window(var window):
+                if wasSent { window.answer(cost, at: now) } else { window.refund(cost) }
+                bucket.budget = .window(window)
+            case .day(var day):
+                if wasSent { day.answer(cost, at: now) } else { day.refund(cost) }
+                bucket.budget = .day(day)
+            }
+            buckets[charge.key] = bucket
+        }
+        return pump(touching: charges.map(\.key), at: now)
+    }
+
+    /// Corrects the buckets of a request by its answer (RATE-05, RATE-06).
+    mutating func observe(
+        keys: [String], status: Int, header: (String) -> String?, at now: Timestamp
+    ) -> [Decision] {
+        func number(_ name: String?) -> Int? { name.flatMap(header).flatMap { RetryAfter.wholeNumber($0) } }
+        let retryAfter = header("retry-after").flatMap { RetryAfter.parse($0, now: now) }
+        let isRefused = status == 429 || (status == 503 && retryAfter != nil)
+        var daySpent: String?
+        var resets: [Duration] = []
+        for key in keys {
+            guard var bucket = buckets[key] else { continue }
+            let names = bucket.definition.headers
+            let limit = number(names.limit).flatMap { (1...10_000_000).contains($0) ? $0 : nil }
+            let remaining = number(names.remaining)
+            let reset = number(names.resetSeconds).map { min(.seconds($0), Self.longestClosure) }
+            if let reset { resets.append(reset) }
+            if status == 429 { bucket.refusals += 1 }
+            switch bucket.budget {
+            case .window(var window):
+                window.correct(limit: limit, remaining: remaining, reset: reset, at: now)
+                bucket.budget = .window(window)
+            case .day(var day):
+                day.correct(limit: limit, remaining: remaining, at: now)
+                bucket.budget = .day(day)
+                if status == 429, remaining == 0 { daySpent = key }
+            }
+            buckets[key] = bucket
+        }
+        if isRefused {
+            if let daySpent {
+                closeForTheDay(daySpent, at: now)
+            } else {
+                let wait = max(retryAfter ?? resets.max() ?? Self.shortestClosure, Self.shortestClosure)
+                let windows = keys.filter { if case .window = buckets[$0]?.budget { true } else { false } }
+                for key in windows.isEmpty ? keys : windows { close(key, until: now + wait, at: now) }
+            }
+        }
+        return pump(touching: keys, at: now)
+    }
+
+    mutating func close(_ key: String, until: Timestamp, at now: Timestamp) {
+        guard let bucket = buckets[key] else { return }
+        let bounded = min(until, now + Self.longestClosure)
+        buckets[key]?.closedUntil = max(bucket.closedUntil ?? bounded, bounded)
+    }
+
+    private mutating func closeForTheDay(_ key: String, at now: Timestamp) {
+        guard case .day(let day) = buckets[key]?.budget else { return }
+        let isYesterdays = day.sinceMidnight(at: now) < Self.midnightGrace
+        close(key, until: isYesterdays ? now + .seconds(60) : day.nextMidnight(after: now), at: now)
+    }
+
+    /// When a bucket lets the next request of cost 1 through; nil when it would now, or is unknown.
+    mutating func blockedUntil(_ key: String, at now: Timestamp) -> Timestamp? {
+        guard var bucket = buckets[key] else { return nil }
+        guard let time = bucket.earliest(for: 1, at: now), time > now else { return nil }
+        return time
+    }
+
+    mutating func snapshot(at now: Timestamp) -> [RateBucketSnapshot] {
+        buckets.keys.sorted().map { key in
+            guard var bucket = buckets[key] else { preconditionFailure("bucket \(key) vanished under its own key") }
+            let (available, capacity): (Int, Int)
+            switch bucket.budget {
+            case .window(var window): (available, capacity) = (window.available(at: now), window.capacity)
+            case .day(var day): (available, capacity) = (day.available(at: now), day.capacity)
+            }
+            let waiting = lanesOfKey[key, default: []].reduce(0) { $0 + (lanes[$1]?.count ?? 0) }
+            _ = bucket.earliest(for: 1, at: now)  // forgets a closure that is over
+            return RateBucketSnapshot(
+                key: key, capacity: capacity, available: available, inFlight: bucket.inFlight, waiting: waiting,
+                waits: bucket.waits, refusals: bucket.refusals, closedUntil: bucket.closedUntil)
+        }
+    }
+
+    /// The next moment at which time alone may let somebody through.
+    func nextWake() -> Timestamp? { lanes.values.compactMap(\.wake).min() }
+
+    mutating func pumpAll(at now: Timestamp) -> [Decision] { pump(from: Array(lanes.keys), at: now) }
+}
+
+// MARK: - Letting through
+
+extension LimiterMachine {
+    private mutating func pump(touching keys: [String], at now: Timestamp) -> [Decision] {
+        pump(from: keys.flatMap { lanesOfKey[$0] ?? [] }, at: now)
+    }
+
+    /// Lets through what fits, oldest first, in the given lanes and all that share buckets with them.
+    private mutating func pump(from start: [[String]], at now: Timestamp) -> [Decision] {
+        var open = closure(of: start)
+        var held: Set<String> = []
+        var decisions: [Decision] = []
+        while let keys = open.min(by: { (lanes[$0]?.head?.ticket ?? .max) < (lanes[$1]?.head?.ticket ?? .max) }) {
+            guard var lane = lanes[keys], let head = lane.head else {
+                open.remove(keys)
+                continue
+            }
+            var wake: Timestamp? = now
+            var lacking: [String] = []
+            for charge in head.charges {
+                guard var bucket = buckets[charge.key] else { continue }
+                let earliest = bucket.earliest(for: bucket.cost(of: charge), at: now)
+                buckets[charge.key] = bucket
+                if earliest != now { lacking.append(charge.key) }
+                if let known = wake, let earliest { wake = max(known, earliest) } else { wake = nil }
+            }
+            if lacking.isEmpty, held.isDisjoint(with: keys) {
+                grant(head)
+                lane.removeHead()
+                lane.wake = nil
+                decisions.append(.granted(head.ticket))
+                store(lane, keys)
+                continue
+            }
+            held.formUnion(lacking)
+            open.remove(keys)
+            lane.wake = wake.map { max($0, now + .milliseconds(1)) }
+            decisions += dismissImpatient(&lane, at: now)
+            store(lane, keys)
+        }
+        return decisions
+    }
+
+    private mutating func grant(_ waiter: Waiter) {
+        for charge in waiter.charges {
+            guard var bucket = buckets[charge.key] else { continue }
+            bucket.inFlight += 1
+            switch bucket.budget {
+            case .window(var window):
+                window.charge(bucket.cost(of: charge))
+                bucket.budget = .window(window)
+            case .day(var day):
+                day.charge(bucket.cost(of: charge))
+                bucket.budget = .day(day)
+            }
+            buckets[charge.key] = bucket
+        }
+        permits[waiter.ticket] = waiter.charges
+        laneOfTicket[waiter.ticket] = nil
+    }
+
+    /// Fails the waiters who would rather do something else than wait for a budget closed that long.
+    private mutating func dismissImpatient(_ lane: inout Lane, at now: Timestamp) -> [Decision] {
+        guard let wake = lane.wake, lane.waiters.contains(where: { $0.patience != nil }) else { return [] }
+        let wait = wake - now
+        let key = lane.head?.charges.max { closedUntil($0.key) < closedUntil($1.key) }?.key ?? ""
+        var decisions: [Decision] = []
+        lane.waiters.removeFirst(lane.first)
+        lane.first = 0
+        lane.waiters.removeAll { waiter in
+            guard let patience = waiter.patience, patience < wait else { return false }
+            decisions.append(.failed(waiter.ticket, .init(
+                code: .closed, key: key,
+                detail: "the budget \(key) has no room before \(wake); the request was not sent", opensAt: wake)))
+            return true
+        }
+        for case .failed(let ticket, _) in decisions { laneOfTicket[ticket] = nil }
+        return decisions
+    }
+
+    private func closedUntil(_ key: String) -> Timestamp { buckets[key]?.closedUntil ?? Timestamp(seconds: 0) }
+
+    private mutating func store(_ lane: Lane, _ keys: [String]) {
+        if lane.head != nil {
+            lanes[keys] = lane
+            return
+        }
+        lanes[keys] = nil
+        for key in keys {
+            lanesOfKey[key]?.remove(keys)
+            if lanesOfKey[key]?.isEmpty == true { lanesOfKey[key] = nil }
+        }
+    }
+
+    private func closure(of start: [[String]]) -> Set<[String]> {
+        var found: Set<[String]> = []
+        var pending = start
+        while let keys = pending.popLast() {
+            guard lanes[keys] != nil, found.insert(keys).inserted else { continue }
+            for key in keys { pending += (lanesOfKey[key] ?? []).subtracting(found) }
+        }
+        return found
+    }
+}
