@@ -8,6 +8,9 @@ public import MilepostModel
 /// Nothing in clear is kept between calls, data keys included: with the file provider an unwrap costs microseconds, so
 /// a cache would widen the exposure and win nothing. Any task may call; there is no state to lock.
 public final class Vault: SecretSource {
+    /// Two rotations within one call are not expected, three no rotation.
+    private static let maximumDataKeyReads = 3
+
     private let records: any VaultRecords
     private let keys: any KeyProvider
     private let random: any SecureRandomSource
@@ -117,7 +120,7 @@ public final class Vault: SecretSource {
     /// row then names another key, so it is read again.
     private func existingDataKey(of workspace: WorkspaceID) async throws(VaultError) -> (WrappedDataKey, SecretBytes) {
         var unknown: (keyID: String, error: VaultError)?
-        while true {
+        for _ in 0..<Self.maximumDataKeyReads {
             let found = try await fromStore("reading the data key of \(workspace)") { [records] in
                 try await records.dataKey(workspace)
             }
@@ -135,6 +138,7 @@ public final class Vault: SecretSource {
                 unknown = (key.kekID, error)
             }
         }
+        throw unknown?.error ?? VaultError(.systemFailure, "the data key of \(workspace) was never read")
     }
 
     /// Wraps, and unwraps again before anyone relies on it: a data key that does not come back takes every secret of

@@ -28,6 +28,18 @@ import Testing
             exit(ownerOfMemory() == 0 ? 42 : 1)
         }
     }
+
+    @Test("memory that cannot be locked refuses the secret, with the cure", .enabled(if: geteuid() == 0))
+    func lockRefused() async {
+        await #expect(processExitsWith: .exitCode(42)) {
+            var none = rlimit(rlim_cur: 0, rlim_max: 0)
+            guard unsafe setrlimit(Int32(__RLIMIT_MEMLOCK.rawValue), &none) == 0, setuid(65_534) == 0 else {
+                exit(2)
+            }
+            let error = await failure { _ = try secret() }
+            exit(error?.code == .memoryNotLockable && error?.detail.contains("LimitMEMLOCK") == true ? 42 : 1)
+        }
+    }
 }
 
 /// Of this thread: the first one has ended in a process with an asynchronous main, and an ended thread has no memory.

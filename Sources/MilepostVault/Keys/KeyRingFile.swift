@@ -93,7 +93,7 @@ public struct KeyRingFile: Sendable {
     /// - Throws: `.keyRingBusy` when there is one already; it is left alone.
     public func create(createdAt time: Timestamp, random: any SecureRandomSource) throws(VaultError) -> KeyRing {
         let ring = try KeyRing(createdAt: time, random: random)
-        try replace { (pending: borrowing PendingFile) throws(VaultError) in
+        try replace { (pending: inout PendingFile) throws(VaultError) in
             try pending.write(ring)
             // link() refuses an existing name, which rename() would overwrite.
             guard unsafe link(pending.path, path) == 0 else {
@@ -127,24 +127,22 @@ public struct KeyRingFile: Sendable {
             throw VaultError(.keyRingUntrusted, "\(path) is a link: change the file it points to, by its own path")
         }
         var changed: KeyRing?
-        try replace { (pending: borrowing PendingFile) throws(VaultError) in
+        try replace { (pending: inout PendingFile) throws(VaultError) in
             // Read with the pending file in hand: it is the lock against another change.
             var (ring, owner) = try open()
             try body(&ring)
             try pending.write(ring)
             try pending.adopt(owner)
-            guard unsafe rename(pending.path, path) == 0 else {
-                throw pending.failure(errno)
-            }
+            try pending.rename(to: path)
             changed = ring
         }
         guard let changed else { preconditionFailure("a change of \(path) neither failed nor happened") }
         return changed
     }
 
-    private func replace(_ body: (borrowing PendingFile) throws(VaultError) -> Void) throws(VaultError) {
-        let pending = try PendingFile(for: path)
-        try body(pending)
+    private func replace(_ body: (inout PendingFile) throws(VaultError) -> Void) throws(VaultError) {
+        var pending = try PendingFile(for: path)
+        try body(&pending)
         let parent = Self.parent(of: path)
         let directory = try FileDescriptor(parent, flags: O_RDONLY | O_DIRECTORY) { pending.failure($0) }
         try directory.synchronize(parent)

@@ -72,6 +72,8 @@ struct FileDescriptor: ~Copyable {
 struct PendingFile: ~Copyable {
     let path: String
     private let file: FileDescriptor
+    /// Whether `path` is still ours to remove: after a rename the name is free for the next change's file.
+    private var isPending = true
 
     init(for target: String) throws(VaultError) {
         let path = target + ".new"
@@ -81,7 +83,14 @@ struct PendingFile: ~Copyable {
         }
     }
 
-    deinit { _ = unsafe unlink(path) }  // Absent after a rename; a failure otherwise shows at the next change.
+    deinit {
+        if isPending { _ = unsafe unlink(path) }  // Should it stay, the next change says so.
+    }
+
+    mutating func rename(to target: String) throws(VaultError) {
+        guard unsafe Glibc.rename(path, target) == 0 else { throw failure(errno) }
+        isPending = false
+    }
 
     borrowing func write(_ ring: KeyRing) throws(VaultError) {
         try file.setMode(0o600, path: path)  // Whatever the umask left.
