@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+extension Configuration {
+    /// Every key but those below `plans` and `plugins`, in the order of the reference.
+    static let settings: [Setting<Configuration>] = daemonSettings + deliverySettings + dataSettings + outputSettings
+
+    private static let daemonSettings: [Setting<Configuration>] = [
+        Setting(
+            "listen", \.listen, .list(.address, "host:port, or a list of such", nonEmpty: true), restart: true,
+            "Address of the HTTP server, or a list of addresses. Put a TLS proxy in front before you open it to a network."
+        ),
+        Setting(
+            "data_dir", \.dataDirectory, .path, restart: true,
+            "Folder of the database and its lock; owned by the daemon, mode 0700."),
+        Setting(
+            "plugin_dirs", \.pluginDirectories, .list(.path, "a list of absolute paths"),
+            "Folders searched for plugins, first match wins. Files must belong to root or to the daemon."),
+        Setting(
+            "worker_path", \.workerPath, .optional(.path),
+            "The worker launcher. null means milepost-plugin-worker beside milepostd, else in /usr/lib/milepost."),
+        Setting(
+            "kms.type", \.kms.type, .choice, restart: true, "Where the key that encrypts all secrets comes from."),
+        Setting(
+            "kms.path", \.kms.path, .path,
+            "The key ring, outside data_dir. $CREDENTIALS_DIRECTORY/kek wins where systemd sets that variable."),
+        Setting(
+            "public_url", \.publicURL, .optional(.httpURL),
+            "The address vendors reach this daemon at, for webhooks and OAuth; null where there is none."),
+        Setting(
+            "trusted_proxies", \.trustedProxies, .list(.network, "a list of addresses or CIDR blocks"),
+            "Proxies whose X-Forwarded-For is believed."),
+        Setting(
+            "sandbox", \.sandbox, .choice,
+            "strict refuses a worker that the kernel cannot confine; best-effort runs it and says what is missing."),
+    ]
+
+    private static let deliverySettings: [Setting<Configuration>] = [
+        Setting(
+            "schedule.threshold_interval", \.schedule.thresholdInterval, .duration(.seconds(1) ... .seconds(86_400)),
+            "Time between two ticks."),
+        Setting(
+            "schedule.window", \.schedule.window, .duration(.seconds(1) ... .seconds(172_800)),
+            "How far back a tick looks for changed links; at least the interval."),
+        Setting(
+            "schedule.late_buffer", \.schedule.lateBuffer, .duration(.zero ... .seconds(86_400)),
+            "How late a click may arrive and still be seen by its tick."),
+        Setting(
+            "delivery.request_timeout", \.delivery.requestTimeout, .duration(.seconds(1) ... .seconds(600)),
+            "One HTTP exchange with a vendor."),
+        Setting(
+            "delivery.max_attempts", \.delivery.maxAttempts, .integer(1...100_000),
+            "Attempts before a delivery becomes a dead letter."),
+        Setting(
+            "delivery.max_age", \.delivery.maxAge, .duration(.seconds(60) ... .seconds(2_592_000)),
+            "Age at which a delivery becomes a dead letter; time spent waiting for a person does not count."),
+        Setting(
+            "delivery.in_tick_retries", \.delivery.inTickRetries, .integer(0...10),
+            "Retries within one tick after the vendor answered 429 or 503."),
+        Setting(
+            "delivery.retry_base", \.delivery.retryBase, .duration(.milliseconds(1) ... .seconds(60)),
+            "Longest wait before the first retry; doubles with each one."),
+        Setting(
+            "delivery.operation_timeout", \.delivery.operationTimeout, .duration(.seconds(1) ... .seconds(3600)),
+            "One operation of a plugin with all its requests; at least request_timeout."),
+        Setting(
+            "delivery.clock_skew", \.delivery.clockSkew, .duration(.zero ... .seconds(3600)),
+            "How far a vendor's clock may differ from ours."),
+    ]
+
+    private static let dataSettings: [Setting<Configuration>] = [
+        Setting(
+            "retention.clicks_days", \.retention.clicksDays, .integer(1...3650),
+            "Days for which raw clicks are kept. Totals stay for ever."),
+        Setting(
+            "retention.deliveries_days", \.retention.deliveriesDays, .integer(1...3650),
+            "Days for which finished deliveries and their journals are kept."),
+        Setting(
+            "retention.dedupe_days", \.retention.dedupeDays, .integer(1...3650),
+            "Days for which a click's id is remembered, so that a repeat counts once; at least clicks_days."),
+        Setting(
+            "intake.max_body", \.intake.maxBody, .size(1 << 10...1 << 30),
+            "Bytes of one request after decompression."),
+        Setting("intake.max_line", \.intake.maxLine, .size(256...16 << 20), "Bytes of one click; at most max_body."),
+        Setting("intake.max_depth", \.intake.maxDepth, .integer(2...64), "Nesting of one click's JSON."),
+        Setting(
+            "intake.group_commit_max", \.intake.groupCommitMax, .integer(1...65_536),
+            "Clicks that share one transaction."),
+        Setting(
+            "intake.future_tolerance", \.intake.futureTolerance, .duration(.zero ... .seconds(86_400)),
+            "How far ahead of the clock a click's time may lie."),
+        Setting("limits.connections", \.limits.connections, .integer(1...100_000), "HTTP connections open at once."),
+        Setting(
+            "limits.idle_timeout", \.limits.idleTimeout, .duration(.seconds(1) ... .seconds(3600)),
+            "Time a connection may stay silent."),
+        Setting(
+            "limits.max_json_body", \.limits.maxJSONBody, .size(1 << 10...64 << 20),
+            "Bytes of a JSON body on every route but events."),
+        Setting("limits.workspaces", \.limits.workspaces, .integer(1...1_000_000), "Workspaces on this daemon."),
+        Setting(
+            "limits.integrations_per_workspace", \.limits.integrationsPerWorkspace, .integer(1...1000),
+            "Connections of one workspace."),
+    ]
+
+    private static let outputSettings: [Setting<Configuration>] = [
+        Setting("log.level", \.log.level, .choice, "The least level that is written."),
+        Setting("log.format", \.log.format, .choice, "Lines for people or JSON for collectors, on standard error."),
+        Setting("metrics.public", \.metrics.isPublic, .boolean, "Whether /metrics answers without a token."),
+        Setting(
+            "bots.extra_agents", \.bots.extraAgents, .list(.text("a word"), "a list of words"),
+            "Words that mark a user agent as a robot's, beside those Milepost knows."),
+    ]
+}
+
+extension Configuration.Plan {
+    /// Keys of one plan, in the order of the reference.
+    static let settings: [Setting<Configuration.Plan>] = [
+        Setting(
+            "integrations", \.integrations, .optional(.list(.text("a plugin's name"), "a list of plugin names")),
+            "Plugins a workspace may connect; null means all."),
+        Setting("fires", \.fires, .boolean, "Whether crossings and rules fire."),
+        Setting("days", \.days, .optional(.integer(1...3650)), "Length of a trial; null means no end."),
+    ]
+}
+
+extension Configuration.Plugin {
+    /// Keys of one plugin, in the order of the reference.
+    static let settings: [Setting<Configuration.Plugin>] = [
+        Setting("enabled", \.enabled, .boolean, "Plugins run only when switched on."),
+        Setting(
+            "isolation", \.isolation, .choice,
+            "worker: a confined process of its own. inline: a thread of the daemon, faster, and its crash is the daemon's."
+        ),
+        Setting(
+            "endpoints", \.endpoints, .map(.httpURL, "a map from the manifest's endpoint names to URLs"),
+            "Base URLs in place of the manifest's, for sandboxes and proxies."),
+        Setting(
+            "settings", \.settings, .map(.anything, "a map"), "The plugin's own settings; its manifest says which."),
+        Setting(
+            "rate_plan", \.ratePlan, .optional(.text("a name")),
+            "The vendor plan whose rate limits apply; null means the manifest's default."),
+        Setting("memory", \.memory, .size(16 << 20...64 << 30), "Bytes a worker may take before it is ended."),
+        Setting(
+            "sha256", \.sha256, .optional(.sha256), "Pins the object's content; null trusts owner and mode alone."),
+    ]
+}
