@@ -111,6 +111,7 @@ let package = Package(
             cSettings: [.unsafeFlags(["-std=gnu11", "-Wall", "-Wextra", "-Werror"]), .headerSearchPath("../../include")]),
 
         // MARK: Tests, one target per room.
+        tests("MilepostConfiguration", ["MilepostModel"]),
         tests("MilepostEgress"),
         tests("MilepostVault"),
     ]
