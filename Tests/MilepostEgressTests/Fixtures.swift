@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import FoundationEssentials
 import MilepostEgress
 import MilepostModel
 import Synchronization
@@ -81,4 +82,9 @@ func makeEgress(
 ) -> CurlEgress {
     CurlEgress(
         secrets: secrets, limiter: limiter, resolver: resolver, configuration: configuration, log: log)
+}
+
+/// Through JSON and back.
+func roundTrip<Value: Codable>(_ value: Value) throws -> Value {
+    try JSONDecoder().decode(Value.self, from: try JSONEncoder().encode(value))
 }

@@ -37,10 +37,12 @@ public struct RateBucketSnapshot: Sendable, Equatable {
 /// Waiters stand in lanes, one per set of buckets, first come first served. A lane whose head lacks room in a bucket
 /// holds that bucket against later comers, and only that one: a request waiting for the search budget does not keep the
 /// plain ones back, and a dear one is not starved by cheap ones.
-struct LimiterMachine {
-    typealias Ticket = UInt64
+package struct LimiterMachine {
+    package typealias Ticket = UInt64
 
-    enum Decision: Equatable { case granted(Ticket), failed(Ticket, RateLimitError) }
+    package init() {}
+
+    package enum Decision: Equatable { case granted(Ticket), failed(Ticket, RateLimitError) }
 
     /// Bound on waiting requests over all keys: some 100 bytes each, and far above what the engine keeps in flight.
     static let maximumWaiting = 100_000
@@ -51,32 +53,30 @@ struct LimiterMachine {
     /// Clocks differ: a "spent" this soon after midnight is still yesterday's.
     static let midnightGrace = Duration.seconds(600)
 
-    private enum Budget {
-        case window(WindowBudget)
-        case day(DayBudget)
-    }
-
     private struct Bucket {
         var definition: RateBucket
-        var budget: Budget
-        var inFlight = 0
+        /// One of the two is there. Optionals and no enum, because their arrays are then changed in place.
+        var window: WindowBudget?
+        var day: DayBudget?
+        var inFlight: Int
         var waits = 0
         var refusals = 0
         var closedUntil: Timestamp?
+
+        init(_ definition: RateBucket, inFlight: Int) {
+            self.definition = definition
+            self.inFlight = inFlight
+            switch definition.period {
+            case .rolling(let length): window = WindowBudget(capacity: definition.capacity, period: length)
+            case .day: day = DayBudget(capacity: definition.capacity, offset: definition.dayOffset)
+            }
+        }
 
         func cost(of charge: BucketCharge) -> Int { definition.unit == .requests ? 1 : charge.cost }
 
         mutating func earliest(for cost: Int, at now: Timestamp) -> Timestamp? {
             if let limit = definition.concurrency, inFlight >= limit { return nil }
-            let fits: Timestamp?
-            switch budget {
-            case .window(var window):
-                fits = window.earliest(for: cost, at: now)
-                budget = .window(window)
-            case .day(var day):
-                fits = day.earliest(for: cost, at: now)
-                budget = .day(day)
-            }
+            let fits = window?.earliest(for: cost, at: now) ?? day?.earliest(for: cost, at: now)
             guard let closedUntil else { return fits }
             if closedUntil <= now {
                 self.closedUntil = nil
@@ -112,43 +112,31 @@ struct LimiterMachine {
     private var lanes: [[String]: Lane] = [:]
     private var lanesOfKey: [String: Set<[String]>] = [:]
     private var laneOfTicket: [Ticket: [String]] = [:]
-    private var permits: [Ticket: [BucketCharge]] = [:]
+    /// What each granted request took, by bucket.
+    private var permits: [Ticket: [(key: String, taken: Int)]] = [:]
     private var lastTicket: Ticket = 0
 
-    mutating func nextTicket() -> Ticket {
+    package mutating func nextTicket() -> Ticket {
         lastTicket += 1
         return lastTicket
     }
 
     /// Adds the bucket, or changes the numbers of one that exists and keeps what it has counted where the kind is equal.
-    mutating func define(_ definition: RateBucket) {
-        if var known = buckets[definition.key] {
-            if known.definition == definition { return }
-            if known.definition.period == definition.period, known.definition.dayOffset == definition.dayOffset {
-                known.definition = definition
-                switch known.budget {
-                case .window(var window):
-                    window.setCapacity(definition.capacity)
-                    known.budget = .window(window)
-                case .day(var day):
-                    day.setCapacity(definition.capacity)
-                    known.budget = .day(day)
-                }
-                buckets[definition.key] = known
-                return
-            }
+    package mutating func define(_ definition: RateBucket) {
+        let key = definition.key
+        let known = buckets[key]?.definition
+        if known == definition { return }
+        if let known, known.period == definition.period, known.dayOffset == definition.dayOffset {
+            buckets[key]?.definition = definition
+            buckets[key]?.window?.setCapacity(definition.capacity)
+            buckets[key]?.day?.setCapacity(definition.capacity)
+        } else {
+            buckets[key] = Bucket(definition, inFlight: buckets[key]?.inFlight ?? 0)
         }
-        let budget: Budget =
-            switch definition.period {
-            case .rolling(let length): .window(WindowBudget(capacity: definition.capacity, period: length))
-            case .day: .day(DayBudget(capacity: definition.capacity, offset: definition.dayOffset))
-            }
-        let inFlight = buckets[definition.key]?.inFlight ?? 0
-        buckets[definition.key] = Bucket(definition: definition, budget: budget, inFlight: inFlight)
     }
 
     /// Puts a request in line; the decisions may concern it and others.
-    mutating func enqueue(
+    package mutating func enqueue(
         _ ticket: Ticket, charges: [BucketCharge], patience: Duration?, at now: Timestamp
     ) -> [Decision] {
         if let unknown = charges.first(where: { buckets[$0.key] == nil }) {
@@ -171,7 +159,7 @@ struct LimiterMachine {
         return decisions
     }
 
-    mutating func cancel(_ ticket: Ticket, at now: Timestamp) -> [Decision] {
+    package mutating func cancel(_ ticket: Ticket, at now: Timestamp) -> [Decision] {
         guard let keys = laneOfTicket.removeValue(forKey: ticket), var lane = lanes[keys] else { return [] }
         lane.waiters.removeFirst(lane.first)
         lane.first = 0
@@ -181,27 +169,23 @@ struct LimiterMachine {
     }
 
     /// The answer is in (`wasSent`), or nothing ever left: then the charge is given back.
-    mutating func finish(_ ticket: Ticket, wasSent: Bool, at now: Timestamp) -> [Decision] {
+    package mutating func finish(_ ticket: Ticket, wasSent: Bool, at now: Timestamp) -> [Decision] {
         guard let charges = permits.removeValue(forKey: ticket) else { return [] }
-        for charge in charges {
-            guard var bucket = buckets[charge.key] else { continue }
-            let cost = bucket.cost(of: charge)
-            bucket.inFlight = max(0, bucket.inFlight - 1)
-            switch bucket.budget {
-            case .window(var window):
-                if wasSent { window.answer(cost, at: now) } else { window.refund(cost) }
-                bucket.budget = .window(window)
-            case .day(var day):
-                if wasSent { day.answer(cost, at: now) } else { day.refund(cost) }
-                bucket.budget = .day(day)
+        for (key, taken) in charges {
+            buckets[key]?.inFlight -= 1
+            if wasSent {
+                buckets[key]?.window?.answer(taken, at: now)
+                buckets[key]?.day?.answer(taken, at: now)
+            } else {
+                buckets[key]?.window?.refund(taken)
+                buckets[key]?.day?.refund(taken)
             }
-            buckets[charge.key] = bucket
         }
         return pump(touching: charges.map(\.key), at: now)
     }
 
     /// Corrects the buckets of a request by its answer (RATE-05, RATE-06).
-    mutating func observe(
+    package mutating func observe(
         keys: [String], status: Int, header: (String) -> String?, at now: Timestamp
     ) -> [Decision] {
         func number(_ name: String?) -> Int? { name.flatMap(header).flatMap { RetryAfter.wholeNumber($0) } }
@@ -210,63 +194,53 @@ struct LimiterMachine {
         var daySpent: String?
         var resets: [Duration] = []
         for key in keys {
-            guard var bucket = buckets[key] else { continue }
-            let names = bucket.definition.headers
+            guard let names = buckets[key]?.definition.headers else { continue }
             let limit = number(names.limit).flatMap { (1...10_000_000).contains($0) ? $0 : nil }
             let remaining = number(names.remaining)
             let reset = number(names.resetSeconds).map { min(.seconds($0), Self.longestClosure) }
             if let reset { resets.append(reset) }
-            if status == 429 { bucket.refusals += 1 }
-            switch bucket.budget {
-            case .window(var window):
-                window.correct(limit: limit, remaining: remaining, reset: reset, at: now)
-                bucket.budget = .window(window)
-            case .day(var day):
-                day.correct(limit: limit, remaining: remaining, at: now)
-                bucket.budget = .day(day)
-                if status == 429, remaining == 0 { daySpent = key }
+            buckets[key]?.window?.correct(limit: limit, remaining: remaining, reset: reset, at: now)
+            buckets[key]?.day?.correct(limit: limit, remaining: remaining, at: now)
+            if status == 429 {
+                buckets[key]?.refusals += 1
+                if remaining == 0, buckets[key]?.day != nil { daySpent = key }
             }
-            buckets[key] = bucket
         }
         if isRefused {
             if let daySpent {
                 closeForTheDay(daySpent, at: now)
             } else {
                 let wait = max(retryAfter ?? resets.max() ?? Self.shortestClosure, Self.shortestClosure)
-                let windows = keys.filter { if case .window = buckets[$0]?.budget { true } else { false } }
+                let windows = keys.filter { buckets[$0]?.window != nil }
                 for key in windows.isEmpty ? keys : windows { close(key, until: now + wait, at: now) }
             }
         }
         return pump(touching: keys, at: now)
     }
 
-    mutating func close(_ key: String, until: Timestamp, at now: Timestamp) {
+    package mutating func close(_ key: String, until: Timestamp, at now: Timestamp) {
         guard let bucket = buckets[key] else { return }
         let bounded = min(until, now + Self.longestClosure)
         buckets[key]?.closedUntil = max(bucket.closedUntil ?? bounded, bounded)
     }
 
     private mutating func closeForTheDay(_ key: String, at now: Timestamp) {
-        guard case .day(let day) = buckets[key]?.budget else { return }
+        guard let day = buckets[key]?.day else { return }
         let isYesterdays = day.sinceMidnight(at: now) < Self.midnightGrace
         close(key, until: isYesterdays ? now + .seconds(60) : day.nextMidnight(after: now), at: now)
     }
 
     /// When a bucket lets the next request of cost 1 through; nil when it would now, or is unknown.
-    mutating func blockedUntil(_ key: String, at now: Timestamp) -> Timestamp? {
-        guard var bucket = buckets[key] else { return nil }
-        guard let time = bucket.earliest(for: 1, at: now), time > now else { return nil }
+    package mutating func blockedUntil(_ key: String, at now: Timestamp) -> Timestamp? {
+        guard let time = buckets[key]?.earliest(for: 1, at: now), time > now else { return nil }
         return time
     }
 
-    mutating func snapshot(at now: Timestamp) -> [RateBucketSnapshot] {
+    package mutating func snapshot(at now: Timestamp) -> [RateBucketSnapshot] {
         buckets.keys.sorted().map { key in
             guard var bucket = buckets[key] else { preconditionFailure("bucket \(key) vanished under its own key") }
-            let (available, capacity): (Int, Int)
-            switch bucket.budget {
-            case .window(var window): (available, capacity) = (window.available(at: now), window.capacity)
-            case .day(var day): (available, capacity) = (day.available(at: now), day.capacity)
-            }
+            let available = bucket.window?.available(at: now) ?? bucket.day?.available(at: now) ?? 0
+            let capacity = bucket.window?.capacity ?? bucket.day?.capacity ?? 0
             let waiting = lanesOfKey[key, default: []].reduce(0) { $0 + (lanes[$1]?.count ?? 0) }
             _ = bucket.earliest(for: 1, at: now)  // forgets a closure that is over
             return RateBucketSnapshot(
@@ -276,9 +250,9 @@ struct LimiterMachine {
     }
 
     /// The next moment at which time alone may let somebody through.
-    func nextWake() -> Timestamp? { lanes.values.compactMap(\.wake).min() }
+    package func nextWake() -> Timestamp? { lanes.values.compactMap(\.wake).min() }
 
-    mutating func pumpAll(at now: Timestamp) -> [Decision] { pump(from: Array(lanes.keys), at: now) }
+    package mutating func pumpAll(at now: Timestamp) -> [Decision] { pump(from: Array(lanes.keys), at: now) }
 }
 
 // MARK: - Letting through
@@ -301,9 +275,8 @@ extension LimiterMachine {
             var wake: Timestamp? = now
             var lacking: [String] = []
             for charge in head.charges {
-                guard var bucket = buckets[charge.key] else { continue }
-                let earliest = bucket.earliest(for: bucket.cost(of: charge), at: now)
-                buckets[charge.key] = bucket
+                guard let cost = buckets[charge.key]?.cost(of: charge) else { continue }
+                let earliest = buckets[charge.key]?.earliest(for: cost, at: now)
                 if earliest != now { lacking.append(charge.key) }
                 if let known = wake, let earliest { wake = max(known, earliest) } else { wake = nil }
             }
@@ -325,20 +298,14 @@ extension LimiterMachine {
     }
 
     private mutating func grant(_ waiter: Waiter) {
+        var permit: [(key: String, taken: Int)] = []
         for charge in waiter.charges {
-            guard var bucket = buckets[charge.key] else { continue }
-            bucket.inFlight += 1
-            switch bucket.budget {
-            case .window(var window):
-                window.charge(bucket.cost(of: charge))
-                bucket.budget = .window(window)
-            case .day(var day):
-                day.charge(bucket.cost(of: charge))
-                bucket.budget = .day(day)
-            }
-            buckets[charge.key] = bucket
+            guard let cost = buckets[charge.key]?.cost(of: charge) else { continue }
+            buckets[charge.key]?.inFlight += 1
+            let taken = buckets[charge.key]?.window?.charge(cost) ?? buckets[charge.key]?.day?.charge(cost) ?? cost
+            permit.append((charge.key, taken))
         }
-        permits[waiter.ticket] = waiter.charges
+        permits[waiter.ticket] = permit
         laneOfTicket[waiter.ticket] = nil
     }
 

@@ -30,26 +30,39 @@ struct WindowBudget {
     /// When `cost` fits, provided nothing else leaves; nil when that hangs on an answer that has not come.
     mutating func earliest(for cost: Int, at now: Timestamp) -> Timestamp? {
         var free = available(at: now)
-        if free >= min(cost, capacity) { return now }
-        var leaving = answered[firstAnswered...].map { (at: $0.at + period, cost: $0.cost) }
-        if let foreign { leaving.append((at: foreign.until, cost: foreign.cost)) }
-        for entry in leaving.sorted(by: { $0.at < $1.at }) {
+        let needed = min(cost, capacity)
+        if free >= needed { return now }
+        var pendingForeign = foreign
+        for entry in answered[firstAnswered...] {  // in the order of their leaving
+            let leaves = entry.at + period
+            if let foreign = pendingForeign, foreign.until <= leaves {
+                free += foreign.cost
+                if free >= needed { return foreign.until }
+                pendingForeign = nil
+            }
             free += entry.cost
-            if free >= min(cost, capacity) { return entry.at }
+            if free >= needed { return leaves }
         }
+        if let foreign = pendingForeign, free + foreign.cost >= needed { return foreign.until }
         return nil
     }
 
     /// A cost above the whole capacity passes when the window is empty, for waiting would never end.
-    mutating func charge(_ cost: Int) { inFlightCost += min(cost, capacity) }
-
-    mutating func answer(_ cost: Int, at now: Timestamp) {
-        inFlightCost = max(0, inFlightCost - cost)
-        answeredCost += min(cost, capacity)
-        answered.append((at: now, cost: min(cost, capacity)))
+    ///
+    /// - Returns: what was taken, for `answer` or `refund`: the capacity may change in between.
+    mutating func charge(_ cost: Int) -> Int {
+        let taken = min(cost, capacity)
+        inFlightCost += taken
+        return taken
     }
 
-    mutating func refund(_ cost: Int) { inFlightCost = max(0, inFlightCost - cost) }
+    mutating func answer(_ taken: Int, at now: Timestamp) {
+        inFlightCost = max(0, inFlightCost - taken)  // a bucket defined anew has permits it never gave
+        answeredCost += taken
+        answered.append((at: now, cost: taken))
+    }
+
+    mutating func refund(_ taken: Int) { inFlightCost = max(0, inFlightCost - taken) }
 
     /// Takes the vendor's word: its limit replaces ours, and what it misses in `remaining` somebody else has used.
     ///
@@ -77,7 +90,9 @@ struct WindowBudget {
     private mutating func expire(at now: Timestamp) {
         while firstAnswered < answered.count {
             // A wall clock set back must not hold a charge for longer than one period.
-            if answered[firstAnswered].at > now { answered[firstAnswered].at = now }
+            if answered[firstAnswered].at > now {
+                for index in answered.indices { answered[index].at = min(answered[index].at, now) }
+            }
             guard answered[firstAnswered].at + period <= now else { break }
             answeredCost -= answered[firstAnswered].cost
             firstAnswered += 1
@@ -86,7 +101,8 @@ struct WindowBudget {
             answered.removeFirst(firstAnswered)
             firstAnswered = 0
         }
-        if let foreign, foreign.until <= now { self.foreign = nil }
+        // The same for the wait after what others used; no vendor's window is longer than a day.
+        if let foreign, foreign.until <= now || foreign.until > now + .seconds(86_400) { self.foreign = nil }
     }
 }
 
@@ -112,15 +128,18 @@ struct DayBudget {
         available(at: now) >= min(cost, capacity) ? now : nextMidnight(after: now)
     }
 
-    mutating func charge(_ cost: Int) { inFlightCost += cost }
-
-    mutating func answer(_ cost: Int, at now: Timestamp) {
-        roll(to: now)
-        inFlightCost = max(0, inFlightCost - cost)
-        spent += cost
+    mutating func charge(_ cost: Int) -> Int {
+        inFlightCost += cost
+        return cost
     }
 
-    mutating func refund(_ cost: Int) { inFlightCost = max(0, inFlightCost - cost) }
+    mutating func answer(_ taken: Int, at now: Timestamp) {
+        roll(to: now)
+        inFlightCost = max(0, inFlightCost - taken)  // a bucket defined anew has permits it never gave
+        spent += taken
+    }
+
+    mutating func refund(_ taken: Int) { inFlightCost = max(0, inFlightCost - taken) }
 
     /// The vendor's count is the company's, ours only this daemon's: it wins in both directions.
     mutating func correct(limit: Int?, remaining: Int?, at now: Timestamp) {
