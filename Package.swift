@@ -61,6 +61,7 @@ let package = Package(
         .systemLibrary(name: "CMilepostABI", path: "Sources/CMilepostABI"),
         .systemLibrary(
             name: "COpenSSL", path: "Sources/COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CZlib", path: "Sources/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .target(name: "CMilepostCurl", linkerSettings: [.linkedLibrary("curl")]),
         .target(name: "CMilepostLinux"),
 
@@ -72,7 +73,7 @@ let package = Package(
         room("MilepostEgress", ["MilepostModel", "CMilepostCurl"]),
         room("MilepostPluginHost", ["MilepostModel", "CMilepostABI", "CMilepostLinux"]),
         room("MilepostConfiguration", ["MilepostModel", yams]),
-        room("MilepostIntake", ["MilepostModel", "COpenSSL"]),
+        room("MilepostIntake", ["MilepostModel", "COpenSSL", "CZlib"]),
         room(
             "MilepostEngine",
             [
@@ -113,6 +114,8 @@ let package = Package(
         // MARK: Tests, one target per room.
         tests("MilepostConfiguration", ["MilepostModel"]),
         tests("MilepostEgress"),
+        tests("MilepostIntake", ["MilepostModel"]),
+        tests("MilepostModel"),
         tests("MilepostVault"),
     ]
 )

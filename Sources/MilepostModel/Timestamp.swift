@@ -5,18 +5,20 @@ public struct Timestamp: Hashable, Comparable, Sendable {
     public let milliseconds: Int64
 
     public init(milliseconds: Int64) { self.milliseconds = milliseconds }
-    public init(seconds: Int64) { self.milliseconds = seconds * 1000 }
+    /// Stops at the ends of what 64 bits of milliseconds hold.
+    public init(seconds: Int64) { self.milliseconds = seconds.thousandfoldOrStopping }
 
     public static func < (left: Self, right: Self) -> Bool { left.milliseconds < right.milliseconds }
 
+    /// Stops at the ends of what 64 bits hold: durations come from configuration files and vendors' headers.
     public static func + (left: Self, right: Duration) -> Self {
-        Self(milliseconds: left.milliseconds + right.wholeMilliseconds)
+        Self(milliseconds: left.milliseconds.addingOrStopping(right.wholeMilliseconds))
     }
     public static func - (left: Self, right: Duration) -> Self {
-        Self(milliseconds: left.milliseconds - right.wholeMilliseconds)
+        Self(milliseconds: left.milliseconds.addingOrStopping(right.wholeMilliseconds.negatedOrStopping))
     }
     public static func - (left: Self, right: Self) -> Duration {
-        .milliseconds(left.milliseconds - right.milliseconds)
+        .milliseconds(left.milliseconds.addingOrStopping(right.milliseconds.negatedOrStopping))
     }
 
     /// The day in UTC as `YYYYMMDD`: days of storage are days of receipt (decisions 7).
@@ -27,9 +29,9 @@ public struct Timestamp: Hashable, Comparable, Sendable {
 }
 
 extension Duration {
-    /// Rounded toward zero.
+    /// Rounded toward zero; durations past 292 million years count as that long.
     public var wholeMilliseconds: Int64 {
-        components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000
+        components.seconds.thousandfoldOrStopping.addingOrStopping(components.attoseconds / 1_000_000_000_000_000)
     }
 }
 
@@ -39,7 +41,8 @@ extension Timestamp: CustomStringConvertible, Codable {
     /// RFC 3339 in UTC with milliseconds, e.g. `2026-11-21T07:00:00.000Z`.
     public var description: String {
         let days = milliseconds.flooredDivision(by: 86_400_000)
-        let rest = milliseconds - days * 86_400_000
+        // Wrapping: the first day of 64 bits begins before them; the difference is right all the same.
+        let rest = milliseconds &- days &* 86_400_000
         let civil = CivilDate(daysSinceEpoch: days)
         func padded(_ number: Int64, _ width: Int) -> String {
             let digits = String(number)
@@ -50,25 +53,36 @@ extension Timestamp: CustomStringConvertible, Codable {
             + ".\(padded(rest % 1000, 3))Z"
     }
 
-    /// Parses RFC 3339 (`Z` or an offset, any number of fraction digits, cut to milliseconds). Years 1 to 9999.
+    /// Parses RFC 3339 (`Z` or an offset, up to 18 fraction digits, cut to milliseconds). Years 1 to 9999, in UTC too.
     /// Returns nil for anything else, for days that do not exist and for hours past 23; a leap second counts as :59.
     public init?(rfc3339 text: some StringProtocol) {
-        var scanner = DigitScanner(bytes: Array(text.utf8))
-        guard let year = scanner.number(digits: 4), scanner.skip("-"),
-            let month = scanner.number(digits: 2), scanner.skip("-"),
-            let day = scanner.number(digits: 2), scanner.skipDateTimeSeparator(),
-            let hour = scanner.number(digits: 2), scanner.skip(":"),
-            let minute = scanner.number(digits: 2), scanner.skip(":"),
-            let second = scanner.number(digits: 2),
-            let fraction = scanner.fractionMilliseconds(),
-            let offsetMinutes = scanner.offsetMinutes(), scanner.isAtEnd,
+        self.init(rfc3339: Array(text.utf8).span)
+    }
+
+    /// As for text, from bytes that are looked at where they lie.
+    public init?(rfc3339 bytes: Span<UInt8>) {
+        var scanner = DigitScanner()
+        guard let year = scanner.number(digits: 4, bytes), scanner.skip(0x2d, bytes),
+            let month = scanner.number(digits: 2, bytes), scanner.skip(0x2d, bytes),
+            let day = scanner.number(digits: 2, bytes), scanner.skipDateTimeSeparator(bytes),
+            let hour = scanner.number(digits: 2, bytes), scanner.skip(0x3a, bytes),
+            let minute = scanner.number(digits: 2, bytes), scanner.skip(0x3a, bytes),
+            let second = scanner.number(digits: 2, bytes),
+            let fraction = scanner.fractionMilliseconds(bytes),
+            let offsetMinutes = scanner.offsetMinutes(bytes), scanner.index == bytes.count,
             year >= 1, (1...12).contains(month), day >= 1,
             day <= CivilDate.days(inMonth: month, year: year), hour <= 23, minute <= 59, second <= 60
         else { return nil }
         let days = CivilDate(year: year, month: month, day: day).daysSinceEpoch
         let seconds = days * 86_400 + Int64(hour) * 3600 + Int64(minute) * 60 + Int64(min(second, 59))
-        self.init(milliseconds: (seconds - Int64(offsetMinutes) * 60) * 1000 + Int64(fraction))
+        let milliseconds = (seconds - Int64(offsetMinutes) * 60) * 1000 + Int64(fraction)
+        // An offset can carry the ends of the calendar over the border, where `description` could not be read back.
+        guard Self.writable.contains(milliseconds) else { return nil }
+        self.init(milliseconds: milliseconds)
     }
+
+    /// The years 1 to 9999, which four digits can name.
+    private static let writable: Range<Int64> = -62_135_596_800_000..<253_402_300_800_000
 
     public init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
@@ -129,42 +143,54 @@ struct CivilDate {
 
 extension Int64 {
     func flooredDivision(by divisor: Int64) -> Int64 {
-        self >= 0 ? self / divisor : -((-self + divisor - 1) / divisor)
+        let (quotient, remainder) = quotientAndRemainder(dividingBy: divisor)
+        return remainder < 0 ? quotient - 1 : quotient
+    }
+
+    fileprivate func addingOrStopping(_ other: Int64) -> Int64 {
+        let (sum, overflow) = addingReportingOverflow(other)
+        return overflow ? (other < 0 ? .min : .max) : sum
+    }
+
+    fileprivate var negatedOrStopping: Int64 { self == .min ? .max : -self }
+
+    fileprivate var thousandfoldOrStopping: Int64 {
+        let (product, overflow) = multipliedReportingOverflow(by: 1000)
+        return overflow ? (self < 0 ? .min : .max) : product
     }
 }
 
 private struct DigitScanner {
-    let bytes: [UInt8]
     var index = 0
 
-    init(bytes: [UInt8]) { self.bytes = bytes }
-
-    var isAtEnd: Bool { index == bytes.count }
-
-    mutating func number(digits: Int) -> Int? {
+    mutating func number(digits: Int, _ bytes: Span<UInt8>) -> Int? {
         guard index + digits <= bytes.count else { return nil }
         var value = 0
-        for byte in bytes[index..<index + digits] {
-            guard (0x30...0x39).contains(byte) else { return nil }
-            value = value * 10 + Int(byte - 0x30)
+        for position in index..<index + digits {
+            let digit = bytes[position] &- 0x30
+            guard digit < 10 else { return nil }
+            value = value * 10 + Int(digit)
         }
         index += digits
         return value
     }
 
-    mutating func skip(_ character: Character) -> Bool {
-        guard index < bytes.count, bytes[index] == character.asciiValue else { return false }
+    mutating func skip(_ byte: UInt8, _ bytes: Span<UInt8>) -> Bool {
+        guard index < bytes.count, bytes[index] == byte else { return false }
         index += 1
         return true
     }
 
-    mutating func skipDateTimeSeparator() -> Bool { skip("T") || skip("t") || skip(" ") }
+    /// `T`, `t` or a space.
+    mutating func skipDateTimeSeparator(_ bytes: Span<UInt8>) -> Bool {
+        skip(0x54, bytes) || skip(0x74, bytes) || skip(0x20, bytes)
+    }
 
-    mutating func fractionMilliseconds() -> Int? {
-        guard skip(".") else { return 0 }
+    mutating func fractionMilliseconds(_ bytes: Span<UInt8>) -> Int? {
+        guard skip(0x2e, bytes) else { return 0 }
         let start = index
         var value = 0
-        while index < bytes.count, (0x30...0x39).contains(bytes[index]) {
+        while index < bytes.count, bytes[index] &- 0x30 < 10 {
             if index - start < 3 { value = value * 10 + Int(bytes[index] - 0x30) }
             index += 1
         }
@@ -174,11 +200,12 @@ private struct DigitScanner {
         return value
     }
 
-    mutating func offsetMinutes() -> Int? {
-        if skip("Z") || skip("z") { return 0 }
+    mutating func offsetMinutes(_ bytes: Span<UInt8>) -> Int? {
+        if skip(0x5a, bytes) || skip(0x7a, bytes) { return 0 }
         let sign: Int
-        if skip("+") { sign = 1 } else if skip("-") { sign = -1 } else { return nil }
-        guard let hours = number(digits: 2), skip(":"), let minutes = number(digits: 2), hours <= 23, minutes <= 59
+        if skip(0x2b, bytes) { sign = 1 } else if skip(0x2d, bytes) { sign = -1 } else { return nil }
+        guard let hours = number(digits: 2, bytes), skip(0x3a, bytes), let minutes = number(digits: 2, bytes),
+            hours <= 23, minutes <= 59
         else { return nil }
         return sign * (hours * 60 + minutes)
     }
