@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// A piece of text that names a thing of one kind, so that a link's id cannot be passed where a workspace's is meant.
-public protocol TextIdentifier: RawRepresentable, Hashable, Sendable, Codable, CustomStringConvertible, Comparable
+public protocol TextIdentifier: RawRepresentable, Hashable, Sendable, Codable, CustomStringConvertible, Comparable,
+    ExpressibleByStringLiteral
 where RawValue == String {
     init(rawValue: String)
 }
 
 extension TextIdentifier {
     public init(_ text: String) { self.init(rawValue: text) }
+    public init(stringLiteral value: String) { self.init(rawValue: value) }
     public var description: String { rawValue }
     public static func < (left: Self, right: Self) -> Bool { left.rawValue < right.rawValue }
 

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# make build   release binaries and plugins in .build/dist
+# make demo    the five-minute tour, by itself: clicks become deals, and a kill -9 doubles none
+# make test    everything that proves it, in about twenty minutes
+# make help    the rest
+
+SHELL := /bin/bash
+DIST := .build/dist
+VENV := .venv
+PLUGINS := pipedrive
+SWIFT_FLAGS := -c release --static-swift-stdlib
+# Where the vendors' API descriptions and the real click data lie; a checkout beside this one by default.
+export MILEPOST_SHARED ?= $(abspath ../shared)
+export MILEPOST_DIST := $(abspath $(DIST))
+
+.PHONY: help build deps venv binaries plugins demo test test-full test-swift test-plugins test-python bench lint format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14
+
+deps: ## install the system libraries that are missing (Debian)
+	@packaging/ensure-dependencies.sh
+
+venv: $(VENV)/.complete
+
+$(VENV)/.complete: Tests/requirements.txt
+	@echo "== Python packages for the tests"
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r Tests/requirements.txt
+	@touch $@
+
+build: deps binaries plugins ## release binaries and plugins into .build/dist
+	@echo "built: $$(ls $(DIST) $(DIST)/plugins | tr '\n' ' ')"
+
+binaries:
+	@echo "== binaries (the first build takes about five minutes)"
+	swift build $(SWIFT_FLAGS)
+	@mkdir -p $(DIST)/plugins
+	@bin=$$(swift build $(SWIFT_FLAGS) --show-bin-path) && for name in milepostd milepost milepost-sandbox milepost-plugin-worker; do \
+		install -m 0755 $$bin/$$name $(DIST)/$$name; done
+
+plugins:
+	@for name in $(PLUGINS); do echo "== plugin $$name"; Plugins/build.sh $$name $(DIST)/plugins || exit 1; done
+
+demo: build ## clicks become deals, and a kill -9 doubles none
+	@Tests/Demo/demo.sh
+
+test: build venv ## everything that proves it, about twenty minutes
+	@Tests/run.sh quick
+
+test-full: build venv ## the large counts: 200 kills, long streams
+	@Tests/run.sh full
+
+bench: build venv ## figures and ratios to bare baselines taken in the same run
+	@$(VENV)/bin/python Tests/Bench/bench.py
+
+lint: ## formatting and house rules
+	swift format lint --strict --recursive --parallel Package.swift Sources Plugins Tests
+	@if command -v clang-format >/dev/null; then git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror; else echo "clang-format is not installed: C files not checked"; fi
+
+format: ## bring the sources into shape
+	swift format --in-place --recursive --parallel Package.swift Sources Plugins Tests
+	@if command -v clang-format >/dev/null; then git ls-files '*.c' '*.h' | xargs clang-format -i; fi
+
+clean: ## remove what building made
+	rm -rf .build Plugins/*/.build Sources/MilepostKit/.build

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import MilepostModel
+public import MilepostStore
+
+/// Brings a connection's due deliveries to their plugin: claims, reconciles what is open, delivers, tries again within
+/// the tick, settles. All decisions are `DeliveryMachine`'s; this is the shell that carries them out.
+///
+/// Several dispatchers may work on one store: a claim belongs to one of them.
+public struct Dispatcher: Sendable {
+    let store: any Store
+    let plugins: any PluginPort
+    let clock: any DaemonClock
+    let random: any RandomSource
+    let owner: String
+    let limits: DeliveryMachine.Limits
+    let backoff: Backoff
+    let reporter: any EngineReporter
+
+    public init(
+        store: any Store, plugins: any PluginPort, clock: any DaemonClock, random: any RandomSource, owner: String,
+        limits: DeliveryMachine.Limits, backoff: Backoff, reporter: any EngineReporter
+    ) {
+        self.store = store
+        self.plugins = plugins
+        self.clock = clock
+        self.random = random
+        self.owner = owner
+        self.limits = limits
+        self.backoff = backoff
+        self.reporter = reporter
+    }
+
+    /// Rounds of claims in one drain; a bound against a store that hands out the same work for ever.
+    static let maximumRounds = 100_000
+
+    /// Delivers everything of the connection that was due at `asOf`.
+    ///
+    /// What is put off during the drain is due after `asOf`, so each delivery is claimed at most once per drain.
+    public func drain(_ connection: Connection, asOf: Timestamp) async throws -> DeliveryTally {
+        var tally = DeliveryTally()
+        guard let action = plugins.thresholdAction(of: connection.integration.plugin),
+            let traits = plugins.traits(of: connection.integration.plugin, action: action)
+        else { return tally }
+        let machine = DeliveryMachine(limits: limits, readLag: traits.readLag)
+
+        for _ in 0..<Self.maximumRounds {
+            try Task.checkCancellation()
+            guard let current = try await store.connection(id: connection.id), current.state == .active,
+                plugins.obstacle(for: current.integration.plugin) == nil
+            else { return tally }
+            let claims = try await store.claimDue(
+                connection: current.id, owner: owner, now: asOf, limit: max(1, traits.maximumBatch))
+            if claims.isEmpty { return tally }
+            try await work(claims, on: current, machine: machine, canReconcile: traits.canReconcile, tally: &tally)
+        }
+        return tally
+    }
+
+    // MARK: One batch
+
+    private func work(
+        _ claims: [ClaimedDelivery], on connection: Connection, machine: DeliveryMachine, canReconcile: Bool,
+        tally: inout DeliveryTally
+    ) async throws {
+        // A record whose worker died is tried alone, so that a crash can be charged to it (decisions 20).
+        for batch in Self.batches(of: claims) {
+            var waiting = batch.map { Attempting(claim: $0) }
+            while !waiting.isEmpty {
+                var ready: [Attempting] = []
+                var open: [Attempting] = []
+                for item in waiting { if item.openStep == nil { ready.append(item) } else { open.append(item) } }
+                waiting = []
+                if !open.isEmpty {
+                    waiting += try await reconcile(
+                        open, on: connection, machine: machine, canReconcile: canReconcile, tally: &tally)
+                }
+                if !ready.isEmpty {
+                    waiting += try await deliver(ready, on: connection, machine: machine, tally: &tally)
+                }
+                if let pause = waiting.compactMap(\.pause).max() { try await clock.sleep(for: pause) }
+            }
+        }
+    }
+
+    private func deliver(
+        _ items: [Attempting], on connection: Connection, machine: DeliveryMachine, tally: inout DeliveryTally
+    ) async throws -> [Attempting] {
+        let startedAt = clock.now
+        let verdicts = await plugins.deliver(items.map(\.claim), on: connection)
+        var again: [Attempting] = []
+        for (var item, verdict) in zip(items, verdicts) {
+            item.tries += 1
+            item.claim.journal = try await store.journal(of: item.claim.delivery.id)
+            let now = clock.now
+            let decision = machine.decide(verdict, in: try await situation(of: item, now: now), now: now)
+            let record = AttemptRecord(
+                delivery: item.claim.delivery.id, attempt: item.claim.delivery.attempts, startedAt: startedAt,
+                finishedAt: now, verb: "deliver", verdict: verdict.kind.rawValue, code: verdict.code,
+                message: verdict.message, httpStatus: verdict.httpStatus)
+            reporter.attempted(record, on: connection)
+            if let next = try await carryOut(decision, for: item, verdict: verdict, record: record, on: connection, &tally) {
+                again.append(next)
+            }
+        }
+        return again
+    }
+
+    private func reconcile(
+        _ items: [Attempting], on connection: Connection, machine: DeliveryMachine, canReconcile: Bool,
+        tally: inout DeliveryTally
+    ) async throws -> [Attempting] {
+        let startedAt = clock.now
+        let findings =
+            canReconcile
+            ? await plugins.reconcile(items.map(\.claim), on: connection)
+            : items.map { Finding(answer: .unknown, step: $0.openStep?.name ?? "", message: "The plugin cannot look it up.") }
+        var again: [Attempting] = []
+        for (var item, finding) in zip(items, findings) {
+            guard let open = item.openStep else { continue }
+            let now = clock.now
+            let delivery = item.claim.delivery.id
+            item.lookUps += 1
+            let decision = machine.decide(finding, about: open, in: try await situation(of: item, now: now), now: now)
+            let record = AttemptRecord(
+                delivery: delivery, attempt: item.claim.delivery.attempts, startedAt: startedAt, finishedAt: now,
+                verb: "reconcile", verdict: finding.answer.rawValue, message: finding.message)
+            reporter.attempted(record, on: connection)
+            if decision == .tryAgainNow(atLeastAfter: nil) {
+                switch finding.answer {
+                case .applied:
+                    var result = finding.result.object ?? [:]
+                    if let id = finding.remoteID { result["remote_id"] = .string(id) }
+                    try await store.storeStep(delivery: delivery, step: open.name, result: .object(result), at: now)
+                case .notApplied: try await store.clearStep(delivery: delivery, step: open.name)
+                case .unknown: break
+                }
+                item.claim.journal = try await store.journal(of: delivery)
+                item.pause = nil
+                again.append(item)
+                continue
+            }
+            let verdict = Verdict(kind: .uncertain, message: finding.message)
+            if let next = try await carryOut(decision, for: item, verdict: verdict, record: record, on: connection, &tally) {
+                again.append(next)
+            }
+        }
+        return again
+    }
+
+    // MARK: Carrying out a decision
+
+    private func carryOut(
+        _ decision: DeliveryMachine.Decision, for item: Attempting, verdict: Verdict, record: AttemptRecord,
+        on connection: Connection, _ tally: inout DeliveryTally
+    ) async throws -> Attempting? {
+        let now = clock.now
+        var outcome = DeliveryOutcome(delivery: item.claim.delivery.id, state: .retrying, attempt: record, at: now)
+        switch decision {
+        case .delivered:
+            outcome.state = .delivered
+            outcome.remoteID = verdict.remoteID
+            outcome.remoteURL = verdict.remoteURL
+            outcome.reason = verdict.warnings.first
+            tally.delivered += 1
+        case .tryAgainNow(let atLeast):
+            var next = item
+            let pause = backoff.delay(attempt: max(1, item.tries), unit: random.unit())
+            next.pause = max(pause, atLeast ?? .zero)
+            return next
+        case .tryLater(let notBefore):
+            outcome.reason = verdict.reason
+            outcome.nextAttemptAt = max(notBefore ?? now, now + .milliseconds(1))
+            tally.retrying += 1
+        case .reconcile(let notBefore):
+            let mayLookNow = item.lookUps == 0 && (notBefore ?? now) <= now
+            if mayLookNow, item.openStep != nil { return item.withoutPause }
+            outcome.state = .uncertain
+            outcome.reason = Reason(
+                code: "uncertain", message: "Uncertain: \(verdict.reason.message) Nothing is sent again before a look-up answers.")
+            outcome.nextAttemptAt = max(notBefore ?? now, now + .milliseconds(1))
+            tally.uncertain += 1
+        case .waitForConnection(let state):
+            outcome.reason = verdict.reason
+            outcome.refundsAttempt = true
+            outcome.nextAttemptAt = nil
+            tally.held += 1
+            if try await store.setState(id: connection.id, state, reason: verdict.reason, at: now) {
+                reporter.connectionMoved(connection, to: state, reason: verdict.reason)
+            }
+        case .dead(let reason):
+            outcome.state = .dead
+            outcome.reason = reason
+            tally.dead += 1
+        }
+        for warning in verdict.warnings { reporter.warned(warning, delivery: item.claim.delivery.id, on: connection) }
+        try await store.settle([outcome])
+        reporter.settled(outcome, on: connection)
+        return nil
+    }
+
+    private func situation(of item: Attempting, now: Timestamp) async throws -> DeliveryMachine.Situation {
+        let delivery = item.claim.delivery
+        let crashes = try await store.attempts(of: delivery.id).filter {
+            $0.verdict == Verdict.Class.crashed.rawValue || $0.verdict == Verdict.Class.deadline.rawValue
+        }
+        return DeliveryMachine.Situation(
+            attempts: delivery.attempts, age: (now - delivery.createdAt) - delivery.waited, triesThisTick: item.tries,
+            openStep: item.openStep, earlierCrashes: crashes.count)
+    }
+
+    /// Records that crashed a worker before go alone; the others together.
+    static func batches(of claims: [ClaimedDelivery]) -> [[ClaimedDelivery]] {
+        let suspects = claims.filter { $0.delivery.reason?.code == Verdict.Class.crashed.rawValue }
+        let others = claims.filter { $0.delivery.reason?.code != Verdict.Class.crashed.rawValue }
+        return (others.isEmpty ? [] : [others]) + suspects.map { [$0] }
+    }
+}
+
+/// A claimed delivery on its way through one tick.
+private struct Attempting {
+    var claim: ClaimedDelivery
+    var tries = 0
+    var lookUps = 0
+    var pause: Duration?
+
+    init(claim: ClaimedDelivery) { self.claim = claim }
+
+    var withoutPause: Self {
+        var copy = self
+        copy.pause = nil
+        return copy
+    }
+
+    var openStep: DeliveryMachine.OpenStep? {
+        claim.journal.first(where: \.leavesOutcomeOpen).map {
+            DeliveryMachine.OpenStep(name: $0.step, intentAt: $0.intentAt ?? claim.delivery.createdAt)
+        }
+    }
+}
+
+/// What a drain did, for the tick's answer.
+public struct DeliveryTally: Sendable, Equatable {
+    public var delivered = 0
+    public var retrying = 0
+    public var uncertain = 0
+    public var held = 0
+    public var dead = 0
+
+    public init() {}
+
+    public static func += (left: inout Self, right: Self) {
+        left.delivered += right.delivered
+        left.retrying += right.retrying
+        left.uncertain += right.uncertain
+        left.held += right.held
+        left.dead += right.dead
+    }
+}

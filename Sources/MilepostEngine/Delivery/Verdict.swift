@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import MilepostModel
+
+/// What a plugin, or the host in its place, says became of one record.
+public struct Verdict: Sendable, Equatable {
+    /// The nine classes of the ABI and the four that only the host makes (`include/milepost/types.h`).
+    public enum Class: String, Sendable, CaseIterable {
+        case ok, rejected, retry
+        case rateLimited = "rate_limited"
+        case authExpired = "auth_expired"
+        case authRevoked = "auth_revoked"
+        case config, uncertain, cancelled
+        case deadline
+        case pluginBug = "plugin_bug"
+        case crashed, unsupported
+    }
+
+    public var kind: Class
+    public var remoteID: String?
+    public var remoteURL: String?
+    public var code: String?
+    public var message: String?
+    public var httpStatus: Int?
+    /// The vendor's own wait, when it gave one.
+    public var retryAfter: Duration?
+    public var warnings: [Reason]
+
+    public init(
+        kind: Class, remoteID: String? = nil, remoteURL: String? = nil, code: String? = nil, message: String? = nil,
+        httpStatus: Int? = nil, retryAfter: Duration? = nil, warnings: [Reason] = []
+    ) {
+        self.kind = kind
+        self.remoteID = remoteID
+        self.remoteURL = remoteURL
+        self.code = code
+        self.message = message
+        self.httpStatus = httpStatus
+        self.retryAfter = retryAfter
+        self.warnings = warnings
+    }
+
+    /// Code and sentence for the log and the delivery's reason.
+    public var reason: Reason {
+        Reason(code: code ?? kind.rawValue, message: message ?? kind.sentence)
+    }
+}
+
+extension Verdict.Class {
+    var sentence: String {
+        switch self {
+        case .ok: "Delivered."
+        case .rejected: "The vendor refused it for good."
+        case .retry: "Not applied; it is tried again."
+        case .rateLimited: "The vendor asked to wait."
+        case .authExpired, .authRevoked: "The vendor no longer takes the credential."
+        case .config: "The connection's settings do not fit the vendor's account."
+        case .uncertain: "The request may have been applied; it is looked up before anything is sent again."
+        case .cancelled: "Given up on request; it is tried again."
+        case .deadline: "The plugin did not finish in time."
+        case .pluginBug: "The plugin broke a rule of the ABI; see the log."
+        case .crashed: "The plugin's worker died with it in flight."
+        case .unsupported: "The plugin does not offer this."
+        }
+    }
+}
+
+/// What reconcile found out about one step.
+public struct Finding: Sendable, Equatable {
+    public enum Answer: String, Sendable { case applied, notApplied = "not_applied", unknown }
+    public var answer: Answer
+    public var step: String
+    public var remoteID: String?
+    public var remoteURL: String?
+    /// What the plugin would have stored as the step's result.
+    public var result: JSONValue
+    public var askAgain: Duration?
+    public var message: String?
+
+    public init(
+        answer: Answer, step: String, remoteID: String? = nil, remoteURL: String? = nil, result: JSONValue = .object([:]),
+        askAgain: Duration? = nil, message: String? = nil
+    ) {
+        self.answer = answer
+        self.step = step
+        self.remoteID = remoteID
+        self.remoteURL = remoteURL
+        self.result = result
+        self.askAgain = askAgain
+        self.message = message
+    }
+}

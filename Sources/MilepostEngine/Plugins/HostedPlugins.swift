@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import MilepostModel
+public import MilepostPluginHost
+import MilepostStore
+import Synchronization
+
+/// The plugins that the configuration enables, as the engine sees them: one instance a connection, made when first
+/// needed and again after its worker died.
+public final class HostedPlugins: PluginPort {
+    /// What the configuration says about one plugin.
+    public struct Enabled: Sendable, Equatable {
+        public var isolation: PluginIsolation
+        public var endpoints: [String: String]
+        public var ratePlan: String?
+
+        public init(isolation: PluginIsolation, endpoints: [String: String] = [:], ratePlan: String? = nil) {
+            self.isolation = isolation
+            self.endpoints = endpoints
+            self.ratePlan = ratePlan
+        }
+    }
+
+    private struct Loaded: Sendable {
+        var plugin: LoadedPlugin
+        var declaration: PluginDeclaration
+        var configuration: Enabled
+    }
+
+    private struct State: Sendable {
+        var loaded: [PluginName: Loaded] = [:]
+        var refused: [PluginName: Reason] = [:]
+        var instances: [ConnectionID: PluginInstance] = [:]
+    }
+
+    private let host: PluginHost
+    private let gateway: PluginGateway
+    private let operationTimeout: Duration
+    private let requestTimeout: Duration
+    private let state = Mutex(State())
+
+    public init(host: PluginHost, gateway: PluginGateway, operationTimeout: Duration, requestTimeout: Duration) {
+        self.host = host
+        self.gateway = gateway
+        self.operationTimeout = operationTimeout
+        self.requestTimeout = requestTimeout
+    }
+
+    // MARK: Loading
+
+    /// Loads what is enabled and not loaded yet, lets go of what no longer is. A plugin that cannot be loaded is remembered
+    /// with its reason and degrades status, never start-up (decisions 19).
+    public func apply(_ enabled: [PluginName: Enabled]) async {
+        for (name, loaded) in state.withLock({ $0.loaded }) where enabled[name] != loaded.configuration {
+            await closeInstances(of: name)
+            state.withLock { _ = $0.loaded.removeValue(forKey: name) }
+        }
+        state.withLock { $0.refused = $0.refused.filter { enabled[$0.key] != nil } }
+        for (name, configuration) in enabled.sorted(by: { $0.key < $1.key }) {
+            guard state.withLock({ $0.loaded[name] == nil }) else { continue }
+            do {
+                let plugin = try await host.load(name, isolation: configuration.isolation)
+                let declaration = try PluginDeclaration(manifest: plugin.manifest, overrides: configuration.endpoints)
+                state.withLock {
+                    $0.loaded[name] = Loaded(plugin: plugin, declaration: declaration, configuration: configuration)
+                    $0.refused[name] = nil
+                }
+            } catch let error as PluginLoadError {
+                state.withLock { $0.refused[name] = Reason(code: error.code.rawValue, message: error.detail) }
+            } catch {
+                state.withLock { $0.refused[name] = Reason(code: "manifest_invalid", message: "\(error)") }
+            }
+        }
+    }
+
+    public func manifest(of plugin: PluginName) -> PluginManifest? { state.withLock { $0.loaded[plugin]?.plugin.manifest } }
+    func declaration(of plugin: PluginName) -> PluginDeclaration? { state.withLock { $0.loaded[plugin]?.declaration } }
+    public var enabledNames: [PluginName] {
+        state.withLock { Array(Set($0.loaded.keys).union($0.refused.keys)) }.sorted()
+    }
+    public func refusal(of plugin: PluginName) -> Reason? { state.withLock { $0.refused[plugin] } }
+
+    // MARK: PluginPort
+
+    public func traits(of plugin: PluginName, action: String) -> ActionTraits? {
+        guard let found = manifest(of: plugin)?.actions?.first(where: { $0.name == action }) else { return nil }
+        return ActionTraits(
+            maximumBatch: found.maxRecords, readLag: found.readLag, canReconcile: found.reconcile ?? false)
+    }
+
+    public func thresholdAction(of plugin: PluginName) -> String? {
+        manifest(of: plugin)?.actions?.first { $0.trigger == "threshold" }?.name
+    }
+
+    public func obstacle(for plugin: PluginName) -> Reason? {
+        let (isLoaded, refusal) = state.withLock { ($0.loaded[plugin] != nil, $0.refused[plugin]) }
+        if let refusal { return refusal }
+        if !isLoaded {
+            return Reason(
+                code: "plugin_not_enabled",
+                message: "The plugin \(plugin) is not enabled: set plugins.\(plugin).enabled to true and reload.")
+        }
+        guard let health = host.status().first(where: { $0.name == plugin }), health.state == .quarantined else { return nil }
+        return Reason(code: "plugin_quarantined", message: health.reason ?? "The plugin crashed repeatedly.")
+    }
+
+    public func deliver(_ claims: [ClaimedDelivery], on connection: Connection) async -> [Verdict] {
+        CrashPoint.reach("after_claim")
+        let context = OperationContext(
+            deliveries: claims.map(\.delivery.id), attempts: claims.map(\.delivery.attempts))
+        gateway.contexts.begin(context, on: connection.id)
+        defer { gateway.contexts.end(on: connection.id) }
+        let result = await perform(
+            .deliver, body: VerbBody.records(claims), on: connection, attempt: claims.map(\.delivery.attempts).max() ?? 1)
+        CrashPoint.reach("before_settle")
+        return VerbBody.verdicts(of: result, count: claims.count)
+    }
+
+    public func reconcile(_ claims: [ClaimedDelivery], on connection: Connection) async -> [Finding] {
+        let result = await perform(
+            .reconcile, body: VerbBody.records(claims), on: connection, attempt: claims.map(\.delivery.attempts).max() ?? 1)
+        return VerbBody.findings(of: result, claims: claims)
+    }
+
+    // MARK: Other verbs
+
+    /// One operation on a stored connection's instance.
+    func perform(_ verb: PluginVerb, body: JSONValue, on connection: Connection, attempt: Int = 1) async -> OperationResult {
+        do {
+            let instance = try await instance(for: connection)
+            return await instance.perform(
+                verb, body: body.bytes, timeout: operationTimeout, attempt: UInt32(clamping: attempt))
+        } catch {
+            return OperationResult(
+                status: .retry,
+                body: JSONValue.object(["code": "plugin_unavailable", "message": .string("\(error)")]).bytes)
+        }
+    }
+
+    /// Runs operations on an instance that exists only for this call, for a connection that is not stored yet.
+    func withTrialInstance<Result: Sendable>(
+        of connection: Connection, _ body: (_ perform: (PluginVerb, JSONValue) async -> OperationResult) async throws -> Result
+    ) async throws -> Result {
+        let instance = try await makeInstance(for: connection)
+        do {
+            let result = try await body { verb, json in
+                await instance.perform(verb, body: json.bytes, timeout: self.operationTimeout, attempt: 1)
+            }
+            await instance.close()
+            gateway.close(connection.id)
+            return result
+        } catch {
+            await instance.close()
+            gateway.close(connection.id)
+            throw error
+        }
+    }
+
+    /// Lets go of a connection's instance, so that the next operation makes one with the new settings.
+    func forget(_ connection: ConnectionID) async {
+        let instance = state.withLock { $0.instances.removeValue(forKey: connection) }
+        await instance?.close()
+        gateway.close(connection)
+    }
+
+    private func instance(for connection: Connection) async throws -> PluginInstance {
+        if let existing = state.withLock({ $0.instances[connection.id] }) { return existing }
+        let made = try await makeInstance(for: connection)
+        // Two operations may race to make one; the second closes its own.
+        let kept = state.withLock { state -> PluginInstance in
+            if let existing = state.instances[connection.id] { return existing }
+            state.instances[connection.id] = made
+            return made
+        }
+        if kept !== made { await made.close() }
+        return kept
+    }
+
+    private func makeInstance(for connection: Connection) async throws -> PluginInstance {
+        let name = connection.integration.plugin
+        guard let loaded = state.withLock({ $0.loaded[name] }) else {
+            throw EngineError(code: .pluginUnavailable, detail: obstacle(for: name)?.message ?? "The plugin \(name) is not loaded.")
+        }
+        gateway.open(
+            connection.id, declaration: loaded.declaration, account: connection.account?.id,
+            ratePlan: connection.settings["rate_plan"]?.string ?? loaded.configuration.ratePlan)
+        let config = VerbBody.instance(
+            connection, declaration: loaded.declaration, requestTimeout: requestTimeout)
+        return try await loaded.plugin.makeInstance(connection: connection.id, config: config.bytes)
+    }
+
+    private func closeInstances(of plugin: PluginName) async {
+        let gone = state.withLock { state -> [PluginInstance] in
+            let members = state.instances.filter { $0.value.plugin == plugin }
+            for id in members.keys { state.instances[id] = nil }
+            return Array(members.values)
+        }
+        for instance in gone { await instance.close() }
+    }
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import FoundationEssentials
+import MilepostEgress
+import MilepostModel
+import MilepostPluginHost
+
+/// What egress needs of a plugin's manifest, joined with what the configuration overrides.
+struct PluginDeclaration: Sendable {
+    let manifest: PluginManifest
+    /// Final base URLs by endpoint name, without trailing slash.
+    let endpoints: [String: String]
+    let policy: EgressPolicy
+    private let placements: [String: [Placement]]
+    private let rateLimits: [RateLimitDeclaration]
+
+    /// - Parameter overrides: endpoints that the administrator put in the configuration; they alone may be plain http or
+    ///   private addresses (decisions 26).
+    init(manifest: PluginManifest, overrides: [String: String]) throws {
+        struct Egress: Decodable {
+            struct Auth: Decodable {
+                var credential: String
+                var placements: [Placement]?
+            }
+            struct Rule: Decodable {
+                var hosts: [String]
+                var ports: [Int]?
+                var methods: [String]?
+            }
+            var auth: [Auth]?
+            var egress: [Rule]?
+            var rate_limits: [RateLimitDeclaration]?
+        }
+        self.manifest = manifest
+        var endpoints = (manifest.endpoints ?? [:]).mapValues { Self.trimmed($0.default) }
+        for (name, url) in overrides { endpoints[name] = Self.trimmed(url) }
+        self.endpoints = endpoints
+        let declared = try JSONDecoder().decode(Egress.self, from: JSONEncoder().encode(manifest))
+        placements = Dictionary(
+            (declared.auth ?? []).map { ($0.credential, $0.placements ?? []) }, uniquingKeysWith: { first, _ in first })
+        rateLimits = declared.rate_limits ?? []
+        policy = EgressPolicy(
+            rules: (declared.egress ?? []).map {
+                EgressPolicy.Rule(hosts: $0.hosts, ports: $0.ports ?? [443], methods: $0.methods ?? ["GET"])
+            },
+            overridden: Set(overrides.values.compactMap { EgressPolicy.Origin(url: $0) }))
+    }
+
+    private static func trimmed(_ url: String) -> String { url.hasSuffix("/") ? String(url.dropLast()) : url }
+
+    var credentialNames: [String] { (manifest.auth ?? []).map(\.credential) }
+
+    func placement(_ name: String?, of credential: String) -> Placement? {
+        let known = placements[credential] ?? []
+        return name.map { wanted in known.first { $0.name == wanted } } ?? known.first
+    }
+
+    /// The budgets of one connection. Limits hang on the connection's id (decisions 17) unless the declaration says that
+    /// the whole vendor account shares one (RATE-13).
+    func buckets(connection: ConnectionID, account: String?, plan: String?) -> [RateBucket] {
+        rateLimits.compactMap { declaration in
+            declaration.makeBucket(
+                key: key(of: declaration, connection: connection, account: account), preset: plan, capacity: nil)
+        }
+    }
+
+    func charges(connection: ConnectionID, account: String?, bucket: String?, cost: Int) -> [BucketCharge] {
+        rateLimits.compactMap { declaration in
+            let isNamed = declaration.bucket == "default" || declaration.bucket == bucket
+            guard isNamed || declaration.unit == .cost else { return nil }
+            return BucketCharge(
+                key: key(of: declaration, connection: connection, account: account),
+                cost: declaration.unit == .cost ? cost : 1)
+        }
+    }
+
+    private func key(of declaration: RateLimitDeclaration, connection: ConnectionID, account: String?) -> String {
+        switch declaration.scope {
+        case .account: "\(manifest.name)/account:\(account ?? connection.rawValue)/\(declaration.bucket)"
+        case .credential: "\(manifest.name)/\(connection)/\(declaration.bucket)"
+        }
+    }
+}

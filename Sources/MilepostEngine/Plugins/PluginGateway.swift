@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MilepostEgress
+public import MilepostModel
+public import MilepostPluginHost
+import MilepostStore
+import Synchronization
+
+/// What the core does for plugins: sends their requests with intent and outcome on disk around them, keeps their journal
+/// and small storage, passes on their log lines.
+public final class PluginGateway: PluginServices {
+    private let store: any Store
+    private let egress: any Egress
+    private let limiter: RateLimiter
+    private let clock: any DaemonClock
+    private let settings: Settings
+    private let log: @Sendable (PluginLogLine) -> Void
+    private let count: @Sendable (PluginMetric) -> Void
+    let contexts = OperationContexts()
+    private let lines = Mutex<[ConnectionID: Line]>([:])
+
+    public struct Settings: Sendable {
+        public var requestTimeout: Duration
+        public var responseCap: Int
+        /// How long a request waits for a budget before it is given back as "not sent".
+        public var limiterPatience: Duration
+        /// Bytes of an answer kept in the journal for reconcile.
+        public var journalBodyCap: Int
+
+        public init(
+            requestTimeout: Duration = .seconds(30), responseCap: Int = 1 << 20, limiterPatience: Duration = .seconds(30),
+            journalBodyCap: Int = 8192
+        ) {
+            self.requestTimeout = requestTimeout
+            self.responseCap = responseCap
+            self.limiterPatience = limiterPatience
+            self.journalBodyCap = journalBodyCap
+        }
+    }
+
+    /// A connection as the gateway knows it.
+    private struct Line {
+        var declaration: PluginDeclaration
+        var account: String?
+        var credentials: [String: JSONValue]
+    }
+
+    public init(
+        store: any Store, egress: any Egress, limiter: RateLimiter, clock: any DaemonClock, settings: Settings,
+        log: @escaping @Sendable (PluginLogLine) -> Void, count: @escaping @Sendable (PluginMetric) -> Void
+    ) {
+        self.store = store
+        self.egress = egress
+        self.limiter = limiter
+        self.clock = clock
+        self.settings = settings
+        self.log = log
+        self.count = count
+    }
+
+    /// Lets a connection's requests out, within the budgets of its plan.
+    func open(_ connection: ConnectionID, declaration: PluginDeclaration, account: String?, ratePlan: String?) {
+        for bucket in declaration.buckets(connection: connection, account: account, plan: ratePlan) {
+            limiter.define(bucket)
+        }
+        var facts: [String: JSONValue] = [:]
+        for auth in declaration.manifest.auth ?? [] {
+            facts[auth.credential] = ["ref": .string(auth.credential), "scheme": .string(auth.scheme), "account": JSONValue(account)]
+        }
+        lines.withLock { $0[connection] = Line(declaration: declaration, account: account, credentials: facts) }
+    }
+
+    func close(_ connection: ConnectionID) { lines.withLock { _ = $0.removeValue(forKey: connection) } }
+
+    // MARK: HTTP
+
+    public func submitHTTP(_ call: PluginHTTPCall, for connection: ConnectionID) async -> PluginHTTPResult {
+        guard let line = lines.withLock({ $0[connection] }) else { return .refused(PluginCallStatus.stale) }
+        var credentials: [CredentialUse] = []
+        if let name = call.credential {
+            guard let placement = line.declaration.placement(call.placement, of: name) else {
+                return .refused(PluginCallStatus.denied)
+            }
+            credentials.append(
+                CredentialUse(reference: CredentialReference(connection: connection, name: name), placement: placement))
+        }
+        let intent: Intent?
+        if call.isIdempotent {
+            intent = nil
+        } else {
+            guard let step = call.step, let context = contexts.current(on: connection) else {
+                // Outside a delivery nothing may be changed: connect proves and changes nothing (decisions 16).
+                return .refused(PluginCallStatus.denied)
+            }
+            let indexes = call.records.map(Int.init)
+            guard !indexes.isEmpty, indexes.allSatisfy(context.deliveries.indices.contains) else {
+                return .refused(PluginCallStatus.invalid)
+            }
+            intent = Intent(
+                deliveries: indexes.map { context.deliveries[$0] }, step: step, attempt: context.attempts[indexes[0]])
+        }
+        let request = EgressRequest(
+            method: call.method, url: call.url, headers: call.headers, body: call.body, credentials: credentials,
+            isIdempotent: call.isIdempotent, followsRedirects: call.followsRedirects,
+            timeout: min(call.timeout ?? settings.requestTimeout, settings.requestTimeout),
+            responseCap: call.responseCap == 0 ? settings.responseCap : min(Int(clamping: call.responseCap), settings.responseCap),
+            charges: line.declaration.charges(
+                connection: connection, account: line.account, bucket: call.bucket, cost: max(1, Int(call.cost))),
+            limiterPatience: settings.limiterPatience, policy: line.declaration.policy)
+        return await send(request, intent: intent)
+    }
+
+    private struct Intent {
+        var deliveries: [DeliveryID]
+        var step: String
+        var attempt: Int
+    }
+
+    private func send(_ request: EgressRequest, intent: Intent?) async -> PluginHTTPResult {
+        let isIntentStored = Mutex(false)
+        let outcome = await egress.send(request) { [store, clock] in
+            guard let intent else { return }
+            CrashPoint.reach("before_intent")
+            try await store.storeIntent(
+                deliveries: intent.deliveries, step: intent.step, attempt: intent.attempt, at: clock.now)
+            isIntentStored.withLock { $0 = true }
+            CrashPoint.reach("after_intent")
+        }
+        if let intent, isIntentStored.withLock({ $0 }) {
+            CrashPoint.reach("before_outcome")
+            do {
+                try await store.storeOutcome(
+                    deliveries: intent.deliveries, step: intent.step, wire: outcome.wire.rawValue,
+                    httpStatus: outcome.response?.status, body: journalText(outcome.response), at: clock.now)
+            } catch {
+                // The intent stays open, so the delivery becomes uncertain: the careful side.
+            }
+            CrashPoint.reach("after_outcome")
+        }
+        return PluginHTTPResult(outcome, now: clock.now)
+    }
+
+    private func journalText(_ response: EgressResponse?) -> String? {
+        guard let response, !response.body.isEmpty else { return nil }
+        return String(decoding: response.body.prefix(settings.journalBodyCap), as: UTF8.self)
+    }
+
+    // MARK: Journal, storage, credentials
+
+    public func storeJournal(
+        connection: ConnectionID, op: UInt64, record: UInt32, step: String, result: [UInt8]
+    ) async -> Int32 {
+        guard let context = contexts.current(on: connection), context.deliveries.indices.contains(Int(record)) else {
+            return PluginCallStatus.stale
+        }
+        guard let value = try? JSONValue(parsing: result, limits: JSONLimits(bytes: 64 * 1024, depth: 16)) else {
+            return PluginCallStatus.invalid
+        }
+        CrashPoint.reach("before_journal")
+        do {
+            try await store.storeStep(
+                delivery: context.deliveries[Int(record)], step: step, result: value, at: clock.now)
+        } catch {
+            return PluginCallStatus.busy
+        }
+        CrashPoint.reach("after_journal")
+        return PluginCallStatus.ok
+    }
+
+    public func keyValue(_ request: KeyValueRequest, for connection: ConnectionID) async -> KeyValueResult {
+        do {
+            switch request {
+            case .get(let key):
+                guard let found = try await store.pluginValue(connection: connection, key: text(key), at: clock.now) else {
+                    return KeyValueResult(callStatus: PluginCallStatus.notFound, json: Array("{}".utf8))
+                }
+                return KeyValueResult(
+                    callStatus: PluginCallStatus.ok, json: versionJSON(found.version), value: found.value)
+            case .put(let key, let value, let version, let timeToLive):
+                guard key.count <= 512, value.count <= 64 * 1024 else {
+                    return KeyValueResult(callStatus: PluginCallStatus.tooLarge, json: Array("{}".utf8))
+                }
+                let stored = try await store.setPluginValue(
+                    connection: connection, key: text(key), value: value, expecting: version,
+                    expiresAt: timeToLive.map { clock.now + $0 }, at: clock.now)
+                return KeyValueResult(callStatus: PluginCallStatus.ok, json: versionJSON(stored))
+            case .delete(let key, let version):
+                try await store.deletePluginValue(connection: connection, key: text(key), expecting: version)
+                return KeyValueResult(callStatus: PluginCallStatus.ok, json: Array("{}".utf8))
+            case .list(let prefix):
+                let keys = try await store.pluginKeys(connection: connection, prefix: text(prefix), at: clock.now)
+                let json: JSONValue = ["keys": .array(keys.map(JSONValue.string))]
+                return KeyValueResult(callStatus: PluginCallStatus.ok, json: json.bytes)
+            }
+        } catch let error as StoreError where error.code == .conflict {
+            return KeyValueResult(callStatus: PluginCallStatus.invalid, json: Array("{}".utf8))
+        } catch {
+            return KeyValueResult(callStatus: PluginCallStatus.busy, json: Array("{}".utf8))
+        }
+    }
+
+    private func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
+    private func versionJSON(_ version: UInt64) -> [UInt8] { JSONValue.object(["version": .integer(Int64(version))]).bytes }
+
+    /// No credential of this version is a signing key: schemes that no placement covers arrive with the custom hooks.
+    public func sign(_ request: PluginSignatureRequest, for connection: ConnectionID) async -> PluginSignatureResult {
+        PluginSignatureResult(callStatus: PluginCallStatus.unsupported, signature: [])
+    }
+
+    public func credentialInfo(_ name: String, for connection: ConnectionID) -> [UInt8]? {
+        lines.withLock { $0[connection]?.credentials[name] }?.bytes
+    }
+
+    /// The verdict of the record says the same and moves the state; here it is only worth a line.
+    public func credentialRejected(_ name: String, reason: String, op: UInt64, for connection: ConnectionID) {
+        count(.host(plugin: lines.withLock { $0[connection]?.declaration.manifest.name } ?? PluginName(""), event: "credential_rejected", code: name))
+    }
+
+    public func log(_ line: PluginLogLine) { log(line) as Void }
+    public func metric(_ metric: PluginMetric) { count(metric) }
+}
+
+extension PluginHTTPResult {
+    static func refused(_ status: Int32) -> Self {
+        Self(callStatus: status, wire: 0, httpStatus: 0, json: Array("{}".utf8), body: [])
+    }
+
+    /// `include/milepost/schemas/http.event.json`
+    init(_ outcome: EgressOutcome, now: Timestamp) {
+        let wire: Int32 =
+            switch outcome.wire {
+            case .neverSent: 0
+            case .maybeSent: 1
+            case .answered: 2
+            }
+        var json: [String: JSONValue] = ["wire": .string(outcome.wire.rawValue), "status": 0, "error": .null]
+        switch outcome.result {
+        case .success(let response):
+            json["status"] = .integer(Int64(response.status))
+            json["headers"] = .array(response.headers.map { .array([.string($0.name), .string($0.value)]) })
+            json["truncated"] = .bool(response.truncated)
+            json["timings"] = [
+                "queued_ms": .integer(response.timings.queued.wholeMilliseconds),
+                "limiter_ms": .integer(response.timings.limiter.wholeMilliseconds),
+                "connect_ms": .integer(response.timings.connect.wholeMilliseconds),
+                "total_ms": .integer(response.timings.total.wholeMilliseconds),
+            ]
+        case .failure(let failure):
+            var error: [String: JSONValue] = [
+                "code": .string(failure.code.rawValue), "message": .string(failure.message),
+            ]
+            if let opensAt = failure.opensAt {
+                error["retry_after_ms"] = .integer(max(0, (opensAt - now).wholeMilliseconds))
+            }
+            json["headers"] = []
+            json["truncated"] = false
+            json["timings"] = [:]
+            json["error"] = .object(error)
+        }
+        self.init(
+            callStatus: PluginCallStatus.ok, wire: wire, httpStatus: Int32(outcome.response?.status ?? 0),
+            json: JSONValue.object(json).bytes, body: outcome.response?.body ?? [])
+    }
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import MilepostModel
+public import MilepostStore
+
+/// Hears what the engine does, for logs and metrics. Called from tasks, must not block.
+public protocol EngineReporter: Sendable {
+    func attempted(_ record: AttemptRecord, on connection: Connection)
+    func settled(_ outcome: DeliveryOutcome, on connection: Connection)
+    func warned(_ warning: Reason, delivery: DeliveryID, on connection: Connection)
+    func connectionMoved(_ connection: Connection, to state: Connection.State, reason: Reason?)
+    func ticked(_ report: TickReport)
+    func tickFailed(_ workspace: WorkspaceID, _ problem: String)
+}
+
+/// Hears nothing.
+public struct SilentReporter: EngineReporter {
+    public init() {}
+    public func attempted(_ record: AttemptRecord, on connection: Connection) {}
+    public func settled(_ outcome: DeliveryOutcome, on connection: Connection) {}
+    public func warned(_ warning: Reason, delivery: DeliveryID, on connection: Connection) {}
+    public func connectionMoved(_ connection: Connection, to state: Connection.State, reason: Reason?) {}
+    public func ticked(_ report: TickReport) {}
+    public func tickFailed(_ workspace: WorkspaceID, _ problem: String) {}
+}
