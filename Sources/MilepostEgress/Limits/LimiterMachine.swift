@@ -92,19 +92,49 @@ package struct LimiterMachine {
         let patience: Duration?
     }
 
+    /// Changed in place only: it may hold thousands, and a copy per step would show.
     private struct Lane {
-        var waiters: [Waiter] = []
-        var first = 0
+        private var waiters: [Waiter] = []
+        private var first = 0
+        private var impatient = 0
+        /// When time alone may let the head through; nil when that takes an answer or another lane.
         var wake: Timestamp?
         var head: Waiter? { first < waiters.count ? waiters[first] : nil }
         var count: Int { waiters.count - first }
 
+        mutating func append(_ waiter: Waiter) {
+            waiters.append(waiter)
+            if waiter.patience != nil { impatient += 1 }
+        }
+
         mutating func removeHead() {
+            if waiters[first].patience != nil { impatient -= 1 }
             first += 1
             if first > 64, first * 2 > waiters.count {
                 waiters.removeFirst(first)
                 first = 0
             }
+        }
+
+        mutating func remove(_ ticket: Ticket) { removeAll { $0.ticket == ticket } }
+
+        /// Takes out those who will not wait that long.
+        mutating func removeImpatient(of wait: Duration) -> [Ticket] {
+            guard impatient > 0 else { return [] }
+            var removed: [Ticket] = []
+            removeAll { waiter in
+                guard let patience = waiter.patience, patience < wait else { return false }
+                removed.append(waiter.ticket)
+                return true
+            }
+            return removed
+        }
+
+        private mutating func removeAll(_ isWanted: (Waiter) -> Bool) {
+            waiters.removeFirst(first)
+            first = 0
+            waiters.removeAll(where: isWanted)
+            impatient = waiters.count { $0.patience != nil }
         }
     }
 
@@ -151,7 +181,7 @@ package struct LimiterMachine {
                 detail: "\(Self.maximumWaiting) requests wait for budgets already; try again later", opensAt: nil))]
         }
         let keys = Array(Set(charges.map(\.key))).sorted()
-        lanes[keys, default: Lane()].waiters.append(Waiter(ticket: ticket, charges: charges, patience: patience))
+        lanes[keys, default: Lane()].append(Waiter(ticket: ticket, charges: charges, patience: patience))
         laneOfTicket[ticket] = keys
         for key in keys { lanesOfKey[key, default: []].insert(keys) }
         let decisions = pump(from: [keys], at: now)
@@ -160,11 +190,9 @@ package struct LimiterMachine {
     }
 
     package mutating func cancel(_ ticket: Ticket, at now: Timestamp) -> [Decision] {
-        guard let keys = laneOfTicket.removeValue(forKey: ticket), var lane = lanes[keys] else { return [] }
-        lane.waiters.removeFirst(lane.first)
-        lane.first = 0
-        lane.waiters.removeAll { $0.ticket == ticket }
-        store(lane, keys)
+        guard let keys = laneOfTicket.removeValue(forKey: ticket) else { return [] }
+        lanes[keys]?.remove(ticket)
+        dropIfEmpty(keys)
         return pump(from: [keys], at: now)
     }
 
@@ -268,7 +296,7 @@ extension LimiterMachine {
         var held: Set<String> = []
         var decisions: [Decision] = []
         while let keys = open.min(by: { (lanes[$0]?.head?.ticket ?? .max) < (lanes[$1]?.head?.ticket ?? .max) }) {
-            guard var lane = lanes[keys], let head = lane.head else {
+            guard let head = lanes[keys]?.head else {
                 open.remove(keys)
                 continue
             }
@@ -282,17 +310,18 @@ extension LimiterMachine {
             }
             if lacking.isEmpty, held.isDisjoint(with: keys) {
                 grant(head)
-                lane.removeHead()
-                lane.wake = nil
+                lanes[keys]?.removeHead()
+                lanes[keys]?.wake = nil
                 decisions.append(.granted(head.ticket))
-                store(lane, keys)
+                dropIfEmpty(keys)
                 continue
             }
             held.formUnion(lacking)
             open.remove(keys)
-            lane.wake = wake.map { max($0, now + .milliseconds(1)) }
-            decisions += dismissImpatient(&lane, at: now)
-            store(lane, keys)
+            // With room, but behind an older head of another lane: that one's turn is ours too.
+            lanes[keys]?.wake = lacking.isEmpty ? nil : wake.map { max($0, now + .milliseconds(1)) }
+            decisions += dismissImpatient(keys, at: now)
+            dropIfEmpty(keys)
         }
         return decisions
     }
@@ -310,31 +339,21 @@ extension LimiterMachine {
     }
 
     /// Fails the waiters who would rather do something else than wait for a budget closed that long.
-    private mutating func dismissImpatient(_ lane: inout Lane, at now: Timestamp) -> [Decision] {
-        guard let wake = lane.wake, lane.waiters.contains(where: { $0.patience != nil }) else { return [] }
-        let wait = wake - now
-        let key = lane.head?.charges.max { closedUntil($0.key) < closedUntil($1.key) }?.key ?? ""
-        var decisions: [Decision] = []
-        lane.waiters.removeFirst(lane.first)
-        lane.first = 0
-        lane.waiters.removeAll { waiter in
-            guard let patience = waiter.patience, patience < wait else { return false }
-            decisions.append(.failed(waiter.ticket, .init(
+    private mutating func dismissImpatient(_ keys: [String], at now: Timestamp) -> [Decision] {
+        guard let wake = lanes[keys]?.wake, let removed = lanes[keys]?.removeImpatient(of: wake - now) else { return [] }
+        let key = keys.max { closedUntil($0) < closedUntil($1) } ?? ""
+        return removed.map { ticket in
+            laneOfTicket[ticket] = nil
+            return .failed(ticket, .init(
                 code: .closed, key: key,
-                detail: "the budget \(key) has no room before \(wake); the request was not sent", opensAt: wake)))
-            return true
+                detail: "the budget \(key) has no room before \(wake); the request was not sent", opensAt: wake))
         }
-        for case .failed(let ticket, _) in decisions { laneOfTicket[ticket] = nil }
-        return decisions
     }
 
     private func closedUntil(_ key: String) -> Timestamp { buckets[key]?.closedUntil ?? Timestamp(seconds: 0) }
 
-    private mutating func store(_ lane: Lane, _ keys: [String]) {
-        if lane.head != nil {
-            lanes[keys] = lane
-            return
-        }
+    private mutating func dropIfEmpty(_ keys: [String]) {
+        guard let lane = lanes[keys], lane.head == nil else { return }
         lanes[keys] = nil
         for key in keys {
             lanesOfKey[key]?.remove(keys)
