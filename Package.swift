@@ -115,6 +115,7 @@ let package = Package(
         tests("MilepostConfiguration", ["MilepostModel"]),
         tests("MilepostEgress"),
         tests("MilepostIntake", ["MilepostModel"]),
+        tests("MilepostPluginHost", ["MilepostModel"]),
         tests("MilepostModel"),
         tests("MilepostVault"),
     ]

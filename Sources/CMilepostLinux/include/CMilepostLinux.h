@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Typed shims for Linux calls that Swift cannot make itself; one header a topic. */
+#ifndef MILEPOST_LINUX_H
+#define MILEPOST_LINUX_H
+
+#include "channel.h"
+#include "mp_memory.h"
+#include "process.h"
+
+#endif
