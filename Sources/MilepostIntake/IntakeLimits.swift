@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import MilepostModel
+
 /// What one body or line of click events may cost. Past a limit the line is rejected, never the daemon slowed.
 public struct IntakeLimits: Hashable, Sendable {
     /// One event: a line of NDJSON, an element of an array, the object itself.

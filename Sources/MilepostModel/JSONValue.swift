@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import FoundationEssentials
-
 /// Any JSON value. Whole numbers that fit keep their exactness; keys are unordered.
 public enum JSONValue: Hashable, Sendable {
     case null
@@ -61,57 +59,66 @@ public struct JSONError: Error, Hashable, Sendable, CustomStringConvertible {
     public var description: String { detail }
 }
 
-extension JSONValue: Codable {
-    /// Parses one JSON value. Size and depth are judged before anything is built.
+extension JSONValue {
+    /// Parses one JSON value, which must be UTF-8. Of a key that repeats the last value counts, as in ECMAScript.
+    ///
+    /// Whole numbers are integers however they are written (`1.0`, `1e3`); those beyond 64 bits become floating ones.
     public init(parsing bytes: some Collection<UInt8>, limits: JSONLimits = JSONLimits()) throws(JSONError) {
-        guard bytes.count <= limits.bytes else {
+        guard bytes.count <= min(limits.bytes, Int(Int32.max)) else {
             throw JSONError(code: .tooLarge, detail: "\(bytes.count) bytes of JSON, at most \(limits.bytes) are taken")
         }
-        let depth = Self.depth(of: bytes)
-        guard depth <= limits.depth else {
-            throw JSONError(code: .tooDeep, detail: "JSON nested \(depth) deep, at most \(limits.depth) is taken")
-        }
-        do {
-            self = try JSONDecoder().decode(JSONValue.self, from: Data(bytes))
+        var tape = JSONTape(
+            limits: JSONTape.Limits(depth: limits.depth, members: .max, stringBytes: .max, isLenient: true))
+        let text = Array(bytes)
+        do throws(JSONFault) {
+            try tape.scanText(text.span)
         } catch {
-            throw JSONError(code: .malformed, detail: "not valid JSON: \(Self.sentence(for: error))")
+            if case .tooDeep(let limit) = error.kind {
+                throw JSONError(code: .tooDeep, detail: "JSON nested deeper than the \(limit) levels that are taken")
+            }
+            throw JSONError(code: .malformed, detail: "not valid JSON: \(error.message)")
         }
+        var index = 0
+        self = Self.value(tape, at: &index, text.span)
     }
 
     public init(parsing text: String, limits: JSONLimits = JSONLimits()) throws(JSONError) {
         try self.init(parsing: Array(text.utf8), limits: limits)
     }
 
-    private static func depth(of bytes: some Collection<UInt8>) -> Int {
-        var depth = 0
-        var deepest = 0
-        var inString = false
-        var escaped = false
-        for byte in bytes {
-            if inString {
-                if escaped { escaped = false } else if byte == 0x5c { escaped = true } else if byte == 0x22 { inString = false }
-                continue
+    /// Builds the value at `index` and moves `index` past it.
+    private static func value(_ tape: JSONTape, at index: inout Int, _ bytes: Span<UInt8>) -> JSONValue {
+        let node = tape.nodes[index]
+        index += 1
+        switch node.kind {
+        case .null: return .null
+        case .yes: return .bool(true)
+        case .no: return .bool(false)
+        case .key, .string: return .string(tape.text(node, bytes))
+        case .number: return number(String(utf8: bytes.extracting(node.range)))
+        case .array:
+            var items: [JSONValue] = []
+            while index < node.next { items.append(value(tape, at: &index, bytes)) }
+            return .array(items)
+        case .object:
+            var members: [String: JSONValue] = [:]
+            while index < node.next {
+                let key = tape.text(tape.nodes[index], bytes)
+                index += 1
+                members[key] = value(tape, at: &index, bytes)
             }
-            switch byte {
-            case 0x22: inString = true
-            case 0x5b, 0x7b:
-                depth += 1
-                deepest = max(deepest, depth)
-            case 0x5d, 0x7d: depth -= 1
-            default: break
-            }
+            return .object(members)
         }
-        return deepest
     }
 
-    private static func sentence(for error: any Error) -> String {
-        if case DecodingError.dataCorrupted(let context) = error {
-            if let underlying = context.underlyingError { return "\(underlying)" }
-            return context.debugDescription
-        }
-        return "\(error)"
+    private static func number(_ literal: String) -> JSONValue {
+        if let whole = Int64(literal) { return .integer(whole) }
+        guard let value = Double(literal) else { preconditionFailure("a scanned number is none: \(literal)") }
+        return Int64(exactly: value).map(JSONValue.integer) ?? .number(value)
     }
+}
 
+extension JSONValue: Codable {
     public init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
         if container.decodeNil() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import COpenSSL
+import MilepostModel
 
 /// SHA-256 of libcrypto, with one context that is reused: the one-shot call of OpenSSL 3 looks the algorithm up each time.
 @safe struct ClickDigest: ~Copyable {

@@ -9,7 +9,7 @@ struct JSONValueTests {
     @Test("each kind is read as what it is", arguments: [
         ("null", JSONValue.null), ("true", true), ("false", false), ("0", 0), ("-7", -7),
         ("9223372036854775807", .integer(.max)), ("-9223372036854775808", .integer(.min)), ("1.5", .number(1.5)),
-        ("1", 1), (#""1""#, "1"), (#""true""#, "true"), (#""""#, ""), ("[]", []), ("{}", [:]), (#"[1,[2,{"a":[]}]]"#, [1, [2, ["a": []]]]),
+        ("1", 1), ("1.0", 1), ("1e3", 1000), (#""1""#, "1"), (#""true""#, "true"), (#""""#, ""), ("[]", []), ("{}", [:]), (#"[1,[2,{"a":[]}]]"#, [1, [2, ["a": []]]]),
         (#""\u00e9\ud83d\ude00\n""#, "é😀\n"), (" {\"a\" : null}\n", ["a": nil]),
     ] as [(String, JSONValue)])
     func reads(text: String, value: JSONValue) throws {
@@ -23,7 +23,7 @@ struct JSONValueTests {
     }
 
     @Test("malformed text is refused with a sentence", arguments: [
-        "", " ", "{", "{\"a\":}", "nul", "01", "1 2", "\"\\x\"", "[1e999]", "{\"a\" 1}", "'a'", "\"\\ud800\"", "{1:2}",
+        "", " ", "{", "[1,]", "{\"a\":1,}", "{\"a\":}", "nul", "01", "1 2", "\"\\x\"", "[1e999]", "{\"a\" 1}", "'a'", "\"\\ud800\"", "{1:2}",
     ])
     func malformed(text: String) {
         let error = #expect(throws: JSONError.self) { try JSONValue(parsing: text) }
@@ -41,6 +41,23 @@ struct JSONValueTests {
         #expect(large?.code == .tooLarge)
         let deep = #expect(throws: JSONError.self) { try JSONValue(parsing: String(repeating: "[", count: 100_000)) }
         #expect(deep?.code == .tooDeep)
+    }
+
+    @Test("depth cannot be hidden in another encoding: only UTF-8 is taken")
+    func otherEncodings() {
+        // In UTF-16 the character U+5B22 holds the byte of a quotation mark, behind which a count of brackets by bytes is blind.
+        let text = "[\"\u{5b22}\"," + String(repeating: "[", count: 400) + String(repeating: "]", count: 400) + "]"
+        let bytes = text.utf16.flatMap { [UInt8($0 & 255), UInt8($0 >> 8)] }
+        #expect(throws: JSONError.self) { try JSONValue(parsing: bytes) }
+        #expect(throws: JSONError.self) { try JSONValue(parsing: [0x22, 0xff, 0x22]) }
+    }
+
+    @Test("vendors' oddities are taken: a key twice (the last counts), NUL, many members")
+    func lenient() throws {
+        #expect(try JSONValue(parsing: #"{"a":1,"\u0061":2}"#) == ["a": 2])
+        #expect(try JSONValue(parsing: #""x\u0000y""#) == "x\0y")
+        let many = "{" + (0..<5000).map { "\"k\($0)\":\($0)" }.joined(separator: ",") + "}"
+        #expect(try JSONValue(parsing: many).object?.count == 5000)
     }
 
     @Test("written text is compact, sorted, escaped, and read again")

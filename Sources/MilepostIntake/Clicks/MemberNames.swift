@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import MilepostModel
+
 /// Finds a key among a fixed list of names, by the hash that the tape holds already.
 struct MemberNames: Sendable {
     private static let slotCount = 128

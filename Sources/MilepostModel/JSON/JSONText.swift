@@ -2,18 +2,19 @@
 
 extension String {
     /// Copies bytes that are known to be UTF-8; ill-formed ones would be replaced, never trusted.
-    init(utf8 bytes: Span<UInt8>) {
+    package init(utf8 bytes: Span<UInt8>) {
         self = unsafe bytes.withUnsafeBufferPointer { unsafe String(decoding: $0, as: UTF8.self) }
     }
 }
 
 extension [UInt8] {
-    init(copying bytes: Span<UInt8>) {
+    package init(copying bytes: Span<UInt8>) {
         self = unsafe bytes.withUnsafeBufferPointer { unsafe Array($0) }
     }
 }
 
-func hexDigit(_ byte: UInt8) -> UInt8? {
+/// The value of a hexadecimal digit.
+package func hexDigit(_ byte: UInt8) -> UInt8? {
     switch byte {
     case 0x30...0x39: byte - 0x30
     case 0x41...0x46: byte - 0x41 + 10
@@ -24,8 +25,8 @@ func hexDigit(_ byte: UInt8) -> UInt8? {
 
 /// The 32-bit FNV-1a hash. Not keyed, so nothing may rest on it but speed: equal hashes are always followed by a
 /// comparison, and the number of keys that can share one is bounded by the members an object may have.
-enum FNV {
-    static func hash(_ bytes: Span<UInt8>) -> UInt32 {
+package enum FNV {
+    package static func hash(_ bytes: Span<UInt8>) -> UInt32 {
         var hash: UInt32 = 0x811c_9dc5
         for index in bytes.indices { hash = (hash ^ UInt32(bytes[index])) &* 0x0100_0193 }
         return hash
