@@ -53,8 +53,12 @@ actor MemoryRecords: VaultRecords {
     private(set) var dataKeys: [WorkspaceID: WrappedDataKey] = [:]
     private(set) var credentials: [CredentialReference: SealedCredential] = [:]
     private var isSwapRefused = false
+    private var stale: WrappedDataKey?
 
-    func dataKey(_ workspace: WorkspaceID) -> WrappedDataKey? { dataKeys[workspace] }
+    func dataKey(_ workspace: WorkspaceID) -> WrappedDataKey? {
+        defer { stale = nil }
+        return stale ?? dataKeys[workspace]
+    }
 
     func insertDataKey(_ key: WrappedDataKey) -> WrappedDataKey {
         if let winner = dataKeys[key.workspace] { return winner }
@@ -84,6 +88,8 @@ actor MemoryRecords: VaultRecords {
     func put(_ credential: SealedCredential, at reference: CredentialReference) { credentials[reference] = credential }
     func put(_ key: WrappedDataKey, at workspace: WorkspaceID) { dataKeys[workspace] = key }
     func removeDataKey(_ workspace: WorkspaceID) { dataKeys[workspace] = nil }
+    /// The next read answers `key`, as if it had been a moment before a re-wrap.
+    func answerOnce(_ key: WrappedDataKey) { stale = key }
     func refuseSwaps() { isSwapRefused = true }
 }
 

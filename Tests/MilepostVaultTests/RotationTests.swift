@@ -76,6 +76,17 @@ import Testing
         #expect(await records.credentials == before, "a re-wrap touches no credential")
     }
 
+    @Test("SEC-11: a call that read its data key just before the old key went reads it again")
+    func overtaken() async throws {
+        try await fill(1, with: vault)
+        let before = try #require(await records.dataKey(WorkspaceID("ws0")))
+        try keys.addKey(createdAt: someTime)
+        try await vault.rewrapAll()
+        try keys.dropKey(before.kekID)
+        await records.answerOnce(before)
+        try await readAll(1, with: vault)
+    }
+
     @Test("two re-wraps at once do no harm and share the work")
     func twoAtOnce() async throws {
         try await fill(150, with: vault)
