@@ -80,12 +80,8 @@ struct Variant: Sendable {
 
     func build(into folder: String) throws {
         let text = manifestText
-        let quoted = text.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")
         let library = "\(folder)/\(name).so"
-        try Workshop.run(
-            "cc",
-            ["-std=gnu11", "-O1", "-shared", "-fPIC", "-pthread", "-I", "\(Workshop.repository)/include",
-             "-DMANIFEST=\"\(quoted)\"", "-o", library, "\(Workshop.repository)/Tests/Plugins/\(source)"] + definitions)
+        try Workshop.copy(try Workshop.library(source, definitions: definitions, manifest: text), to: library)
         try Workshop.write(sidecar ?? text, to: "\(folder)/\(name).json")
         unsafe chmod(library, mode == 0o644 ? 0o755 : mode)
     }
@@ -114,6 +110,26 @@ enum Workshop {
             return .failure(WorkshopFailure(description: "\(error)"))
         }
     }()
+
+    private static let libraries = Mutex<[String: String]>([:])
+
+    /// A compiled plugin; each kind is compiled once a run.
+    static func library(_ source: String, definitions: [String], manifest: String) throws -> String {
+        let key = ([source, manifest] + definitions).joined(separator: "\n")
+        return try libraries.withLock { libraries in
+            if let known = libraries[key] { return known }
+            let path = try makeFolder() + "/plugin.so"
+            let quoted = manifest.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")
+            try run(
+                "cc",
+                ["-std=gnu11", "-O1", "-shared", "-fPIC", "-pthread", "-I", "\(repository)/include",
+                 "-DMANIFEST=\"\(quoted)\"", "-o", path, "\(repository)/Tests/Plugins/\(source)"] + definitions)
+            libraries[key] = path
+            return path
+        }
+    }
+
+    static func copy(_ source: String, to target: String) throws { try run("cp", [source, target]) }
 
     static func makeFolder() throws -> String {
         var template = Array("/tmp/milepost-plugins-XXXXXX".utf8CString)

@@ -42,6 +42,9 @@ final class WorkerProcess: PluginTransport {
         var instances: [UInt64: PluginInstance] = [:]
         var lastHeard: UInt64 = 0
         var condemned: (reason: String, at: UInt64)?
+        /// The channel's other end is gone; the process should be as well, and tell why better than we could.
+        var closedAt: UInt64?
+        var isLoaded = false
         var hasEnded = false
         var lastErrorLine: String?
         var partialLines: [UInt64: [UInt8]] = [:]
@@ -56,6 +59,8 @@ final class WorkerProcess: PluginTransport {
     private static let waitingBytesMaximum = 64 * 1024 * 1024
     /// A killed process in an uninterruptible wait does not end on request; past this it is left to itself.
     private static let reapPatience: UInt64 = 5_000_000_000
+    /// A process that closed its channel has this long to be gone.
+    private static let closingPatience: UInt64 = 200_000_000
     /// Frames read at once, so that one talkative worker does not starve the others.
     private static let framesPerTurn = 256
     private static let lineMaximum = 4096
@@ -214,7 +219,11 @@ final class WorkerProcess: PluginTransport {
                     return false
                 }
                 if result != -EAGAIN && result != -ENOBUFS {
-                    problem = result == -EPIPE ? "closed its channel" : "could not be written to (error \(-result))"
+                    if result == -EPIPE || result == -ECONNRESET {
+                        state.closedAt = state.closedAt ?? core.now
+                    } else {
+                        problem = "could not be written to (error \(-result))"
+                    }
                     return false
                 }
                 core.loop.watchForWriting(state.descriptors.channel, tag: state.descriptors.tags[0], true)
@@ -304,14 +313,16 @@ final class WorkerProcess: PluginTransport {
     /// Heartbeats and the patience with a killed process.
     func tick(now: UInt64) {
         let interval = core.configuration.heartbeatInterval.nanoseconds
-        let (isSilent, isLingering) = state.withLock { state in
+        let (isSilent, isClosed, isLingering) = state.withLock { state in
             (
-                state.condemned == nil && !state.hasEnded && state.lastHeard != 0
+                state.condemned == nil && !state.hasEnded && state.isLoaded
                     && now > state.lastHeard.addingSaturating(max(3 * interval, 1_000_000_000)),
+                state.closedAt.map { now > $0.addingSaturating(Self.closingPatience) } ?? false,
                 state.condemned.map { now > $0.at.addingSaturating(Self.reapPatience) } ?? false
             )
         }
         if isSilent { kill("the worker gave no sign of life for three heartbeats") }
+        if isClosed { kill("the worker closed its channel") }
         if isLingering { finish("does not end") }
     }
 
@@ -330,7 +341,12 @@ final class WorkerProcess: PluginTransport {
                 if got == Int64(-EAGAIN) { return }
                 guard got >= 0 else {
                     stopReading()
-                    kill(got == Int64(-EPIPE) ? "the worker closed its channel" : "the worker sent a broken frame")
+                    if got == Int64(-EPIPE) {
+                        state.withLock { $0.closedAt = $0.closedAt ?? core.now }
+                        core.loop.beAlert(now: core.now)
+                    } else {
+                        kill("the worker sent a broken frame")
+                    }
                     return
                 }
                 let reader: FrameReader?
@@ -375,7 +391,10 @@ final class WorkerProcess: PluginTransport {
                 $0.seccompStages = min(payload.uint32(1), 1)
             }
         case Int(MILEPOST_FRAME_LOADED):
-            state.withLock { if payload.scalar(3) != 0 { $0.seccompStages += 1 } }
+            state.withLock {
+                if payload.scalar(3) != 0 && !$0.isLoaded { $0.seccompStages += 1 }
+                $0.isLoaded = true
+            }
             observer.loaded(
                 self,
                 WorkerAnnouncement(
@@ -396,7 +415,8 @@ final class WorkerProcess: PluginTransport {
         let longest = payload.scalar(1)
         let isSpinning = state.withLock { state in
             defer { state.cpu = payload.scalar(0) }
-            return payload.scalar(0) &- state.cpu > core.configuration.heartbeatInterval.nanoseconds / 2
+            // A blocked call takes next to nothing; a spinning one all it gets, which may be little on a busy machine.
+            return payload.scalar(0) &- state.cpu > core.configuration.heartbeatInterval.nanoseconds / 50
         }
         guard longest > budget else { return }
         let connection = state.withLock { $0.instances[payload.scalar(2)]?.connection }

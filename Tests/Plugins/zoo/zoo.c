@@ -27,7 +27,7 @@ struct zoo {
 static mp_view text(const char *string) { return (mp_view){(const uint8_t *)string, strlen(string)}; }
 static void describe(mp_view *ret_manifest) {
 #ifdef SLOW_DESCRIBE
-    for (volatile uint64_t i = 0; i < 400000000u; i++) {}
+    for (volatile uint64_t i = 0; i < 150000000u; i++) {}
 #endif
     *ret_manifest = text(MANIFEST);
 }

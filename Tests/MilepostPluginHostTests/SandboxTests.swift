@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import FoundationEssentials
+import Glibc
+import MilepostPluginHost
+import Testing
+
+/// What code in a worker cannot do, however it tries.
+@Suite(.timeLimit(.minutes(1)))
+struct SandboxTests {
+    @Test("no network, no files, no processes, no new code, no way back to the daemon (EXT-02)")
+    func walls() async throws {
+        let bench = try PluginBench([.zoo])
+        let instance = try await bench.instance("zoo")
+        let result = await instance.ask(.query, "probe")
+        #expect(result.status == .ok)
+        let answers = try JSONDecoder().decode([String: String].self, from: Data(result.body))
+        let refused = [
+            "socket": "EACCES", "unix_socket": "EACCES", "socketpair": "EACCES", "read_passwd": "EACCES",
+            "read_proc": "EACCES", "write_tmp": "EACCES", "list_root": "EACCES", "fork": "ENOSYS", "exec": "EPERM",
+            "kill_parent": "ENOSYS", "ptrace": "ENOSYS", "io_uring": "ENOSYS", "executable_memory": "EACCES",
+            "shared_memory": "EACCES", "raise_limit": "EPERM", "environment": "empty", "descriptors": "few",
+        ]
+        for (probe, expected) in refused { #expect(answers[probe] == expected, "\(probe)") }
+        for probe in ["urandom"] { #expect(answers[probe] == "ALLOWED", "\(probe)") }
+        #expect(unsafe access("/tmp/milepost-zoo-was-here", F_OK) != 0)
+        await bench.close()
+    }
+
+    @Test("threads still start, and the health names the levels reached")
+    func levels() async throws {
+        let bench = try PluginBench([.zoo])
+        let instance = try await bench.instance("zoo")
+        #expect(await instance.ask(.query, "thread").text == "{\"thread\":\"ran\"}")
+        let health = try #require(bench.health("zoo"))
+        #expect(health.landlockABI >= 1 && health.seccompStages == 2)
+        await bench.close()
+    }
+
+    @Test("the worker ends when the host is gone")
+    func shutdownEndsWorkers() async throws {
+        let bench = try PluginBench([.zoo])
+        _ = try await bench.instance("zoo")
+        let process = try #require(bench.health("zoo")?.workerProcessID)
+        #expect(kill(process, 0) == 0)
+        await bench.close()
+        #expect(kill(process, 0) != 0)
+    }
+}
