@@ -72,14 +72,6 @@ struct LineFault: Error, Hashable {
 
     init(_ fault: JSONFault) { self.init(code: fault.code, message: fault.message) }
 
-    init(_ fault: JSONFault, cutAt lineBytes: Int?) {
-        if let lineBytes, fault.kind == .endOfInput {
-            self = .lineTooLong(lineBytes)
-        } else {
-            self.init(fault)
-        }
-    }
-
     static func lineTooLong(_ limit: Int) -> Self {
         Self(code: "line_too_long", message: "an event of more than \(limit) bytes")
     }

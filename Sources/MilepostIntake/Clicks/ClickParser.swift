@@ -156,8 +156,9 @@ struct ParserRun: ~Copyable {
                 position += try tape.scanValue(window)
                 take(window, number)
             } catch {
-                let isCut = error.kind == .endOfInput && position + window.count < bytes.count
-                reject(number, LineFault(error, cutAt: isCut ? limits.lineBytes : nil))
+                // An element that passes the limit breaks off at the window's end, perhaps inside an escape or a word.
+                let isCut = position + window.count < bytes.count && error.offset + Self.longestToken >= window.count
+                reject(number, isCut ? .lineTooLong(limits.lineBytes) : LineFault(error))
                 guard isCut || error.isOfSizeOnly, let end = BodyScan.valueEnd(bytes, from: position) else {
                     return restRefused(after: number)
                 }
@@ -174,6 +175,9 @@ struct ParserRun: ~Copyable {
         }
         arrayEnd(bytes, after: position, number)
     }
+
+    /// `\\ud83d\\ude00` is twelve bytes, and no other token that breaks off is reported from further back.
+    private static let longestToken = 12
 
     private mutating func arrayEnd(_ bytes: Span<UInt8>, after position: Int, _ number: Int) {
         guard BodyScan.skipSpace(bytes, from: position + 1) < bytes.count else { return }

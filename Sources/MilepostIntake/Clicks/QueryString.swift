@@ -5,15 +5,39 @@ import MilepostModel
 /// The parameters of a URL's query, looked up one by one: of a name that repeats the first value counts, as browsers and
 /// analytics tools have it.
 struct QueryString {
-    private let bytes: [UInt8]
+    /// Where a parameter stands in `query`, still encoded.
+    private struct Pair {
+        var name: Range<Int>
+        var value: Range<Int>
+        /// Whether the name must be decoded before it can be compared.
+        var isEncoded: Bool
+    }
+    private var query: [UInt8] = []
+    private var pairs: [Pair] = []
+
+    /// Browsers and servers end far below; past it the query is whoever-clicked's attempt at our time.
+    private static let mostBytes = 8 * 1024
+    private static let mostPairs = 128
 
     init(of url: String) {
-        let text = Array(url.utf8)
-        guard let mark = text.firstIndex(of: 0x3f) else {
-            bytes = []
-            return
+        guard let mark = url.utf8.firstIndex(of: 0x3f) else { return }
+        query = Array(url.utf8[url.utf8.index(after: mark)...].prefix(Self.mostBytes))
+        var start = 0
+        var equals: Int?
+        var isEncoded = false
+        pairs.reserveCapacity(16)
+        for index in 0...query.count {
+            let byte: UInt8 = index < query.count ? query[index] : 0x23
+            switch byte {
+            case 0x26, 0x23:
+                if let middle = equals { pairs.append(Pair(name: start..<middle, value: middle + 1..<index, isEncoded: isEncoded)) }
+                guard byte == 0x26, pairs.count < Self.mostPairs else { return }
+                (start, equals, isEncoded) = (index + 1, nil, false)
+            case 0x3d where equals == nil: equals = index
+            case 0x25, 0x2b: if equals == nil { isEncoded = true }
+            default: break
+            }
         }
-        bytes = Array(text[(mark + 1)...].prefix { $0 != 0x23 })
     }
 
     /// The decoded value; nil when absent, empty, not UTF-8, with control characters, or too long. The text comes from
@@ -35,15 +59,15 @@ struct QueryString {
     }
 
     private func decodedValue(_ name: String) -> String? {
-        guard !bytes.isEmpty else { return nil }
-        for pair in bytes.split(separator: 0x26) {
-            let parts = pair.split(separator: 0x3d, maxSplits: 1, omittingEmptySubsequences: false)
-            guard parts.count == 2, Self.decode(parts[0]).elementsEqual(name.utf8) else { continue }
-            let value = Self.decode(parts[1])
-            guard !value.isEmpty, !value.contains(where: { $0 < 0x20 || $0 == 0x7f }) else { return nil }
-            return String(validating: value, as: UTF8.self)
-        }
-        return nil
+        guard let pair = pairs.first(where: { matches($0, name) }) else { return nil }
+        let value = Self.decode(query[pair.value])
+        guard !value.isEmpty, !value.contains(where: { $0 < 0x20 || $0 == 0x7f }) else { return nil }
+        return String(validating: value, as: UTF8.self)
+    }
+
+    private func matches(_ pair: Pair, _ name: String) -> Bool {
+        if pair.isEncoded { return Self.decode(query[pair.name]).elementsEqual(name.utf8) }
+        return pair.name.count == name.utf8.count && query[pair.name].elementsEqual(name.utf8)
     }
 
     /// Percent decoding, `+` for a space; a `%` without two digits stands for itself.

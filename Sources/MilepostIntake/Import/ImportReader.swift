@@ -52,6 +52,7 @@ public struct ImportReader: Sendable {
     private var ordinals: OrdinalMemory
     private var tape: JSONTape
     private var buffer: [UInt8] = []
+    private var isAtStart = true
 
     public init(format: ImportFormat, limits: IntakeLimits = IntakeLimits()) {
         self.init(format: format, limits: limits, rememberedLines: OrdinalMemory.standardCapacity)
@@ -64,10 +65,12 @@ public struct ImportReader: Sendable {
         tape = JSONTape(limits: limits.scan)
     }
 
-    /// - Parameter line: without its line feed; a carriage return at the end is white space.
+    /// - Parameter line: without its line feed; a byte order mark before the first line and a carriage return at the end are skipped.
     public mutating func next(line: [UInt8]) -> ImportedLine {
         linkFacts = nil
-        let bytes = line.span
+        let hasMark = isAtStart && line.starts(with: [0xef, 0xbb, 0xbf])
+        isAtStart = false
+        let bytes = line.span.extracting((hasMark ? 3 : 0)..<line.count)
         guard BodyScan.skipSpace(bytes, from: 0) < bytes.count else { return .notAClick(reason: "blank line") }
         guard bytes.count <= limits.lineBytes else { return .rejected(.lineTooLong(limits.lineBytes)) }
         do throws(JSONFault) {

@@ -88,6 +88,21 @@ struct ClickParserTests {
         #expect(parse("{\(long)}", .json).rejections.map(\.code) == ["line_too_long"])
     }
 
+    @Test("an element that breaks off at the limit inside anything is too long, and the next one is taken", arguments: [
+        #"\ud83d\ude00"#, "😀", "\\n", #"",true,""#, #"",-1.5e10,""#,
+    ])
+    func cutElements(filler: String) {
+        let short = #"{"link":"b","ts":1764000000}"#
+        let repeated = String(repeating: filler, count: 24_000 / filler.utf8.count)
+        for shift in 0..<16 {
+            let pad = String(repeating: "x", count: shift)
+            let long = #"{"link":"a","ts":1764000000,"x":["\#(repeated)","\#(pad)\#(repeated)","\#(repeated)"]}"#
+            let batch = parse("[\(long),\(short)]")
+            #expect(batch.clicks.map(\.line) == [2], "shift \(shift): \(batch.rejections)")
+            #expect(batch.rejections.map(\.code) == ["line_too_long"])
+        }
+    }
+
     @Test("rejections are described up to their limit and counted past it")
     func manyRejections() {
         let batch = parse(String(repeating: "x\n", count: 2500), .ndjson)

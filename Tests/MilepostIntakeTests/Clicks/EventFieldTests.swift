@@ -163,6 +163,8 @@ struct EventFieldTests {
         let given = #"{"link":"l","ts":1764000000,"contact_id":"own","utm":{"source":"own"},"request_url":"\#(url)"}"#
         let own = try #require(parse(given).clicks.first).click
         #expect(own.contactID == "own" && own.utm.source == "own")
+        let encoded = parse(#"{"link":"l","ts":1764000000,"request_url":"?a&%65id=1&eid=2&utm_medium=x=y"}"#)
+        #expect(encoded.clicks.first?.click.contactID == "1" && encoded.clicks.first?.click.utm.medium == "x=y")
         let other = ClickParser(contactParameter: "who")
         let named = parse(#"{"link":"l","ts":1764000000,"request_url":"/s?eid=1&who=2"}"#, parser: other)
         #expect(named.clicks.first?.click.contactID == "2")

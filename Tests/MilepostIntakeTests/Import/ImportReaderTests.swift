@@ -52,6 +52,15 @@ struct ImportReaderTests {
         #expect(event(0) == first)
     }
 
+    @Test("a byte order mark is skipped before the first line only")
+    func byteOrderMark() {
+        let line = "\u{feff}{\"link\":\"l\",\"ts\":1764000000}\r"
+        let (lines, batch) = importing([line, line], .milepost)
+        #expect(batch.clicks.count == 1)
+        guard case .rejected(let code, _) = lines[1] else { return #expect(Bool(false)) }
+        #expect(code == "invalid_json")
+    }
+
     @Test("bitly: fields, the campaign of the URL, escaped slashes, heartbeats")
     func bitly() throws {
         let line = #"""
