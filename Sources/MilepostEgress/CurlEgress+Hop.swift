@@ -60,7 +60,9 @@ struct Hop {
 
     private static func check(_ request: EgressRequest) throws(EgressFailure) {
         func invalid(_ reason: String) -> EgressFailure { .init(code: .requestInvalid, message: reason) }
-        guard methods.contains(request.method) else { throw invalid("the method \(request.method.prefix(16)) is unknown") }
+        guard methods.contains(request.method) else {
+            throw invalid("the method \(request.method.prefix(16)) is unknown")
+        }
         guard request.body.count <= CurlEgress.maximumBody else {
             throw invalid("the body has \(request.body.count) bytes, more than \(CurlEgress.maximumBody)")
         }
@@ -70,17 +72,23 @@ struct Hop {
         var size = 0
         for (name, value) in request.headers {
             size += name.utf8.count + value.utf8.count
-            let isToken = !name.isEmpty && name.utf8.allSatisfy {
-                (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0)
-                    || "!#$%&'*+-.^_`|~".utf8.contains($0)
-            }
+            let isToken =
+                !name.isEmpty
+                && name.utf8.allSatisfy {
+                    (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0)
+                        || "!#$%&'*+-.^_`|~".utf8.contains($0)
+                }
             guard isToken else { throw invalid("a header's name is not a token of RFC 9110") }
-            guard !reserved.contains(name.lowercased()) else { throw invalid("the header \(name) is not a plugin's to set") }
+            guard !reserved.contains(name.lowercased()) else {
+                throw invalid("the header \(name) is not a plugin's to set")
+            }
             guard value.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7F || $0 == 0x09 }) else {
                 throw invalid("the header \(name) has control characters in its value")
             }
         }
-        guard size <= maximumHeaderBytes else { throw invalid("\(size) bytes of headers are more than \(maximumHeaderBytes)") }
+        guard size <= maximumHeaderBytes else {
+            throw invalid("\(size) bytes of headers are more than \(maximumHeaderBytes)")
+        }
         for use in request.credentials where use.placement.kind == .header {
             guard !use.placement.target.isEmpty, !reserved.contains(use.placement.target.lowercased()) else {
                 throw invalid("the placement \(use.placement.name) names a header that it must not")
@@ -108,7 +116,9 @@ struct Hop {
         }
         let isSameOrigin = next.origin == target.origin
         // Names inside one allow-list may still belong to different owners: a secret stays where it was meant to go.
-        guard isSameOrigin || !answer.locationHoldsSecret else { throw refused("it carries a secret to \(next.origin)") }
+        guard isSameOrigin || !answer.locationHoldsSecret else {
+            throw refused("it carries a secret to \(next.origin)")
+        }
         let harmless: Set = ["accept", "accept-language", "content-type", "user-agent"]
         let becomesRead = answer.status == 303 && !isRead
         guard timeLeft > spent else { throw EgressFailure(code: .timeout, message: "no time is left for a redirect") }
@@ -135,8 +145,11 @@ extension CurlEgress {
             return .init(
                 wire: .neverSent, end: .failed(.init(code: code, message: error.detail, opensAt: error.opensAt)))
         } catch {
-            return .init(wire: .neverSent, end: .failed(.init(
-                code: .cancelled, message: "given up by the caller while waiting for a budget")))
+            return .init(
+                wire: .neverSent,
+                end: .failed(
+                    .init(
+                        code: .cancelled, message: "given up by the caller while waiting for a budget")))
         }
         timings.limiter += permit.waited
         let started = clock.now
@@ -162,13 +175,19 @@ extension CurlEgress {
         }
         do { try await beforeSend() } catch {
             // The engine knows its own error; here only that nothing was sent because of it.
-            return .init(wire: .neverSent, end: .failed(.init(
-                code: .beforeSendFailed, message: "the intent could not be stored, so nothing was sent")))
+            return .init(
+                wire: .neverSent,
+                end: .failed(
+                    .init(
+                        code: .beforeSendFailed, message: "the intent could not be stored, so nothing was sent")))
         }
         let left = hop.timeLeft - (clock.now - started)
         guard left > .zero else {
-            return .init(wire: .neverSent, end: .failed(.init(
-                code: .timeout, message: "the time was up before \(hop.target.origin) could be asked")))
+            return .init(
+                wire: .neverSent,
+                end: .failed(
+                    .init(
+                        code: .timeout, message: "the time was up before \(hop.target.origin) could be asked")))
         }
         let result = await thread.perform(transferRequest(hop, pin: pin, opened: opened, timeout: left))
         timings.queued += result.queued
@@ -176,8 +195,11 @@ extension CurlEgress {
         let scrubber = Scrubber(opened.map(\.secret))
         if let failure = result.failure {
             let detail = scrubber.scrub(failure.detail)
-            return .init(wire: result.wire, end: .failed(.init(
-                code: failure.code, message: "\(hop.method) \(hop.target.origin): \(detail)")))
+            return .init(
+                wire: result.wire,
+                end: .failed(
+                    .init(
+                        code: failure.code, message: "\(hop.method) \(hop.target.origin): \(detail)")))
         }
         return .init(wire: result.wire, end: .answered(Answer(result, scrubber: scrubber)))
     }

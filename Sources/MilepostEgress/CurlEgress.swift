@@ -105,9 +105,10 @@ public final class CurlEgress: Egress {
         case .answered(let answer): status = answer.status
         case .failed(let error): failure = error.code
         }
-        log(EgressLogEntry(
-            method: hop.method, origin: hop.target.origin.description, path: hop.target.path, status: status,
-            wire: sent.wire, failure: failure, timings: timings))
+        log(
+            EgressLogEntry(
+                method: hop.method, origin: hop.target.origin.description, path: hop.target.path, status: status,
+                wire: sent.wire, failure: failure, timings: timings))
     }
 }
 

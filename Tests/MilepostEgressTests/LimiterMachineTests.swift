@@ -113,16 +113,20 @@ struct LimiterMachineTests {
     }
 
     private func enqueue(
-        _ machine: inout LimiterMachine, _ charges: [BucketCharge], patience: Duration? = nil, at now: Timestamp = Self.noon
+        _ machine: inout LimiterMachine, _ charges: [BucketCharge], patience: Duration? = nil,
+        at now: Timestamp = Self.noon
     ) -> (ticket: UInt64, decisions: [LimiterMachine.Decision]) {
         let ticket = machine.nextTicket()
         return (ticket, machine.enqueue(ticket, charges: charges, patience: patience, at: now))
     }
 
-    @Test("no vendor's window ever overflows, and little of it is wasted (RATE-01, RATE-02, RATE-03, RATE-04, Z-01)", arguments: [
-        (100, 2), (100, 10), (80, 10), (200, 10), (400, 10), (80, 2), (20, 2), (40, 2), (120, 2), (160, 2), (480, 2),
-        (10, 2),
-    ])
+    @Test(
+        "no vendor's window ever overflows, and little of it is wasted (RATE-01, RATE-02, RATE-03, RATE-04, Z-01)",
+        arguments: [
+            (100, 2), (100, 10), (80, 10), (200, 10), (400, 10), (80, 2), (20, 2), (40, 2), (120, 2), (160, 2),
+            (480, 2),
+            (10, 2),
+        ])
     func windows(_ capacity: Int, _ seconds: Int) {
         for seed in UInt64(1)...4 {
             var simulation = LimiterSimulation(
@@ -166,23 +170,29 @@ struct LimiterMachineTests {
     @Test("the vendor's limit header replaces ours")
     func limitHeader() {
         var machine = LimiterMachine()
-        machine.define(RateBucket(
-            key: "k", capacity: 100, period: .rolling(.seconds(2)), headers: .init(limit: "x-limit")))
-        for (header, expected) in [("20", 20), ("0", 20), ("-5", 20), ("99999999999999999999", 20), ("abc", 20), ("30", 30)] {
+        machine.define(
+            RateBucket(
+                key: "k", capacity: 100, period: .rolling(.seconds(2)), headers: .init(limit: "x-limit")))
+        for (header, expected) in [
+            ("20", 20), ("0", 20), ("-5", 20), ("99999999999999999999", 20), ("abc", 20), ("30", 30),
+        ] {
             _ = machine.observe(keys: ["k"], status: 200, header: { $0 == "x-limit" ? header : nil }, at: Self.noon)
             #expect(machine.snapshot(at: Self.noon).first?.capacity == expected)
         }
     }
 
-    @Test("after a 429 nothing leaves before the time given, two seconds at least (RATE-06)", arguments: [
-        ("retry-after", "30", 30), ("retry-after", "1", 2), ("retry-after", "Sat, 21 Nov 2026 12:00:45 GMT", 45),
-        ("retry-after", "Sat, 21 Nov 2020 12:00:45 GMT", 2), ("retry-after", "soon", 2), ("x-reset", "7", 7),
-        ("x-reset", "0", 2), ("x-none", "9", 2), ("retry-after", "999999999", 86_400),
-    ])
+    @Test(
+        "after a 429 nothing leaves before the time given, two seconds at least (RATE-06)",
+        arguments: [
+            ("retry-after", "30", 30), ("retry-after", "1", 2), ("retry-after", "Sat, 21 Nov 2026 12:00:45 GMT", 45),
+            ("retry-after", "Sat, 21 Nov 2020 12:00:45 GMT", 2), ("retry-after", "soon", 2), ("x-reset", "7", 7),
+            ("x-reset", "0", 2), ("x-none", "9", 2), ("retry-after", "999999999", 86_400),
+        ])
     func refused(_ name: String, _ value: String, _ seconds: Int) {
         var machine = LimiterMachine()
-        machine.define(RateBucket(
-            key: "k", capacity: 20, period: .rolling(.seconds(2)), headers: .init(resetSeconds: "x-reset")))
+        machine.define(
+            RateBucket(
+                key: "k", capacity: 20, period: .rolling(.seconds(2)), headers: .init(resetSeconds: "x-reset")))
         _ = machine.observe(keys: ["k"], status: 429, header: { $0 == name ? value : nil }, at: Self.noon)
         let (ticket, decisions) = enqueue(&machine, [.init(key: "k")])
         #expect(decisions.isEmpty)
@@ -197,8 +207,9 @@ struct LimiterMachineTests {
     func daily() {
         var machine = LimiterMachine()
         machine.define(RateBucket(key: "k/default", capacity: 20, period: .rolling(.seconds(2))))
-        machine.define(RateBucket(
-            key: "k/daily", capacity: 30_000, period: .day, unit: .cost, headers: .init(remaining: "x-daily")))
+        machine.define(
+            RateBucket(
+                key: "k/daily", capacity: 30_000, period: .day, unit: .cost, headers: .init(remaining: "x-daily")))
         let charges = [BucketCharge(key: "k/default"), BucketCharge(key: "k/daily", cost: 10)]
         _ = machine.observe(
             keys: charges.map(\.key), status: 429, header: { ["x-daily": "0", "retry-after": "1"][$0] }, at: Self.noon)
@@ -214,7 +225,8 @@ struct LimiterMachineTests {
     @Test("a vendor whose clock is behind does not cost a day: shortly after midnight the wait is a minute")
     func midnightSkew() {
         var machine = LimiterMachine()
-        machine.define(RateBucket(key: "d", capacity: 100, period: .day, unit: .cost, headers: .init(remaining: "x-daily")))
+        machine.define(
+            RateBucket(key: "d", capacity: 100, period: .day, unit: .cost, headers: .init(remaining: "x-daily")))
         let early = Timestamp(rfc3339: "2026-11-22T00:00:02Z")!
         _ = machine.observe(keys: ["d"], status: 429, header: { $0 == "x-daily" ? "0" : nil }, at: early)
         #expect(machine.snapshot(at: early).first?.closedUntil == early + .seconds(60))
@@ -223,8 +235,10 @@ struct LimiterMachineTests {
     @Test("the daily budget counts costs, follows the vendor's count and its own midnight")
     func dailyCosts() {
         var machine = LimiterMachine()
-        machine.define(RateBucket(
-            key: "d", capacity: 100, period: .day, unit: .cost, headers: .init(remaining: "x-daily"), dayOffset: .seconds(3600)))
+        machine.define(
+            RateBucket(
+                key: "d", capacity: 100, period: .day, unit: .cost, headers: .init(remaining: "x-daily"),
+                dayOffset: .seconds(3600)))
         for _ in 0..<10 {
             let (ticket, decisions) = enqueue(&machine, [.init(key: "d", cost: 10)])
             #expect(decisions == [.granted(ticket)])
@@ -234,8 +248,9 @@ struct LimiterMachineTests {
         #expect(decisions.isEmpty)
         #expect(machine.nextWake() == Timestamp(rfc3339: "2026-11-21T23:00:00Z")!)
         // The company bought a bigger plan: the vendor says there is more.
-        #expect(machine.observe(keys: ["d"], status: 200, header: { $0 == "x-daily" ? "500" : nil }, at: Self.noon)
-            == [.granted(waiting)])
+        #expect(
+            machine.observe(keys: ["d"], status: 200, header: { $0 == "x-daily" ? "500" : nil }, at: Self.noon)
+                == [.granted(waiting)])
     }
 
     @Test("one limited key does not hold up another (RATE-14)")
@@ -260,7 +275,8 @@ struct LimiterMachineTests {
         for _ in 0..<2 { #expect(enqueue(&machine, search).decisions.count == 1) }
         #expect(enqueue(&machine, search).decisions.isEmpty)
         for _ in 0..<4 { #expect(enqueue(&machine, [.init(key: "default")]).decisions.count == 1) }
-        #expect(enqueue(&machine, [.init(key: "default")]).decisions.isEmpty, "search did not count in the common budget")
+        #expect(
+            enqueue(&machine, [.init(key: "default")]).decisions.isEmpty, "search did not count in the common budget")
     }
 
     @Test("a dear request is not starved by cheap ones behind it")

@@ -130,7 +130,8 @@ final class LoopbackServer: Sendable {
         let mark = Array("\r\n\r\n".utf8)
         var end = 0
         while true {
-            if let found = (0..<max(0, pending.count - 3)).first(where: { pending[$0..<($0 + 4)].elementsEqual(mark) }) {
+            if let found = (0..<max(0, pending.count - 3)).first(where: { pending[$0..<($0 + 4)].elementsEqual(mark) })
+            {
                 end = found
                 break
             }
@@ -180,10 +181,12 @@ final class LoopbackServer: Sendable {
         }
         var thread = pthread_t()
         let context = unsafe Unmanaged.passRetained(Box(body)).toOpaque()
-        let status = unsafe pthread_create(&thread, nil, { context in
-            unsafe Unmanaged<Box>.fromOpaque(context!).takeRetainedValue().body()
-            return nil
-        }, context)
+        let status = unsafe pthread_create(
+            &thread, nil,
+            { context in
+                unsafe Unmanaged<Box>.fromOpaque(context!).takeRetainedValue().body()
+                return nil
+            }, context)
         precondition(status == 0)
         pthread_detach(thread)
     }

@@ -11,7 +11,8 @@ struct PolicyTests {
     ])
 
     private func refusal(
-        _ url: String, method: String = "GET", policy: EgressPolicy = Self.pipedrive, addresses: [String] = ["127.0.0.1"]
+        _ url: String, method: String = "GET", policy: EgressPolicy = Self.pipedrive,
+        addresses: [String] = ["127.0.0.1"]
     ) async -> EgressFailure? {
         let egress = makeEgress(resolver: ScriptedResolver([addresses]))
         let request = EgressRequest(
@@ -22,49 +23,60 @@ struct PolicyTests {
         return outcome.failure
     }
 
-    @Test("hosts, ports, methods and schemes that the manifest does not list are refused (EXT-05, PRV-03)", arguments: [
-        ("https://evil.com/", "GET"), ("https://evilpipedrive.com/", "GET"), ("https://pipedrive.com/", "GET"),
-        ("https://api.pipedrive.com.evil.com/", "GET"), ("https://api.pipedrive.com:8443/", "GET"),
-        ("https://api.pipedrive.com/", "DELETE"), ("http://api.pipedrive.com/", "GET"),
-        ("https://8.8.8.8/", "GET"), ("https://api.pipedrive.com./", "GET"),
-    ])
+    @Test(
+        "hosts, ports, methods and schemes that the manifest does not list are refused (EXT-05, PRV-03)",
+        arguments: [
+            ("https://evil.com/", "GET"), ("https://evilpipedrive.com/", "GET"), ("https://pipedrive.com/", "GET"),
+            ("https://api.pipedrive.com.evil.com/", "GET"), ("https://api.pipedrive.com:8443/", "GET"),
+            ("https://api.pipedrive.com/", "DELETE"), ("http://api.pipedrive.com/", "GET"),
+            ("https://8.8.8.8/", "GET"), ("https://api.pipedrive.com./", "GET"),
+        ])
     func allowList(_ url: String, _ method: String) async {
         #expect(await refusal(url, method: method)?.code == .refusedByPolicy)
     }
 
-    @Test("URLs that two parsers could read differently are refused", arguments: [
-        "https://user:pass@api.pipedrive.com/", "https://evil.com\\@api.pipedrive.com/", "https://api.pipedrive.com @evil.com/",
-        "ftp://api.pipedrive.com/", "file:///etc/passwd", "//api.pipedrive.com/", "https:///x", "",
-        "https://api.pipedrive.com/\r\nX: y", "https://api.pipedrive.com/ä", "https://[fe80::1%25eth0]/",
-        "https://api.pipedrive.com:99999/", "https://\(String(repeating: "a", count: 20_000)).pipedrive.com/",
-    ])
+    @Test(
+        "URLs that two parsers could read differently are refused",
+        arguments: [
+            "https://user:pass@api.pipedrive.com/", "https://evil.com\\@api.pipedrive.com/",
+            "https://api.pipedrive.com @evil.com/",
+            "ftp://api.pipedrive.com/", "file:///etc/passwd", "//api.pipedrive.com/", "https:///x", "",
+            "https://api.pipedrive.com/\r\nX: y", "https://api.pipedrive.com/ä", "https://[fe80::1%25eth0]/",
+            "https://api.pipedrive.com:99999/", "https://\(String(repeating: "a", count: 20_000)).pipedrive.com/",
+        ])
     func malformed(_ url: String) async {
         let code = await refusal(url)?.code
         #expect(code == .requestInvalid || code == .refusedByPolicy)
     }
 
-    @Test("names that resolve to private addresses are refused before anything is sent (EXT-05)", arguments: [
-        "127.0.0.1", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254", "100.64.0.1",
-        "0.0.0.0", "224.0.0.1", "255.255.255.255", "192.0.0.192", "198.18.0.1", "168.63.129.16", "::1", "::",
-        "fe80::1", "fc00::1", "fd00:ec2::254", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1",
-        "64:ff9b:1::1", "2002:7f00:1::", "2001::1", "ff02::1", "::7f00:1", "2001:db8::1", "4000::1", "fec0::1",
-    ])
+    @Test(
+        "names that resolve to private addresses are refused before anything is sent (EXT-05)",
+        arguments: [
+            "127.0.0.1", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254", "100.64.0.1",
+            "0.0.0.0", "224.0.0.1", "255.255.255.255", "192.0.0.192", "198.18.0.1", "168.63.129.16", "::1", "::",
+            "fe80::1", "fc00::1", "fd00:ec2::254", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1",
+            "64:ff9b:1::1", "2002:7f00:1::", "2001::1", "ff02::1", "::7f00:1", "2001:db8::1", "4000::1", "fec0::1",
+        ])
     func privateAddresses(_ address: String) async {
         #expect(await refusal("https://api.pipedrive.com/", addresses: [address])?.code == .refusedByPolicy)
     }
 
-    @Test("public addresses are not refused", arguments: [
-        "8.8.8.8", "1.1.1.1", "172.15.255.255", "172.32.0.0", "100.63.255.255", "100.128.0.0", "169.253.0.1",
-        "2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8", "2a00:1450::1",
-    ])
+    @Test(
+        "public addresses are not refused",
+        arguments: [
+            "8.8.8.8", "1.1.1.1", "172.15.255.255", "172.32.0.0", "100.63.255.255", "100.128.0.0", "169.253.0.1",
+            "2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8", "2a00:1450::1",
+        ])
     func publicAddresses(_ address: String) throws {
         #expect(try #require(IPAddress(address)).forbiddance == nil)
     }
 
-    @Test("literal private addresses are refused however they are written", arguments: [
-        "https://127.0.0.1/", "https://2130706433/", "https://0x7f.1/", "https://0177.0.0.1/", "https://127.1/",
-        "https://[::1]/", "https://[::ffff:127.0.0.1]/", "https://[::ffff:7f00:1]/", "https://%31%32%37.0.0.1/",
-    ])
+    @Test(
+        "literal private addresses are refused however they are written",
+        arguments: [
+            "https://127.0.0.1/", "https://2130706433/", "https://0x7f.1/", "https://0177.0.0.1/", "https://127.1/",
+            "https://[::1]/", "https://[::ffff:127.0.0.1]/", "https://[::ffff:7f00:1]/", "https://%31%32%37.0.0.1/",
+        ])
     func literals(_ url: String) async {
         let policy = EgressPolicy(rules: [.init(hosts: ["*"], methods: ["GET"])])
         #expect(await refusal(url, policy: policy)?.code == .refusedByPolicy)
@@ -96,12 +108,14 @@ struct PolicyTests {
         let resolver = ScriptedResolver([["127.0.0.1"], ["10.0.0.1"]])
         let egress = makeEgress(resolver: resolver)
         let pinned = await egress.send(
-            EgressRequest(method: "GET", url: url, isIdempotent: true, policy: .overriding(url))) {}
+            EgressRequest(method: "GET", url: url, isIdempotent: true, policy: .overriding(url))
+        ) {}
         #expect(pinned.wire == .answered)
         let strict = EgressPolicy(rules: [.init(hosts: ["rebind.example.com"], ports: [server.port], methods: ["GET"])])
         let again = await egress.send(
             EgressRequest(
-                method: "GET", url: "https://rebind.example.com:\(server.port)/", isIdempotent: true, policy: strict)) {}
+                method: "GET", url: "https://rebind.example.com:\(server.port)/", isIdempotent: true, policy: strict)
+        ) {}
         #expect(again.wire == .neverSent)
         #expect(again.failure?.code == .refusedByPolicy)
         #expect(resolver.count == 2)
@@ -109,10 +123,12 @@ struct PolicyTests {
         await egress.shutdown()
     }
 
-    @Test("headers that steer the connection or smuggle another are refused", arguments: [
-        ("Host", "evil.com"), ("Content-Length", "0"), ("Transfer-Encoding", "chunked"), ("X-A", "b\r\nX-C: d"),
-        ("X A", "b"), ("X:A", "b"), ("", "b"), ("X-Nul", "a\0b"), ("Connection", "close"),
-    ])
+    @Test(
+        "headers that steer the connection or smuggle another are refused",
+        arguments: [
+            ("Host", "evil.com"), ("Content-Length", "0"), ("Transfer-Encoding", "chunked"), ("X-A", "b\r\nX-C: d"),
+            ("X A", "b"), ("X:A", "b"), ("", "b"), ("X-Nul", "a\0b"), ("Connection", "close"),
+        ])
     func headers(_ name: String, _ value: String) async {
         let server = LoopbackServer { _, _ in .reply() }
         defer { server.close() }
@@ -145,17 +161,21 @@ struct RedirectTests {
         }
         let outcome = await egress.send(request) {}
         #expect(outcome.response?.body == bytes("GET /next?a=b"))
-        #expect(server.requests.map { $0.headers["authorization"] ?? "" }
-            == Array(repeating: "Bearer \(FixedSecrets.token)", count: 2))
+        #expect(
+            server.requests.map { $0.headers["authorization"] ?? "" }
+                == Array(repeating: "Bearer \(FixedSecrets.token)", count: 2))
         let asIs = await egress.send(request.with { $0.followsRedirects = false }) {}
         #expect(asIs.response?.status == 307)
         await egress.shutdown()
     }
 
-    @Test("a redirect never leaves the policy, for private addresses and other ports neither (EXT-05)", arguments: [
-        "https://evil.com/", "http://127.0.0.1:1/", "http://169.254.169.254/latest/meta-data/", "file:///etc/passwd",
-        "http://[::1]/", "//evil.com/",
-    ])
+    @Test(
+        "a redirect never leaves the policy, for private addresses and other ports neither (EXT-05)",
+        arguments: [
+            "https://evil.com/", "http://127.0.0.1:1/", "http://169.254.169.254/latest/meta-data/",
+            "file:///etc/passwd",
+            "http://[::1]/", "//evil.com/",
+        ])
     func leaving(_ location: String) async {
         let server = redirecting(302, to: location)
         defer { server.close() }
@@ -193,12 +213,14 @@ struct RedirectTests {
             circle.close()
         }
         let egress = makeEgress()
-        let outcome = await egress.send(EgressRequest.get(server, "/start").with {
-            $0.followsRedirects = true
-            $0.credentials = [credential(.header, target: "X-Api-Token")]
-            $0.headers = [("X-Other", "1"), ("Accept", "text/plain")]
-            $0.policy = .overriding(server.url, other.url)
-        }) {}
+        let outcome = await egress.send(
+            EgressRequest.get(server, "/start").with {
+                $0.followsRedirects = true
+                $0.credentials = [credential(.header, target: "X-Api-Token")]
+                $0.headers = [("X-Other", "1"), ("Accept", "text/plain")]
+                $0.policy = .overriding(server.url, other.url)
+            }
+        ) {}
         #expect(outcome.response?.body == bytes("other"))
         #expect(other.requests.first?.headers["x-api-token"] == nil)
         #expect(other.requests.first?.headers["x-other"] == nil)

@@ -122,8 +122,10 @@ struct RateLimiterTests {
         defer { server.close() }
         let clock = ManualClock()
         let limiter = RateLimiter(clock: clock)
-        limiter.define(RateBucket(
-            key: "con_1/default", capacity: 20, period: .rolling(.seconds(2)), headers: .init(limit: "x-ratelimit-limit")))
+        limiter.define(
+            RateBucket(
+                key: "con_1/default", capacity: 20, period: .rolling(.seconds(2)),
+                headers: .init(limit: "x-ratelimit-limit")))
         let egress = CurlEgress(secrets: FixedSecrets(), limiter: limiter, clock: clock)
         let request = EgressRequest.post(server).with {
             $0.charges = [.init(key: "con_1/default")]

@@ -28,7 +28,8 @@ struct SecretTests {
         let query = await sent(credential(.query, target: "api_token"), .get(server, "/deals?limit=1"))
         #expect(query?.target == "/deals?limit=1&api_token=tok%2F9f%2BMarker%2277")
         let form = await sent(
-            credential(.form, target: "refresh_token"), EgressRequest.post(server, body: "grant_type=refresh_token").with {
+            credential(.form, target: "refresh_token"),
+            EgressRequest.post(server, body: "grant_type=refresh_token").with {
                 $0.headers = []
             })
         #expect(form?.body == bytes("grant_type=refresh_token&refresh_token=tok%2F9f%2BMarker%2277"))
@@ -41,24 +42,29 @@ struct SecretTests {
         let server = LoopbackServer { _, _ in .reply() }
         defer { server.close() }
         let egress = makeEgress()
-        _ = await egress.send(EgressRequest.get(server).with {
-            $0.credentials = [credential(.bearer)]
-            $0.headers = [("AUTHORIZATION", "Bearer other")]
-        }) {}
+        _ = await egress.send(
+            EgressRequest.get(server).with {
+                $0.credentials = [credential(.bearer)]
+                $0.headers = [("AUTHORIZATION", "Bearer other")]
+            }
+        ) {}
         #expect(server.requests.last?.headers["authorization"] == "Bearer \(Self.token)")
         await egress.shutdown()
     }
 
-    @Test("a vendor that echoes the token gets it masked, however it writes it (SEC-06, SEC-08)", arguments: [
-        "tok/9f+Marker\"77", "tok%2F9f%2BMarker%2277", "tok%2f9f%2bMarker%2277", "tok/9f%2BMarker%2277",
-        "tok/9f+Marker\\\"77", "tok\\/9f\\u002bMarker\\u002277", "\\u0074ok/9f+Marker\\\"77",
-        "tok/9f+Marker&quot;77", "dG9rLzlmK01hcmtlciI3Nw==", "dG9rLzlmK01hcmtlciI3Nw",
-        "Y2xpZW50OnRvay85ZitNYXJrZXIiNzc=", "Onw6dG9rLzlmK01hcmtlciI3Nzo=", "746f6b2f39662b4d61726b6572223737",
-        "746F6B2F39662B4D61726B6572223737",
-    ])
+    @Test(
+        "a vendor that echoes the token gets it masked, however it writes it (SEC-06, SEC-08)",
+        arguments: [
+            "tok/9f+Marker\"77", "tok%2F9f%2BMarker%2277", "tok%2f9f%2bMarker%2277", "tok/9f%2BMarker%2277",
+            "tok/9f+Marker\\\"77", "tok\\/9f\\u002bMarker\\u002277", "\\u0074ok/9f+Marker\\\"77",
+            "tok/9f+Marker&quot;77", "dG9rLzlmK01hcmtlciI3Nw==", "dG9rLzlmK01hcmtlciI3Nw",
+            "Y2xpZW50OnRvay85ZitNYXJrZXIiNzc=", "Onw6dG9rLzlmK01hcmtlciI3Nzo=", "746f6b2f39662b4d61726b6572223737",
+            "746F6B2F39662B4D61726B6572223737",
+        ])
     func echoed(_ written: String) async throws {
         let server = LoopbackServer { _, _ in
-            .reply(status: 401, headers: [("X-Echo", "<\(written)>")], body: bytes("{\"error\":\"bad \(written) here\"}"))
+            .reply(
+                status: 401, headers: [("X-Echo", "<\(written)>")], body: bytes("{\"error\":\"bad \(written) here\"}"))
         }
         defer { server.close() }
         let egress = makeEgress()
@@ -76,7 +82,8 @@ struct SecretTests {
 
     @Test("a token over chunk borders and one cut by the cap are masked")
     func borders() async throws {
-        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nyour tok\r\n9\r\n/9f+Marke\r\n"
+        let chunked =
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nyour tok\r\n9\r\n/9f+Marke\r\n"
             + "7\r\nr\"77 ok\r\n0\r\n\r\n"
         let server = LoopbackServer { request, _ in
             request.target == "/chunked" ? .rawKeepAlive(bytes(chunked)) : .reply(body: bytes("your \(Self.token) ok"))
@@ -86,10 +93,12 @@ struct SecretTests {
         let use = credential(.bearer)
         let whole = await egress.send(EgressRequest.get(server, "/chunked").with { $0.credentials = [use] }) {}
         #expect(whole.response?.body == bytes("your [secret] ok"))
-        let cut = await egress.send(EgressRequest.get(server).with {
-            $0.credentials = [use]
-            $0.responseCap = 15
-        }) {}
+        let cut = await egress.send(
+            EgressRequest.get(server).with {
+                $0.credentials = [use]
+                $0.responseCap = 15
+            }
+        ) {}
         #expect(cut.response?.truncated == true)
         #expect(cut.response?.body == bytes("your [secret]"))
         await egress.shutdown()
@@ -105,9 +114,11 @@ struct SecretTests {
         await egress.shutdown()
     }
 
-    @Test("a secret that is missing, empty or has a line break stops the request before it leaves", arguments: [
-        [:], ["api_token": ""], ["api_token": "abc\r\nX-Injected: 1"], ["api_token": "abc\n"],
-    ])
+    @Test(
+        "a secret that is missing, empty or has a line break stops the request before it leaves",
+        arguments: [
+            [:], ["api_token": ""], ["api_token": "abc\r\nX-Injected: 1"], ["api_token": "abc\n"],
+        ])
     func unusable(_ values: [String: String]) async {
         let server = LoopbackServer { _, _ in .reply() }
         defer { server.close() }
@@ -127,9 +138,11 @@ struct SecretTests {
         defer { server.close() }
         let lines = Mutex<[String]>([])
         let egress = makeEgress(log: { entry in lines.withLock { $0.append("\(entry)") } })
-        let outcome = await egress.send(EgressRequest.post(server, "/deals?person=jane").with {
-            $0.credentials = [credential(.query, target: "api_token")]
-        }) {}
+        let outcome = await egress.send(
+            EgressRequest.post(server, "/deals?person=jane").with {
+                $0.credentials = [credential(.query, target: "api_token")]
+            }
+        ) {}
         let written = try #require(lines.withLock { $0 }.first) + (try #require(outcome.failure)).message
         #expect(written.contains("/deals"))
         #expect(!written.contains("jane") && !written.contains("Marker"))
@@ -202,7 +215,8 @@ struct ResponseLimitTests {
 
     @Test("interim answers and trailers are not mistaken for the answer's headers")
     func interim() async {
-        let text = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nX-Real: yes\r\n"
+        let text =
+            "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nX-Real: yes\r\n"
             + "Transfer-Encoding: chunked\r\nTrailer: X-Late\r\n\r\n2\r\nok\r\n0\r\nX-Late: no\r\n\r\n"
         let server = LoopbackServer { _, _ in .rawKeepAlive(bytes(text)) }
         defer { server.close() }

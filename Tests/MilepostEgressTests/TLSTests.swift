@@ -26,7 +26,8 @@ final class TLSServer {
         make.executableURL = URL(fileURLWithPath: Self.openssl)
         make.arguments = [
             "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-            "-subj", "/CN=\(Self.name)", "-addext", "subjectAltName=DNS:\(Self.name)", "-keyout", key, "-out", certificate,
+            "-subj", "/CN=\(Self.name)", "-addext", "subjectAltName=DNS:\(Self.name)", "-keyout", key, "-out",
+            certificate,
         ]
         make.standardError = FileHandle.nullDevice
         try make.run()
@@ -44,7 +45,8 @@ final class TLSServer {
             let chunk = output.fileHandleForReading.availableData
             try #require(!chunk.isEmpty, "s_server ended: \(text)")
             text += String(decoding: chunk, as: UTF8.self)
-            for line in text.split(separator: "\n").dropLast(text.hasSuffix("\n") ? 0 : 1) where line.hasPrefix("ACCEPT ") {
+            for line in text.split(separator: "\n").dropLast(text.hasSuffix("\n") ? 0 : 1)
+            where line.hasPrefix("ACCEPT ") {
                 found = line.split(separator: ":").last.flatMap { Int($0) }
             }
         }

@@ -9,7 +9,9 @@ import Testing
 struct WireStateTests {
     @Test("a complete answer is answered, and the connection is used again")
     func answered() async throws {
-        let server = LoopbackServer { _, index in .reply(headers: [("X-Index", "\(index)")], body: bytes("hello \(index)")) }
+        let server = LoopbackServer { _, index in
+            .reply(headers: [("X-Index", "\(index)")], body: bytes("hello \(index)"))
+        }
         defer { server.close() }
         let egress = makeEgress()
         for index in 0..<3 {
@@ -57,12 +59,14 @@ struct WireStateTests {
         await egress.shutdown()
     }
 
-    @Test("a close without an answer, a cut body and a cut head are maybe sent", arguments: [
-        LoopbackServer.Action.close,
-        .raw(bytes("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")),
-        .raw(bytes("HTTP/1.1 200 OK\r\nContent-Le")),
-        .raw(bytes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")),
-    ])
+    @Test(
+        "a close without an answer, a cut body and a cut head are maybe sent",
+        arguments: [
+            LoopbackServer.Action.close,
+            .raw(bytes("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")),
+            .raw(bytes("HTTP/1.1 200 OK\r\nContent-Le")),
+            .raw(bytes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")),
+        ])
     func cut(_ action: LoopbackServer.Action) async {
         let server = LoopbackServer { _, _ in action }
         defer { server.close() }
@@ -74,10 +78,12 @@ struct WireStateTests {
         await egress.shutdown()
     }
 
-    @Test("an answer that is not HTTP, or whose gzip is broken, is maybe sent and says so", arguments: [
-        LoopbackServer.Action.raw(bytes("SSH-2.0-OpenSSH_9.2\r\n")),
-        .raw(bytes("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\nnot gzip!")),
-    ])
+    @Test(
+        "an answer that is not HTTP, or whose gzip is broken, is maybe sent and says so",
+        arguments: [
+            LoopbackServer.Action.raw(bytes("SSH-2.0-OpenSSH_9.2\r\n")),
+            .raw(bytes("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\nnot gzip!")),
+        ])
     func unreadable(_ action: LoopbackServer.Action) async {
         let server = LoopbackServer { _, _ in action }
         defer { server.close() }
@@ -103,7 +109,8 @@ struct WireStateTests {
         let unknown = await egress.send(
             EgressRequest(
                 method: "POST", url: "https://api.example.com/", isIdempotent: false,
-                policy: EgressPolicy(rules: [.init(hosts: ["api.example.com"], methods: anyMethod)]))) {}
+                policy: EgressPolicy(rules: [.init(hosts: ["api.example.com"], methods: anyMethod)]))
+        ) {}
         #expect(unknown.wire == .neverSent)
         #expect(unknown.failure?.code == .dnsFailed)
         await egress.shutdown()

@@ -46,7 +46,9 @@ final class CurlThread: Sendable {
 
     init(settings: Settings) {
         precondition(Self.globalStatus == CURLE_OK, "libcurl does not start: \(Self.globalStatus.rawValue)")
-        guard let raw = unsafe curl_multi_init() else { preconditionFailure("libcurl has no memory for a multi handle") }
+        guard let raw = unsafe curl_multi_init() else {
+            preconditionFailure("libcurl has no memory for a multi handle")
+        }
         let multi = unsafe Multi(raw)
         unsafe mp_curl_multi_set_long(raw, CURLMOPT_PIPELINING, Int(CURLPIPE_MULTIPLEX))
         unsafe mp_curl_multi_set_long(raw, CURLMOPT_MAX_HOST_CONNECTIONS, settings.connectionsPerHost)

@@ -76,7 +76,7 @@ struct TransferResult: Sendable {
 
     deinit {
         if let easy = unsafe easy { unsafe curl_easy_cleanup(easy) }
-        for unsafe list in unsafe lists { unsafe Self.wipeAndFree(list) }
+        while let list = unsafe lists.popLast() { unsafe Self.wipeAndFree(list) }
         if let upload = unsafe upload {
             unsafe explicit_bzero(upload.baseAddress!, upload.count)
             unsafe upload.deallocate()
@@ -134,6 +134,8 @@ struct TransferResult: Sendable {
 
     private func setURL() -> Bool {
         var url = Array(request.url.utf8)
+        // Room enough that no reallocation leaves a copy of a secret behind; for the body below too.
+        url.reserveCapacity(url.count + request.querySecrets.reduce(1) { $0 + $1.count + 1 })
         for secret in request.querySecrets {
             url.append(url.contains(0x3F) ? 0x26 : 0x3F)
             var pair = secret.copy()
@@ -158,7 +160,7 @@ struct TransferResult: Sendable {
         var isComplete = unsafe append("Expect:")  // a vendor that ignores it would cost a second per request
         for line in request.headers { isComplete = unsafe append(line) && isComplete }
         for secret in request.secrets {
-            var line = secret.copy() + [0]
+            var line = secret.terminatedCopy()
             isComplete =
                 unsafe line.withUnsafeBytes { unsafe append($0.baseAddress!.assumingMemoryBound(to: CChar.self)) }
                 && isComplete
@@ -171,6 +173,7 @@ struct TransferResult: Sendable {
 
     private func setMethodAndBody() -> Bool {
         var body = request.body
+        body.reserveCapacity(body.count + request.formSecrets.reduce(0) { $0 + $1.count + 1 })
         for secret in request.formSecrets {
             if !body.isEmpty { body.append(0x26) }
             var pair = secret.copy()
@@ -272,16 +275,16 @@ private func transfer(_ context: UnsafeMutableRawPointer?) -> Transfer {
 
 private let onBody: curl_write_callback = { bytes, size, count, context in
     let chunk = unsafe UnsafeRawBufferPointer(start: bytes, count: size * count)
-    return unsafe transfer(context).take(body: chunk) ? chunk.count : Int(CURL_WRITEFUNC_ERROR_VALUE)
+    return unsafe transfer(context).take(body: chunk) ? chunk.count : Int(refusedCount)
 }
 
 private let onHeader: curl_write_callback = { bytes, size, count, context in
     let line = unsafe UnsafeRawBufferPointer(start: bytes, count: size * count)
-    return unsafe transfer(context).take(header: line) ? line.count : Int(CURL_WRITEFUNC_ERROR_VALUE)
+    return unsafe transfer(context).take(header: line) ? line.count : Int(refusedCount)
 }
 
 /// Any count other than the one given fails the transfer.
-private let CURL_WRITEFUNC_ERROR_VALUE: UInt32 = 0xFFFF_FFFF
+private let refusedCount: UInt32 = 0xFFFF_FFFF
 
 private let onOpenSocket: curl_opensocket_callback = { context, _, address in
     guard let address = unsafe address else { return -1 }
@@ -350,15 +353,19 @@ extension Transfer {
 
     private func failure(_ status: CURLcode) -> (code: EgressFailure.Code, detail: String) {
         if let refusedAddress {
-            return (.refusedByPolicy,
-                "\(refusedAddress) is not a public address (\(refusedAddress.forbiddance ?? "unknown"))")
+            return (
+                .refusedByPolicy,
+                "\(refusedAddress) is not a public address (\(refusedAddress.forbiddance ?? "unknown"))"
+            )
         }
         if refusedResend {
             return (.reset, "the connection closed without an answer; the request is not repeated by itself")
         }
         if headersOverflowed {
-            return (.responseTooLarge,
-                "the answer has more than \(Self.maximumHeaders) headers or \(Self.maximumHeaderBytes) bytes of them")
+            return (
+                .responseTooLarge,
+                "the answer has more than \(Self.maximumHeaders) headers or \(Self.maximumHeaderBytes) bytes of them"
+            )
         }
         let said = unsafe String(cString: errorText)
         let detail = said.isEmpty ? unsafe String(cString: curl_easy_strerror(status)) : said

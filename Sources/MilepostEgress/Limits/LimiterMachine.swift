@@ -170,15 +170,25 @@ package struct LimiterMachine {
         _ ticket: Ticket, charges: [BucketCharge], patience: Duration?, at now: Timestamp
     ) -> [Decision] {
         if let unknown = charges.first(where: { buckets[$0.key] == nil }) {
-            return [.failed(ticket, .init(
-                code: .unknownBucket, key: unknown.key,
-                detail: "no rate limit is defined under \(unknown.key); the connection's limits were not set up",
-                opensAt: nil))]
+            return [
+                .failed(
+                    ticket,
+                    .init(
+                        code: .unknownBucket, key: unknown.key,
+                        detail:
+                            "no rate limit is defined under \(unknown.key); the connection's limits were not set up",
+                        opensAt: nil))
+            ]
         }
         guard laneOfTicket.count < Self.maximumWaiting else {
-            return [.failed(ticket, .init(
-                code: .queueFull, key: charges.first?.key ?? "",
-                detail: "\(Self.maximumWaiting) requests wait for budgets already; try again later", opensAt: nil))]
+            return [
+                .failed(
+                    ticket,
+                    .init(
+                        code: .queueFull, key: charges.first?.key ?? "",
+                        detail: "\(Self.maximumWaiting) requests wait for budgets already; try again later",
+                        opensAt: nil))
+            ]
         }
         let keys = Array(Set(charges.map(\.key))).sorted()
         lanes[keys, default: Lane()].append(Waiter(ticket: ticket, charges: charges, patience: patience))
@@ -340,13 +350,17 @@ extension LimiterMachine {
 
     /// Fails the waiters who would rather do something else than wait for a budget closed that long.
     private mutating func dismissImpatient(_ keys: [String], at now: Timestamp) -> [Decision] {
-        guard let wake = lanes[keys]?.wake, let removed = lanes[keys]?.removeImpatient(of: wake - now) else { return [] }
+        guard let wake = lanes[keys]?.wake, let removed = lanes[keys]?.removeImpatient(of: wake - now) else {
+            return []
+        }
         let key = keys.max { closedUntil($0) < closedUntil($1) } ?? ""
         return removed.map { ticket in
             laneOfTicket[ticket] = nil
-            return .failed(ticket, .init(
-                code: .closed, key: key,
-                detail: "the budget \(key) has no room before \(wake); the request was not sent", opensAt: wake))
+            return .failed(
+                ticket,
+                .init(
+                    code: .closed, key: key,
+                    detail: "the budget \(key) has no room before \(wake); the request was not sent", opensAt: wake))
         }
     }
 

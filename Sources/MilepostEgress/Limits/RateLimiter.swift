@@ -78,7 +78,8 @@ public final class RateLimiter: Sendable {
 
     /// Takes the vendor's word about its budgets: limit, remaining, reset, `Retry-After` and a 429 (RATE-05, RATE-06).
     public func observe(_ charges: [BucketCharge], status: Int, headers: [(name: String, value: String)]) {
-        let byName = Dictionary(headers.map { ($0.name.lowercased(), $0.value) }, uniquingKeysWith: { first, _ in first })
+        let byName = Dictionary(
+            headers.map { ($0.name.lowercased(), $0.value) }, uniquingKeysWith: { first, _ in first })
         settle { machine, now in
             machine.observe(keys: charges.map(\.key), status: status, header: { byName[$0.lowercased()] }, at: now)
         }

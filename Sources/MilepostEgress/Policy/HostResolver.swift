@@ -147,11 +147,13 @@ func startThread(named name: String, _ body: @escaping @Sendable () -> Void) {
     }
     let context = unsafe Unmanaged.passRetained(Box(body)).toOpaque()
     var thread = pthread_t()
-    let status = unsafe pthread_create(&thread, nil, { context in
-        let box = unsafe Unmanaged<Box>.fromOpaque(context!).takeRetainedValue()  // released here, by the thread
-        box.body()
-        return nil
-    }, context)
+    let status = unsafe pthread_create(
+        &thread, nil,
+        { context in
+            let box = unsafe Unmanaged<Box>.fromOpaque(context!).takeRetainedValue()  // released here, by the thread
+            box.body()
+            return nil
+        }, context)
     precondition(status == 0, "cannot start the thread \(name): error \(status)")
     _ = pthread_detach(thread)
 }

@@ -104,10 +104,15 @@ struct PlacedSecret {
         defer { wipe(&value) }
         kind = placement.kind
         var line: [UInt8] = []
-        line.reserveCapacity(value.count * 3 + placement.target.utf8.count + 32)  // no reallocation leaves a copy behind
+        // Room enough that no reallocation leaves a copy behind.
+        line.reserveCapacity(value.count * 3 + placement.target.utf8.count + 32)
         switch placement.kind {
-        case .header: line += Array("\(placement.target): ".utf8) + value
-        case .bearer: line += Array("Authorization: Bearer ".utf8) + value
+        case .header:
+            line += "\(placement.target): ".utf8
+            line += value
+        case .bearer:
+            line += "Authorization: Bearer ".utf8
+            line += value
         case .basic:
             line += "Authorization: Basic ".utf8
             var encoded = Encoding.base64(value[...], alphabet: Encoding.base64Alphabet)

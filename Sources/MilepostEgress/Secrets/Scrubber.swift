@@ -6,11 +6,13 @@
 /// base64 at each of the three alignments and both alphabets, and in hexadecimal. Bodies are scrubbed whole, so chunk
 /// borders hide nothing. Secrets under four bytes are left: masking them would eat the answer, and guessing them is
 /// quicker than reading it.
-final class Scrubber: Sendable {
+///
+/// `@unchecked Sendable`: nothing changes between `init` and `deinit`, which wipes.
+final class Scrubber: @unchecked Sendable {
     static let mask = Array("[secret]".utf8)
     static let shortestSecret = 4
 
-    private let patterns: [[UInt8]]
+    private var patterns: [[UInt8]]
     private let mayStart: [Bool]
 
     init(_ secrets: [SecretBytes]) {
@@ -32,6 +34,8 @@ final class Scrubber: Sendable {
         self.patterns = patterns
         self.mayStart = mayStart
     }
+
+    deinit { for index in patterns.indices { wipe(&patterns[index]) } }
 
     /// - Parameter isCut: the text ends where a limit cut it, so a secret's beginning at its end is masked too.
     func scrub(_ text: [UInt8], isCut: Bool = false) -> [UInt8] {

@@ -31,6 +31,16 @@
 
     /// A copy that the caller wipes.
     func copy() -> [UInt8] { unsafe Array(buffer.prefix(count)) }
+
+    /// A copy that C reads as text, and that the caller wipes.
+    func terminatedCopy() -> [UInt8] {
+        unsafe Array(unsafeUninitializedCapacity: count + 1) { target, initialized in
+            unsafe target.baseAddress!.initialize(repeating: 0, count: count + 1)
+            unsafe UnsafeMutableRawBufferPointer(target).copyMemory(
+                from: UnsafeRawBufferPointer(rebasing: buffer.prefix(count)))
+            initialized = count + 1
+        }
+    }
 }
 
 /// Overwrites the array's own storage; useless on a copy-on-write sibling, so callers keep exactly one.
