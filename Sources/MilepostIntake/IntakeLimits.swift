@@ -80,7 +80,8 @@ struct LineFault: Error, Hashable {
     static func quoted(_ text: String) -> String {
         var shown = ""
         for scalar in text.unicodeScalars.prefix(64) {
-            shown.unicodeScalars.append(scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value) ? "\u{fffd}" : scalar)
+            shown.unicodeScalars.append(
+                scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value) ? "\u{fffd}" : scalar)
         }
         return text.unicodeScalars.count > 64 ? "'\(shown)…'" : "'\(shown)'"
     }

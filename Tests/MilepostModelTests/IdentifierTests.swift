@@ -6,7 +6,9 @@ import Testing
 
 @Suite("identifiers")
 struct IdentifierTests {
-    @Test("decisions 17: plugin or plugin@name", arguments: ["pipedrive", "pipedrive@eu-2", "a_b@1", String(repeating: "x", count: 64)])
+    @Test(
+        "decisions 17: plugin or plugin@name",
+        arguments: ["pipedrive", "pipedrive@eu-2", "a_b@1", String(repeating: "x", count: 64)])
     func integrationNames(text: String) throws {
         let name = try #require(IntegrationName(text))
         #expect(name.description == text)
@@ -14,9 +16,12 @@ struct IdentifierTests {
         #expect(try JSONDecoder().decode([IntegrationName].self, from: json) == [name])
     }
 
-    @Test("anything else is no integration", arguments: [
-        "", "@", "a@", "@a", "a@b@c", "A", "a b", "a/b", "a.b", "é", String(repeating: "x", count: 65), "a@" + String(repeating: "x", count: 65),
-    ])
+    @Test(
+        "anything else is no integration",
+        arguments: [
+            "", "@", "a@", "@a", "a@b@c", "A", "a b", "a/b", "a.b", "é", String(repeating: "x", count: 65),
+            "a@" + String(repeating: "x", count: 65),
+        ])
     func notIntegrations(text: String) {
         #expect(IntegrationName(text) == nil)
     }

@@ -169,7 +169,8 @@ struct ParserRun: ~Copyable {
             position = BodyScan.skipSpace(bytes, from: position + 1)
         }
         guard position < bytes.count, bytes[position] == 0x5d else {
-            let fault = LineFault(code: "invalid_json", message: "the array has no end or no comma after element \(number)")
+            let fault = LineFault(
+                code: "invalid_json", message: "the array has no end or no comma after element \(number)")
             reject(number + 1, fault)
             return
         }
@@ -195,7 +196,9 @@ struct ParserRun: ~Copyable {
             guard event.time <= latest else {
                 throw LineFault(
                     code: "ts_in_future",
-                    message: "ts: \(event.time) is more than \(futureTolerance.wholeMilliseconds / 1000) s ahead of our clock")
+                    message:
+                        "ts: \(event.time) is more than \(futureTolerance.wholeMilliseconds / 1000) s ahead of our clock"
+                )
             }
             let id = event.id ?? event.derivedID(digest: digest, buffer: &buffer)
             let click = event.click(id: id, bots: bots, contactParameter: contactParameter)

@@ -4,11 +4,16 @@ import MilepostModel
 
 /// Reads a REST click event from a scanned tape. Unknown members are ignored; null and empty text mean absent.
 struct EventReader: ~Copyable {
-    private enum Field: Int, CaseIterable {
-        case id, link, ts, url, contact_id, gclid, fbclid, utm, referrer, country, device, user_agent, request_url
-        case method, purpose, bot
+    private enum Field: Int {
+        case id, link, time, url, contactID, googleClickID, facebookClickID, utm, referrer, country, device, userAgent
+        case requestURL, method, purpose, bot
     }
-    private static let fields = MemberNames(Field.allCases.map { "\($0)" })
+    /// In the order of `Field`.
+    private static let fields = MemberNames([
+        "id", "link", "ts", "url", "contact_id", "gclid", "fbclid", "utm", "referrer", "country", "device",
+        "user_agent",
+        "request_url", "method", "purpose", "bot",
+    ])
     private static let utmParts = MemberNames(["source", "medium", "campaign", "term", "content"])
 
     private var names = EventReader.fields
@@ -16,7 +21,8 @@ struct EventReader: ~Copyable {
 
     func read(_ tape: JSONTape, _ bytes: Span<UInt8>) throws(LineFault) -> EventFields {
         guard tape.nodes[0].kind == .object else {
-            throw LineFault(code: "not_an_object", message: "a click event is a JSON object, not \(tape.nodes[0].kind.words)")
+            throw LineFault(
+                code: "not_an_object", message: "a click event is a JSON object, not \(tape.nodes[0].kind.words)")
         }
         // Node 0 is the event itself, so 0 stands for "absent".
         var found = InlineArray<16, Int>(repeating: 0)
@@ -27,26 +33,28 @@ struct EventReader: ~Copyable {
             }
             key = Int(tape.nodes[key].next)
         }
-        func node(_ field: Field) -> JSONTape.Node? { found[field.rawValue] == 0 ? nil : tape.nodes[found[field.rawValue]] }
+        func node(_ field: Field) -> JSONTape.Node? {
+            found[field.rawValue] == 0 ? nil : tape.nodes[found[field.rawValue]]
+        }
         let values = FieldValues(tape: tape)
 
         guard let link = try values.identifier(node(.link), "link", bytes) else {
             throw LineFault(code: "link_missing", message: "link: missing; a click names the link it is on")
         }
-        guard let when = node(.ts), !(when.kind == .string && when.start == when.end) else {
+        guard let when = node(.time), !(when.kind == .string && when.start == when.end) else {
             throw LineFault(code: "ts_missing", message: "ts: missing; RFC 3339 or unix seconds or milliseconds")
         }
         var event = EventFields(link: link, time: try values.time(when, "ts", bytes))
         event.id = try values.identifier(node(.id), "id", bytes)
         event.url = try values.cutText(node(.url), "url", FieldLimits.url, bytes)
-        event.contactID = try values.identifier(node(.contact_id), "contact_id", bytes)
-        event.googleClickID = try values.key(node(.gclid), "gclid", FieldLimits.adClickID, bytes)
-        event.facebookClickID = try values.key(node(.fbclid), "fbclid", FieldLimits.adClickID, bytes)
+        event.contactID = try values.identifier(node(.contactID), "contact_id", bytes)
+        event.googleClickID = try values.key(node(.googleClickID), "gclid", FieldLimits.adClickID, bytes)
+        event.facebookClickID = try values.key(node(.facebookClickID), "fbclid", FieldLimits.adClickID, bytes)
         event.referrer = try values.cutText(node(.referrer), "referrer", FieldLimits.description, bytes)
         event.country = try values.country(node(.country), "country", bytes)
         event.device = try values.cutText(node(.device), "device", FieldLimits.device, bytes)
-        event.userAgent = try values.cutText(node(.user_agent), "user_agent", FieldLimits.description, bytes)
-        event.requestURL = try values.text(node(.request_url), "request_url", bytes)
+        event.userAgent = try values.cutText(node(.userAgent), "user_agent", FieldLimits.description, bytes)
+        event.requestURL = try values.text(node(.requestURL), "request_url", bytes)
         event.method = try values.cutText(node(.method), "method", 16, bytes)?.uppercased()
         event.purpose = try values.cutText(node(.purpose), "purpose", FieldLimits.device, bytes)?.lowercased()
         event.bot = try values.bool(node(.bot), "bot")

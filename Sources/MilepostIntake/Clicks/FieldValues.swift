@@ -46,7 +46,9 @@ struct FieldValues {
         guard literal.count <= 20, literal.indices.allSatisfy({ literal[$0] &- 0x30 < 10 }) else {
             throw LineFault(
                 code: "wrong_type",
-                message: "\(name): the number \(LineFault.quoted(String(utf8: literal))) where text or a whole number belongs")
+                message:
+                    "\(name): the number \(LineFault.quoted(String(utf8: literal))) where text or a whole number belongs"
+            )
         }
         return String(utf8: literal)
     }
@@ -54,7 +56,8 @@ struct FieldValues {
     /// Two letters are ISO 3166-1 and written large.
     func country(_ node: JSONTape.Node?, _ name: StaticString, _ bytes: Span<UInt8>) throws(LineFault) -> String? {
         guard let text = try cutText(node, name, FieldLimits.country, bytes) else { return nil }
-        return text.utf8.count == 2 && text.utf8.contains(where: { (0x61...0x7a).contains($0) }) ? text.uppercased() : text
+        return text.utf8.count == 2 && text.utf8.contains(where: { (0x61...0x7a).contains($0) })
+            ? text.uppercased() : text
     }
 
     func bool(_ node: JSONTape.Node?, _ name: StaticString) throws(LineFault) -> Bool? {
@@ -135,7 +138,9 @@ enum UnixTime {
     }
 
     private static func withExponent(_ text: Span<UInt8>, from index: Int) -> Timestamp? {
-        guard text[index] | 0x20 == 0x65, let value = Double(String(utf8: text)), value.magnitude < 1e14 else { return nil }
+        guard text[index] | 0x20 == 0x65, let value = Double(String(utf8: text)), value.magnitude < 1e14 else {
+            return nil
+        }
         let whole = value.magnitude.rounded(.down)
         return moment(Int64(whole), Int64((value.magnitude - whole) * 1000), isNegative: value < 0)
     }

@@ -30,7 +30,9 @@ struct QueryString {
             let byte: UInt8 = index < query.count ? query[index] : 0x23
             switch byte {
             case 0x26, 0x23:
-                if let middle = equals { pairs.append(Pair(name: start..<middle, value: middle + 1..<index, isEncoded: isEncoded)) }
+                if let middle = equals {
+                    pairs.append(Pair(name: start..<middle, value: middle + 1..<index, isEncoded: isEncoded))
+                }
                 guard byte == 0x26, pairs.count < Self.mostPairs else { return }
                 (start, equals, isEncoded) = (index + 1, nil, false)
             case 0x3d where equals == nil: equals = index

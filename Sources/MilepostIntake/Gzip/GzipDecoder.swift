@@ -39,7 +39,8 @@ public enum GzipDecoder {
         unsafe stream = .allocate(capacity: 1)
         unsafe stream.initialize(to: z_stream())
         let status = unsafe inflateInit2_(stream, Self.gzipWindowBits, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size))
-        precondition(status == Z_OK, "inflateInit2 answered \(status): out of memory, or another zlib than we were built with")
+        precondition(
+            status == Z_OK, "inflateInit2 answered \(status): out of memory, or another zlib than we were built with")
     }
 
     deinit {
@@ -69,7 +70,8 @@ public enum GzipDecoder {
             case Z_OK, Z_BUF_ERROR:
                 guard step.consumed > 0 || step.produced > 0 else { throw malformed("it ends too early", consumed) }
             default:
-                throw malformed(unsafe stream.pointee.msg.map { unsafe String(cString: $0) } ?? "error \(step.status)", consumed)
+                throw malformed(
+                    unsafe stream.pointee.msg.map { unsafe String(cString: $0) } ?? "error \(step.status)", consumed)
             }
         }
     }

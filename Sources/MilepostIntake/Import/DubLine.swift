@@ -15,13 +15,16 @@ enum DubLine {
             return .nothing(reason: "a \(LineFault.quoted(kind)) event")
         }
         guard let link = try object.identifier("data", "link", "id", named: "data.link.id", in: bytes) else {
-            throw LineFault(code: "link_missing", message: "data.link.id: missing; is this a link.clicked webhook body?")
+            throw LineFault(
+                code: "link_missing", message: "data.link.id: missing; is this a link.clicked webhook body?")
         }
         let time = try object.time("data", "click", "timestamp", named: "data.click.timestamp", in: bytes)
         var event = EventFields(link: link, time: time)
         // The webhook's id stays the same when Dub sends it again; exports of clicks alone have only the click's own.
         event.id = try object.identifier("id", named: "id", in: bytes)
-        if event.id == nil { event.id = try object.identifier("data", "click", "id", named: "data.click.id", in: bytes) }
+        if event.id == nil {
+            event.id = try object.identifier("data", "click", "id", named: "data.click.id", in: bytes)
+        }
         event.url = object.text("data", "click", "url", atMost: FieldLimits.url, in: bytes)
         event.country = object.country("data", "click", "country", unless: absent, in: bytes)
         event.device = object.text("data", "click", "device", atMost: FieldLimits.device, unless: absent, in: bytes)

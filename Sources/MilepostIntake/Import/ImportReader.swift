@@ -137,7 +137,8 @@ struct OrdinalMemory: Sendable {
     /// 1 for a hash that is new.
     mutating func next(of hash: [UInt8]) -> Int {
         let key = Key(
-            high: hash.prefix(8).reduce(0) { $0 << 8 | UInt64($1) }, low: hash.suffix(8).reduce(0) { $0 << 8 | UInt64($1) })
+            high: hash.prefix(8).reduce(0) { $0 << 8 | UInt64($1) },
+            low: hash.suffix(8).reduce(0) { $0 << 8 | UInt64($1) })
         let count = (young[key] ?? old[key] ?? 0) + 1
         if young[key] == nil, young.count >= capacity {
             old = young

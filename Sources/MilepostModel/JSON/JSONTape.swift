@@ -159,7 +159,8 @@ package struct JSONTape {
         var matches = true
         let count = word.utf8CodeUnitCount
         word.withUTF8Buffer { letters in
-            for index in 0..<count where start + index >= bytes.count || bytes[start + index] != (unsafe letters[index]) {
+            for index in 0..<count where start + index >= bytes.count || bytes[start + index] != (unsafe letters[index])
+            {
                 matches = false
             }
         }

@@ -12,7 +12,9 @@ struct ClickParserFuzzTests {
         Array(#"{"link":"l","ts":1764000000.5,"request_url":"/s?eid=%41&utm_source=x+y","user_agent":"curl/8"}"#.utf8),
     ]
 
-    @Test("the parser survives anything, accounts for every line once and keeps the good ones", arguments: [21, 22, 23] as [UInt64])
+    @Test(
+        "the parser survives anything, accounts for every line once and keeps the good ones",
+        arguments: [21, 22, 23] as [UInt64])
     func mutations(seed: UInt64) {
         var random = SeededBytes(state: seed)
         let parser = ClickParser()
@@ -21,7 +23,8 @@ struct ClickParserFuzzTests {
             for index in lines.indices.dropFirst() {
                 for _ in 0...random.pick(3) { random.damage(&lines[index]) }
             }
-            let batch = parser.parse(body: Array(lines.joined(separator: [0x0a])), kind: .ndjson, workspace: acme, now: now)
+            let batch = parser.parse(
+                body: Array(lines.joined(separator: [0x0a])), kind: .ndjson, workspace: acme, now: now)
             let accounted = batch.clicks.map(\.line) + batch.rejections.map(\.line)
             #expect(Set(accounted).count == accounted.count, "seed \(seed), round \(round)")
             #expect(batch.clicks.first?.line == 1, "seed \(seed), round \(round)")
@@ -45,7 +48,8 @@ struct ClickParserFuzzTests {
             for _ in 0..<random.pick(4) { random.damage(&line) }
             guard case .click(let json) = reader.next(line: line) else { continue }
             // What comes out must be taken, whatever went in.
-            let batch = ClickParser().parse(body: json, kind: .json, workspace: acme, now: Timestamp(milliseconds: .max))
+            let batch = ClickParser().parse(
+                body: json, kind: .json, workspace: acme, now: Timestamp(milliseconds: .max))
             #expect(batch.clicks.count == 1, "\(batch.rejections) from \(String(decoding: line, as: UTF8.self))")
         }
     }

@@ -77,7 +77,8 @@ struct ClickParserTests {
 
     @Test("a line past the limit is rejected and the next one taken")
     func lineLimit() {
-        let long = #"{"link":"a","ts":1764000000,"x":[\#(Array(repeating: #""yyyyyyyyyy""#, count: 6000).joined(separator: ","))]}"#
+        let long =
+            #"{"link":"a","ts":1764000000,"x":[\#(Array(repeating: #""yyyyyyyyyy""#, count: 6000).joined(separator: ","))]}"#
         let short = #"{"link":"b","ts":1764000000}"#
         for text in ["\(long)\n\(short)\n", "[\(long),\(short)]"] {
             let batch = parse(text)
@@ -88,9 +89,11 @@ struct ClickParserTests {
         #expect(parse("{\(long)}", .json).rejections.map(\.code) == ["line_too_long"])
     }
 
-    @Test("an element that breaks off at the limit inside anything is too long, and the next one is taken", arguments: [
-        #"\ud83d\ude00"#, "😀", "\\n", #"",true,""#, #"",-1.5e10,""#,
-    ])
+    @Test(
+        "an element that breaks off at the limit inside anything is too long, and the next one is taken",
+        arguments: [
+            #"\ud83d\ude00"#, "😀", "\\n", #"",true,""#, #"",-1.5e10,""#,
+        ])
     func cutElements(filler: String) {
         let short = #"{"link":"b","ts":1764000000}"#
         let repeated = String(repeating: filler, count: 24_000 / filler.utf8.count)

@@ -25,11 +25,14 @@ struct DerivedIDTests {
         #expect(id(Self.full) == "evt_831f852c77bab9f90486ebeeac141a90")
     }
 
-    @Test("order, white space, escapes, the time's notation, unknown fields and the ip change nothing", arguments: [
-        #"{ "ts" : "2012-03-16T18:40:47Z", "link" : "spring" }"#, #"{"link":"\u0073pr\u0069ng","ts":1331923247000}"#,
-        #"{"link":"spring","ts":1331923247,"ip":"203.0.113.7","foo":{"bar":1},"country":"","utm":{}}"#,
-        #"{"link":"spring","ts":1331923247.0,"bot":true,"id":""}"#,
-    ])
+    @Test(
+        "order, white space, escapes, the time's notation, unknown fields and the ip change nothing",
+        arguments: [
+            #"{ "ts" : "2012-03-16T18:40:47Z", "link" : "spring" }"#,
+            #"{"link":"\u0073pr\u0069ng","ts":1331923247000}"#,
+            #"{"link":"spring","ts":1331923247,"ip":"203.0.113.7","foo":{"bar":1},"country":"","utm":{}}"#,
+            #"{"link":"spring","ts":1331923247.0,"bot":true,"id":""}"#,
+        ])
     func stable(text: String) {
         #expect(id(text) == "evt_f0116f26535f2a02d554799ba5542b80")
     }
@@ -43,8 +46,10 @@ struct DerivedIDTests {
     @Test("any other content gives another id")
     func distinct() {
         let members = [
-            #""url":"x""#, #""contact_id":"x""#, #""gclid":"x""#, #""fbclid":"x""#, #""utm":{"source":"x"}"#, #""utm":{"medium":"x"}"#,
-            #""utm":{"campaign":"x"}"#, #""utm":{"term":"x"}"#, #""utm":{"content":"x"}"#, #""referrer":"x""#, #""country":"x""#,
+            #""url":"x""#, #""contact_id":"x""#, #""gclid":"x""#, #""fbclid":"x""#, #""utm":{"source":"x"}"#,
+            #""utm":{"medium":"x"}"#,
+            #""utm":{"campaign":"x"}"#, #""utm":{"term":"x"}"#, #""utm":{"content":"x"}"#, #""referrer":"x""#,
+            #""country":"x""#,
             #""device":"x""#, #""user_agent":"x""#, #""request_url":"x""#, #""method":"x""#, #""purpose":"x""#,
         ]
         let ids = Set(members.map { id(#"{"link":"l","ts":1764000000,\#($0)}"#) })

@@ -39,8 +39,10 @@ struct EventFieldTests {
     @Test(
         "a time is RFC 3339, unix seconds or milliseconds, as number or text",
         arguments: [
-            ("1331923247", 1_331_923_247_000), ("1331923247.25", 1_331_923_247_250), ("1331923247000", 1_331_923_247_000),
-            ("1331923247123.9", 1_331_923_247_123), (#""1331923247""#, 1_331_923_247_000), ("1.331923247e9", 1_331_923_247_000),
+            ("1331923247", 1_331_923_247_000), ("1331923247.25", 1_331_923_247_250),
+            ("1331923247000", 1_331_923_247_000),
+            ("1331923247123.9", 1_331_923_247_123), (#""1331923247""#, 1_331_923_247_000),
+            ("1.331923247e9", 1_331_923_247_000),
             (#""2012-03-16T18:40:47Z""#, 1_331_923_247_000), (#""2012-03-16t19:40:47.0004+01:00""#, 1_331_923_247_000),
             (#""2012-03-16\u005418:40:47Z""#, 1_331_923_247_000), ("631152000", 631_152_000_000),
         ])
@@ -53,7 +55,10 @@ struct EventFieldTests {
     @Test(
         "what cannot be a click is rejected, and the message names the field",
         arguments: [
-            (#"{"link":"l","ts":"yesterday"}"#, "ts_invalid", "ts: 'yesterday' is neither RFC 3339 nor unix seconds or milliseconds"),
+            (
+                #"{"link":"l","ts":"yesterday"}"#, "ts_invalid",
+                "ts: 'yesterday' is neither RFC 3339 nor unix seconds or milliseconds"
+            ),
             (#"{"link":"l","ts":"2026-02-30T00:00:00Z"}"#, "ts_invalid", "ts: '2026-02-30"),
             (#"{"link":"l","ts":1764000000000000}"#, "ts_invalid", "ts: '1764000000000000'"),
             (#"{"link":"l","ts":99999999999999999999999999}"#, "ts_invalid", "ts: "),
@@ -96,9 +101,11 @@ struct EventFieldTests {
         #expect(batch.rejections.first?.message.hasPrefix(message) == true, "\(batch.rejections)")
     }
 
-    @Test("invalid UTF-8 is rejected wherever it stands", arguments: [
-        [0xff], [0xc0, 0x80], [0xed, 0xa0, 0x80], [0xf4, 0x90, 0x80, 0x80], [0xe2, 0x82], [0x80],
-    ] as [[UInt8]])
+    @Test(
+        "invalid UTF-8 is rejected wherever it stands",
+        arguments: [
+            [0xff], [0xc0, 0x80], [0xed, 0xa0, 0x80], [0xf4, 0x90, 0x80, 0x80], [0xe2, 0x82], [0x80],
+        ] as [[UInt8]])
     func invalidUTF8(bytes: [UInt8]) {
         let body = Array(#"{"link":"l","ts":1764000000,"x":""#.utf8) + bytes + Array(#""}"#.utf8)
         let batch = ClickParser().parse(body: body, kind: .ndjson, workspace: acme, now: now)
@@ -125,7 +132,8 @@ struct EventFieldTests {
             #expect(event(name, String(repeating: "x", count: 257)).rejections.map(\.code) == ["\(name)_too_long"])
         }
         #expect(event("gclid", String(repeating: "x", count: 513)).rejections.map(\.code) == ["gclid_too_long"])
-        let agent = try #require(event("user_agent", "x" + String(repeating: "é", count: 600)).clicks.first?.click.userAgent)
+        let agent = try #require(
+            event("user_agent", "x" + String(repeating: "é", count: 600)).clicks.first?.click.userAgent)
         #expect(agent == "x" + String(repeating: "é", count: 511))
         let referrer = try #require(event("referrer", String(repeating: "y", count: 3000)).clicks.first?.click.referrer)
         #expect(referrer.utf8.count == 1024)
@@ -156,7 +164,8 @@ struct EventFieldTests {
 
     @Test("ING-11, ING-12: contact, ad click ids and campaign are read from the request's URL when absent")
     func requestURL() throws {
-        let url = "https://go.test/spring?eid=c%2B1&gclid=g%201&fbclid=f&utm_source=a+b&utm_source=z&utm_term=%e4#x?eid=no"
+        let url =
+            "https://go.test/spring?eid=c%2B1&gclid=g%201&fbclid=f&utm_source=a+b&utm_source=z&utm_term=%e4#x?eid=no"
         let click = try #require(parse(#"{"link":"l","ts":1764000000,"request_url":"\#(url)"}"#).clicks.first).click
         #expect(click.contactID == "c+1" && click.googleClickID == "g 1" && click.facebookClickID == "f")
         #expect(click.utm == UTM(source: "a b"))
@@ -170,19 +179,25 @@ struct EventFieldTests {
         #expect(named.clicks.first?.click.contactID == "2")
     }
 
-    @Test("a bad value in the request's URL costs no click", arguments: [
-        "?eid=", "?eid", "?eid=%00", "?eid=%ff", "?eid=%0a", "?eid=" + String(repeating: "x", count: 300), "?", "", "?&&==&eid=&%",
-    ])
+    @Test(
+        "a bad value in the request's URL costs no click",
+        arguments: [
+            "?eid=", "?eid", "?eid=%00", "?eid=%ff", "?eid=%0a", "?eid=" + String(repeating: "x", count: 300), "?", "",
+            "?&&==&eid=&%",
+        ])
     func badRequestURL(query: String) {
         let batch = parse(#"{"link":"l","ts":1764000000,"request_url":"https://go.test/s\#(query)"}"#)
         #expect(batch.clicks.count == 1 && batch.clicks.first?.click.contactID == nil)
     }
 
-    @Test("EXC-06: HEAD, prefetch and known agents are machines; the shortener's own verdict wins either way", arguments: [
-        ("", false), (#","method":"head""#, true), (#","method":"GET""#, false), (#","purpose":"prefetch;prerender""#, true),
-        (#","purpose":"preview""#, true), (#","user_agent":"curl/8.5.0""#, true), (#","bot":true"#, true),
-        (#","bot":false,"user_agent":"curl/8.5.0","method":"HEAD""#, false),
-    ])
+    @Test(
+        "EXC-06: HEAD, prefetch and known agents are machines; the shortener's own verdict wins either way",
+        arguments: [
+            ("", false), (#","method":"head""#, true), (#","method":"GET""#, false),
+            (#","purpose":"prefetch;prerender""#, true),
+            (#","purpose":"preview""#, true), (#","user_agent":"curl/8.5.0""#, true), (#","bot":true"#, true),
+            (#","bot":false,"user_agent":"curl/8.5.0","method":"HEAD""#, false),
+        ])
     func machines(members: String, isBot: Bool) {
         #expect(parse(#"{"link":"l","ts":1764000000\#(members)}"#).clicks.map(\.click.isBot) == [isBot])
     }

@@ -40,7 +40,9 @@ struct GzipDecoderTests {
     @Test("every truncation is refused, except the empty rest after a whole member")
     func truncated() {
         for count in 0..<Self.event.count {
-            let error = #expect(throws: GzipError.self) { try GzipDecoder.decode(Array(Self.event[..<count]), limit: 1000) }
+            let error = #expect(throws: GzipError.self) {
+                try GzipDecoder.decode(Array(Self.event[..<count]), limit: 1000)
+            }
             #expect(error?.code == .malformed, "\(count) bytes")
         }
     }

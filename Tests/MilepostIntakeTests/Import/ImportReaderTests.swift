@@ -32,7 +32,8 @@ struct ImportReaderTests {
 
     @Test("milepost: an id that repeats stays one click, and nothing of the event is lost but the ip")
     func wholeEvents() {
-        let (_, batch) = importing([DerivedIDTests.full, #"{"id":"e","link":"l","ts":1764000000,"ip":"203.0.113.7","bot":false}"#], .milepost)
+        let (_, batch) = importing(
+            [DerivedIDTests.full, #"{"id":"e","link":"l","ts":1764000000,"ip":"203.0.113.7","bot":false}"#], .milepost)
         let direct = parse(DerivedIDTests.full)
         #expect(batch.clicks.first?.click == direct.clicks.first?.click)
         #expect(batch.clicks.last?.click.id == EventID("e"))
@@ -44,7 +45,9 @@ struct ImportReaderTests {
     @Test("what has been seen is kept in bounded memory: a far repetition counts as the first, never twice")
     func boundedMemory() {
         var reader = ImportReader(format: .milepost, rememberedLines: 10)
-        func event(_ second: Int) -> ImportedLine { reader.next(line: Array(#"{"link":"l","ts":\#(1_764_000_000 + second)}"#.utf8)) }
+        func event(_ second: Int) -> ImportedLine {
+            reader.next(line: Array(#"{"link":"l","ts":\#(1_764_000_000 + second)}"#.utf8))
+        }
         let first = event(0)
         for second in 1...10 { _ = event(second) }
         #expect(event(0) != first)
@@ -66,11 +69,13 @@ struct ImportReaderTests {
         let line = #"""
             { "a": "Mozilla\/5.0", "c": "US", "nk": 1, "g": "A6qOVH", "h": "wfLQtf", "r": "direct", "u": "http:\/\/x.gov\/?utm_source=tw+1&utm_medium=m", "t": 1331923247, "ll": [ 42.5, -70.9 ] }
             """#
-        let (lines, batch) = importing([line, #"{ "_heartbeat_": 1331923261 }"#, #"{"t":1}"#, "", #"{"g":"a","t":"x"}"#, "{"], .bitly)
+        let (lines, batch) = importing(
+            [line, #"{ "_heartbeat_": 1331923261 }"#, #"{"t":1}"#, "", #"{"g":"a","t":"x"}"#, "{"], .bitly)
         let click = try #require(batch.clicks.first).click
         #expect(click.link == LinkID("A6qOVH") && click.time.milliseconds == 1_331_923_247_000)
         #expect(click.url == "http://x.gov/?utm_source=tw+1&utm_medium=m" && click.country == "US")
-        #expect(click.utm == UTM(source: "tw 1", medium: "m") && click.referrer == nil && click.userAgent == "Mozilla/5.0")
+        #expect(
+            click.utm == UTM(source: "tw 1", medium: "m") && click.referrer == nil && click.userAgent == "Mozilla/5.0")
         #expect(lines[1] == .notAClick(reason: "heartbeat"))
         #expect(lines[3] == .notAClick(reason: "blank line"))
         let codes = lines.map { line -> String in if case .rejected(let code, _) = line { code } else { "" } }
@@ -90,7 +95,9 @@ struct ImportReaderTests {
         #expect(click.device == "Desktop" && click.country == "DE" && !click.isBot)
         #expect(!String(decoding: json, as: UTF8.self).contains("203.0.113.7"))
         #expect(reader.linkFacts?.slug == "spring" && reader.linkFacts?.shortURL == "https://go.example.test/spring")
-        #expect(reader.next(line: Array(#"{"id":"evt_2","event":"lead.created"}"#.utf8)) == .notAClick(reason: "a 'lead.created' event"))
+        #expect(
+            reader.next(line: Array(#"{"id":"evt_2","event":"lead.created"}"#.utf8))
+                == .notAClick(reason: "a 'lead.created' event"))
         #expect(reader.linkFacts == nil)
     }
 
@@ -116,7 +123,8 @@ struct ImportReaderTests {
         #expect(batch.clicks.map(\.click.isBot) == [true, false])
         #expect(batch.clicks.map(\.click.contactID) == ["5", "5"])
         #expect(batch.clicks.first?.click.link == LinkID("s.test/a"))
-        let (lines, _) = importing([#"{"visit":{"type":"base_url"}}"#, #"{"shortUrl":{"shortCode":"a"}}"#, "{}", "[]"], .shlink)
+        let (lines, _) = importing(
+            [#"{"visit":{"type":"base_url"}}"#, #"{"shortUrl":{"shortCode":"a"}}"#, "{}", "[]"], .shlink)
         #expect(lines[0] == .notAClick(reason: "a visit to no short URL (orphan)"))
         #expect(lines[1] == .notAClick(reason: "a new short URL"))
         for line in lines[2...] { guard case .rejected = line else { return #expect(Bool(false), "\(line)") } }

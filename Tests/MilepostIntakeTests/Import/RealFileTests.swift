@@ -34,7 +34,8 @@ struct RealFileTests {
         #expect(Set(people.filter { $0.value >= 100 }.keys) == [LinkID("vNJS4H"), LinkID("wcndER"), LinkID("xVZg4P")])
         #expect(people[LinkID("mwszkS")] == nil)
         // Few robots in the other three: an over-eager filter would show here first.
-        #expect(people[LinkID("vNJS4H")]! >= 830 && people[LinkID("wcndER")]! >= 415 && people[LinkID("xVZg4P")]! >= 120)
+        #expect(
+            people[LinkID("vNJS4H")]! >= 830 && people[LinkID("wcndER")]! >= 415 && people[LinkID("xVZg4P")]! >= 120)
     }
 
     @Test("the same file again changes nothing")
@@ -46,6 +47,9 @@ struct RealFileTests {
 
     @Test("some clicks carry the campaign of their URL's query")
     func campaigns() {
-        #expect(Self.result.batch.clicks.contains { $0.click.utm.source == "twitterfeed" && $0.click.utm.medium == "facebook" })
+        #expect(
+            Self.result.batch.clicks.contains {
+                $0.click.utm.source == "twitterfeed" && $0.click.utm.medium == "facebook"
+            })
     }
 }

@@ -65,7 +65,9 @@ struct JSONTapeFuzzTests {
         init(from decoder: any Decoder) throws {
             if let keyed = try? decoder.container(keyedBy: Key.self) {
                 self = .object(
-                    try keyed.allKeys.reduce(into: [:]) { $0[$1.stringValue] = try keyed.decode(Reference.self, forKey: $1) })
+                    try keyed.allKeys.reduce(into: [:]) {
+                        $0[$1.stringValue] = try keyed.decode(Reference.self, forKey: $1)
+                    })
             } else if var list = try? decoder.unkeyedContainer() {
                 var items: [Reference] = []
                 while !list.isAtEnd { items.append(try list.decode(Reference.self)) }
@@ -114,14 +116,16 @@ struct JSONTapeFuzzTests {
         let theirs = try? JSONDecoder().decode(Reference.self, from: Data(text))
         switch ours(text) {
         case .success(let value):
-            #expect(asValue.map(Reference.init) == value, "\(label()): JSONValue, \(String(decoding: text, as: UTF8.self))")
+            #expect(
+                asValue.map(Reference.init) == value, "\(label()): JSONValue, \(String(decoding: text, as: UTF8.self))")
             if theirs == nil, hasZeroWithExponent(text) { return }
             #expect(theirs == value, "\(label()): accepted, \(String(decoding: text, as: UTF8.self))")
         case .failure(let fault):
             switch fault.kind {
             case .duplicateKey, .nulCharacter, .tooDeep, .tooManyMembers, .stringTooLong: break
             case .unexpectedByte(0x5d), .unexpectedByte(0x7d): break
-            case .endOfInput, .unexpectedByte, .controlCharacter, .trailingData, .invalidUTF8, .invalidEscape, .loneSurrogate,
+            case .endOfInput, .unexpectedByte, .controlCharacter, .trailingData, .invalidUTF8, .invalidEscape,
+                .loneSurrogate,
                 .invalidNumber, .numberOutOfRange:
                 #expect(asValue == nil, "\(label()): JSONValue, \(fault.message)")
                 #expect(theirs == nil, "\(label()): \(fault.message), \(String(decoding: text, as: UTF8.self))")
@@ -158,7 +162,9 @@ struct JSONTapeFuzzTests {
     func prefixes() {
         let text = Array(#"{"a":[1,-2.5e3,true,false,null,"\u00e9\ud83d\ude00\n"],"b":{}}"#.utf8)
         for count in 0..<text.count {
-            guard case .failure = Self.ours(Array(text[..<count])) else { return #expect(Bool(false), "\(count) bytes") }
+            guard case .failure = Self.ours(Array(text[..<count])) else {
+                return #expect(Bool(false), "\(count) bytes")
+            }
         }
         #expect((try? Self.ours(text).get()) != nil)
     }
@@ -226,7 +232,8 @@ struct RandomJSON {
 
     private mutating func string(_ output: inout [UInt8]) {
         let pieces = [
-            "a", "link", "é", "😀", "\\n", "\\\"", "\\\\", "\\/", "\\u0041", "\\u00e9", "\\ud83d\\ude00", "\\b\\f\\r\\t", " ", "\u{7f}",
+            "a", "link", "é", "😀", "\\n", "\\\"", "\\\\", "\\/", "\\u0041", "\\u00e9", "\\ud83d\\ude00", "\\b\\f\\r\\t",
+            " ", "\u{7f}",
             "\u{ffff}", "ts", "\\u2028", "Ω", "x y", "[{",
         ]
         output.append(0x22)

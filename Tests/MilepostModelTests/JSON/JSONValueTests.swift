@@ -6,12 +6,15 @@ import Testing
 
 @Suite("JSON values")
 struct JSONValueTests {
-    @Test("each kind is read as what it is", arguments: [
-        ("null", JSONValue.null), ("true", true), ("false", false), ("0", 0), ("-7", -7),
-        ("9223372036854775807", .integer(.max)), ("-9223372036854775808", .integer(.min)), ("1.5", .number(1.5)),
-        ("1", 1), ("1.0", 1), ("1e3", 1000), (#""1""#, "1"), (#""true""#, "true"), (#""""#, ""), ("[]", []), ("{}", [:]), (#"[1,[2,{"a":[]}]]"#, [1, [2, ["a": []]]]),
-        (#""\u00e9\ud83d\ude00\n""#, "é😀\n"), (" {\"a\" : null}\n", ["a": nil]),
-    ] as [(String, JSONValue)])
+    @Test(
+        "each kind is read as what it is",
+        arguments: [
+            ("null", JSONValue.null), ("true", true), ("false", false), ("0", 0), ("-7", -7),
+            ("9223372036854775807", .integer(.max)), ("-9223372036854775808", .integer(.min)), ("1.5", .number(1.5)),
+            ("1", 1), ("1.0", 1), ("1e3", 1000), (#""1""#, "1"), (#""true""#, "true"), (#""""#, ""), ("[]", []),
+            ("{}", [:]), (#"[1,[2,{"a":[]}]]"#, [1, [2, ["a": []]]]),
+            (#""\u00e9\ud83d\ude00\n""#, "é😀\n"), (" {\"a\" : null}\n", ["a": nil]),
+        ] as [(String, JSONValue)])
     func reads(text: String, value: JSONValue) throws {
         #expect(try JSONValue(parsing: text) == value)
     }
@@ -22,9 +25,12 @@ struct JSONValueTests {
         #expect(try JSONValue(parsing: "1e30") == .number(1e30))
     }
 
-    @Test("malformed text is refused with a sentence", arguments: [
-        "", " ", "{", "[1,]", "{\"a\":1,}", "{\"a\":}", "nul", "01", "1 2", "\"\\x\"", "[1e999]", "{\"a\" 1}", "'a'", "\"\\ud800\"", "{1:2}",
-    ])
+    @Test(
+        "malformed text is refused with a sentence",
+        arguments: [
+            "", " ", "{", "[1,]", "{\"a\":1,}", "{\"a\":}", "nul", "01", "1 2", "\"\\x\"", "[1e999]", "{\"a\" 1}",
+            "'a'", "\"\\ud800\"", "{1:2}",
+        ])
     func malformed(text: String) {
         let error = #expect(throws: JSONError.self) { try JSONValue(parsing: text) }
         #expect(error?.code == .malformed, "\(text)")
@@ -37,7 +43,9 @@ struct JSONValueTests {
         #expect(try JSONValue(parsing: "[[[1]]]", limits: limits) == [[[1]]])
         #expect(throws: JSONError.self) { try JSONValue(parsing: "[[[[1]]]]", limits: limits) }
         #expect(try JSONValue(parsing: #"["[[[[\"[[[["]"#, limits: limits) == [#"[[[["[[[["#])
-        let large = #expect(throws: JSONError.self) { try JSONValue(parsing: String(repeating: " ", count: 20) + "1", limits: limits) }
+        let large = #expect(throws: JSONError.self) {
+            try JSONValue(parsing: String(repeating: " ", count: 20) + "1", limits: limits)
+        }
         #expect(large?.code == .tooLarge)
         let deep = #expect(throws: JSONError.self) { try JSONValue(parsing: String(repeating: "[", count: 100_000)) }
         #expect(deep?.code == .tooDeep)
@@ -68,9 +76,11 @@ struct JSONValueTests {
         #expect(JSONValue.number(.infinity).description == "null")
     }
 
-    @Test("a floating number keeps its value through writing and reading", arguments: [
-        0.1, -0.0, 1e-7, 1e21, 1.7976931348623157e308, Double.leastNonzeroMagnitude, 123_456_789.123,
-    ])
+    @Test(
+        "a floating number keeps its value through writing and reading",
+        arguments: [
+            0.1, -0.0, 1e-7, 1e21, 1.7976931348623157e308, Double.leastNonzeroMagnitude, 123_456_789.123,
+        ])
     func floating(number: Double) throws {
         switch try JSONValue(parsing: JSONValue.number(number).bytes) {
         case .number(let read): #expect(read == number)
