@@ -85,7 +85,7 @@ struct TLSTests {
 
     private func request(_ url: String) -> EgressRequest {
         EgressRequest(
-            method: "POST", url: url, isIdempotent: false, timeout: .seconds(5), policy: .overriding(url))
+            method: "POST", url: url, isIdempotent: false, timeout: .seconds(30), policy: .overriding(url))
     }
 
     @Test("a self-signed certificate is refused, even for an overridden endpoint, and nothing was sent")

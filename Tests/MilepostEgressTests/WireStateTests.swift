@@ -5,6 +5,12 @@ import MilepostModel
 import Synchronization
 import Testing
 
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
 @Suite("Wire state", .timeLimit(.minutes(1)))
 struct WireStateTests {
     @Test("a complete answer is answered, and the connection is used again")
@@ -206,6 +212,31 @@ struct WireStateTests {
         }
         #expect(wrong == 0)
         #expect(server.connections <= 8, "more connections than the cap per host")
+        await egress.shutdown()
+    }
+
+    @Test("waiting for a free connection does not count against the time to connect")
+    func connectionQueue() async {
+        let firstArrived = AsyncStream.makeStream(of: Void.self)
+        let server = LoopbackServer { request, _ in
+            if request.target == "/slow" {
+                firstArrived.continuation.yield()
+                usleep(700_000)  // longer than the time to connect below
+            }
+            return .reply()
+        }
+        defer { server.close() }
+        var configuration = CurlEgress.Configuration()
+        configuration.connectionsPerHost = 1
+        configuration.connectTimeout = .milliseconds(200)
+        let egress = makeEgress(configuration: configuration)
+        let slow = Task { await egress.send(.get(server, "/slow")) {} }
+        for await _ in firstArrived.stream { break }
+        let second = await egress.send(.get(server, "/second")) {}
+        #expect(second.wire == .answered, "\(second)")
+        #expect(second.response.map { $0.timings.queued > .milliseconds(300) } == true)
+        #expect(await slow.value.wire == .answered)
+        #expect(server.connections == 1)
         await egress.shutdown()
     }
 }

@@ -50,6 +50,7 @@ struct TransferResult: Sendable {
 
     let id: UInt64
     let request: TransferRequest
+    private let handedOver = ContinuousClock.now
     private(set) var easy: UnsafeMutableRawPointer?
     private var lists: [UnsafeMutablePointer<curl_slist>] = unsafe []
     private var upload: UnsafeMutableRawBufferPointer?
@@ -57,6 +58,7 @@ struct TransferResult: Sendable {
 
     // Collected by the callbacks.
     private var prereqs = 0
+    private var firstByteAt: ContinuousClock.Instant?
     private var refusedAddress: IPAddress?
     private var refusedResend = false
     private var headerBytes = 0
@@ -224,6 +226,7 @@ extension Transfer {
             return false
         }
         prereqs += 1
+        if firstByteAt == nil { firstByteAt = .now }
         return true
     }
 
@@ -348,7 +351,8 @@ extension Transfer {
         _ = unsafe mp_curl_get_long(easy, CURLINFO_NUM_CONNECTS, &newConnections)
         let connect = newConnections > 0 ? max(0, connected - resolved) : 0
         result.connect = .microseconds(connect)
-        result.queued = .microseconds(max(0, time(CURLINFO_PRETRANSFER_TIME_T) - connect))
+        // Not from libcurl: its times start anew when a transfer leaves the queue for a connection.
+        result.queued = max(.zero, handedOver.duration(to: firstByteAt ?? .now) - result.connect)
     }
 
     private func failure(_ status: CURLcode) -> (code: EgressFailure.Code, detail: String) {
