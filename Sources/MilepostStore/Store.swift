@@ -194,7 +194,8 @@ public protocol LinkBook: Sendable {
     func links(workspace: WorkspaceID, folder: String?, cursor: String?, limit: Int) async throws -> Page<Link>
     /// Creates or changes. Moving between folders: see `MilepostRules.FolderRule`.
     func changeLink(_ id: LinkID, workspace: WorkspaceID, change: LinkChange, at: Timestamp) async throws -> Link
-    /// Sum over the links that are in the folder now, and the three that contributed most (CFG-08), ties by id.
+    /// Sum over the links that are in the folder now, and the three that contributed most (CFG-08), ties by id. Links
+    /// that fire nothing (flagged test or internal, owner opted out) count neither in the sum nor in the three (EXC-04).
     func folder(_ name: String, workspace: WorkspaceID, audience: Audience) async throws -> FolderTotals
 
     func setOptOut(_ member: String, workspace: WorkspaceID, isOptedOut: Bool, at: Timestamp) async throws
@@ -262,7 +263,8 @@ public protocol ConnectionBook: Sendable {
         id: ConnectionID, policy: ThresholdPolicy?, settings: JSONValue?, warnings: [Reason]?, account: Connection.Account?,
         credentials: [SealedCredential], baseline: Reason, at: Timestamp
     ) async throws -> Connection
-    /// Moves the state; false when it was there already (REA-01: changes once).
+    /// Moves the state; false when it was there already (REA-01: changes once). Moving to `active` adds the time since
+    /// `stateSince` to `waited` of the connection's unfinished deliveries: caps stand still meanwhile (decisions 9).
     func setState(id: ConnectionID, _ state: Connection.State, reason: Reason?, at: Timestamp) async throws -> Bool
 
     /// The thresholds among `thresholds` that each scope has no crossing for yet.

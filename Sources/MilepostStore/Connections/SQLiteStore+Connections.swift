@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import GRDB
+public import MilepostModel
+
+extension SQLiteStore {
+    /// See `ConnectionBook`. With a nil `baseline` the cursor is the one that `connection` carries: 0 looks at every link, the
+    /// cursor of the stored connection goes on where it was.
+    public func saveConnection(
+        _ connection: Connection, credentials: [SealedCredential], baseline: Reason?, at: Timestamp
+    ) async throws -> Connection {
+        try await write { context in
+            let db = context.db
+            _ = try context.workspaceRow(connection.workspace)
+            let existing = try ConnectionRow.find(connection.integration, workspace: connection.workspace, db)
+            var saved = connection.identified(as: existing?.id ?? connection.id)
+            if let existing { try context.addWaiting(existing, becoming: saved.state, at: at) }
+            if let baseline {
+                try context.markReached(saved, thresholds: saved.policy.thresholds, reason: baseline, at: at)
+                saved.cursor = context.state.sealedSequence()
+            }
+            try ConnectionRow.store(saved, db)
+            try context.store(credentials, of: saved.id)
+            return saved
+        }
+    }
+
+    public func connection(_ integration: IntegrationName, workspace: WorkspaceID) async throws -> Connection? {
+        try await read("reading connection '\(integration)'") {
+            try ConnectionRow.find(integration, workspace: workspace, $0)
+        }
+    }
+
+    public func connection(id: ConnectionID) async throws -> Connection? {
+        try await read("reading connection '\(id)'") { try ConnectionRow.find(id: id, $0) }
+    }
+
+    public func connections(workspace: WorkspaceID?) async throws -> [Connection] {
+        try await read("listing connections") { try ConnectionRow.all(workspace: workspace, $0) }
+    }
+
+    public func changeConnection(
+        id: ConnectionID, policy: ThresholdPolicy?, settings: JSONValue?, warnings: [Reason]?,
+        account: Connection.Account?, credentials: [SealedCredential], baseline: Reason, at: Timestamp
+    ) async throws -> Connection {
+        try await write { context in
+            guard var connection = try ConnectionRow.find(id: id, context.db) else { throw StoreError.noConnection(id) }
+            if let policy {
+                let old = connection.policy
+                let looksElsewhere = policy.aggregation != old.aggregation || policy.audience != old.audience
+                connection.policy = policy
+                let unseen = looksElsewhere ? policy.thresholds : policy.thresholds.filter { !old.thresholds.contains($0) }
+                try context.markReached(connection, thresholds: unseen, reason: baseline, at: at)
+            }
+            if let settings { connection.settings = settings }
+            if let warnings { connection.warnings = warnings }
+            if let account { connection.account = account }
+            try ConnectionRow.store(connection, context.db)
+            try context.store(credentials, of: id)
+            return connection
+        }
+    }
+
+    /// Time that deliveries spent waiting is added to them when the connection leaves a state that is not `active`, so that
+    /// caps stand still (decisions 9).
+    public func setState(
+        id: ConnectionID, _ state: Connection.State, reason: Reason?, at: Timestamp
+    ) async throws -> Bool {
+        try await write { context in
+            guard let connection = try ConnectionRow.find(id: id, context.db) else { throw StoreError.noConnection(id) }
+            guard connection.state != state else { return false }
+            try context.addWaiting(connection, becoming: state, at: at)
+            try context.db.execute(
+                sql: "UPDATE connections SET state = ?, state_since = ?, reason_code = ?, reason_message = ? WHERE id = ?",
+                arguments: [state.rawValue, at.milliseconds, reason?.code, reason?.message, id.rawValue])
+            return true
+        }
+    }
+
+    // MARK: Evaluation
+
+    public func unreached(
+        connection: ConnectionID, scopes: [Scope], thresholds: [Int64]
+    ) async throws -> [Scope: [Int64]] {
+        try await read("reading crossings") { db in
+            let statement = try db.cachedStatement(
+                sql: """
+                    SELECT threshold FROM crossings
+                    WHERE connection_id = ? AND scope_kind = ? AND scope_id = ? AND arming = 0 AND target = ''
+                    """)
+            var result: [Scope: [Int64]] = [:]
+            for scope in scopes {
+                let reached = try Set(
+                    Int64.fetchAll(statement, arguments: [connection.rawValue, scope.kind.rawValue, scope.id]))
+                result[scope] = thresholds.filter { !reached.contains($0) }
+            }
+            return result
+        }
+    }
+
+    public func commitEvaluation(
+        connection: ConnectionID, crossings: [Crossing], deliveries: [Delivery], cursor: Int64
+    ) async throws -> [Delivery] {
+        let known = Dictionary(deliveries.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+        return try await write { context in
+            try context.db.cachedStatement(sql: "UPDATE connections SET cursor = max(cursor, ?) WHERE id = ?")
+                .execute(arguments: [cursor, connection.rawValue])
+            guard context.db.changesCount == 1 else { throw StoreError.noConnection(connection) }
+            var made: [Delivery] = []
+            for crossing in crossings where try context.insert(crossing) {
+                guard let id = crossing.delivery, let delivery = known[id] else { continue }
+                if try context.insert(delivery, key: crossing.key) { made.append(delivery) }
+            }
+            return made
+        }
+    }
+
+    public func crossings(connection: ConnectionID, scope: Scope) async throws -> [Crossing] {
+        try await read("reading crossings") { db in
+            try Row.fetchAll(
+                db,
+                sql: """
+                    SELECT * FROM crossings WHERE connection_id = ? AND scope_kind = ? AND scope_id = ?
+                    ORDER BY threshold, arming, target LIMIT \(PageBounds.maximum)
+                    """, arguments: [connection.rawValue, scope.kind.rawValue, scope.id]
+            ).map(CrossingRow.crossing(from:))
+        }
+    }
+
+    public func highestReached(workspace: WorkspaceID, scope: Scope) async throws -> [ConnectionID: Int64] {
+        try await read("reading crossings") { db in
+            let rows = try Row.fetchAll(
+                db,
+                sql: """
+                    SELECT connection_id, max(threshold) AS highest FROM crossings
+                    WHERE workspace = ? AND scope_kind = ? AND scope_id = ? AND arming = 0 GROUP BY connection_id
+                    """, arguments: [workspace.rawValue, scope.kind.rawValue, scope.id])
+            return Dictionary(
+                rows.map { (ConnectionID($0["connection_id"]), $0["highest"]) }, uniquingKeysWith: { first, _ in first })
+        }
+    }
+
+    // MARK: The workspace's lock (invariant 3, DUP-01)
+
+    public func lockWorkspace(
+        _ workspace: WorkspaceID, owner: String, now: Timestamp, until: Timestamp
+    ) async throws -> Bool {
+        try await write { context in
+            try context.db.execute(
+                sql: """
+                    INSERT INTO workspace_locks (workspace, owner, until) VALUES (?1, ?2, ?4)
+                    ON CONFLICT (workspace) DO UPDATE SET owner = excluded.owner, until = excluded.until
+                    WHERE owner = ?2 OR until <= ?3
+                    """, arguments: [workspace.rawValue, owner, now.milliseconds, until.milliseconds])
+            return context.db.changesCount == 1
+        }
+    }
+
+    public func unlockWorkspace(_ workspace: WorkspaceID, owner: String) async throws {
+        try await write { context in
+            try context.db.execute(
+                sql: "DELETE FROM workspace_locks WHERE workspace = ? AND owner = ?",
+                arguments: [workspace.rawValue, owner])
+        }
+    }
+}
+
+extension Connection {
+    fileprivate func identified(as id: ConnectionID) -> Connection {
+        Connection(
+            id: id, workspace: workspace, integration: integration, state: state, stateSince: stateSince,
+            stateReason: stateReason, policy: policy, settings: settings, account: account, warnings: warnings,
+            cursor: cursor, isManaged: isManaged, connectedAt: connectedAt)
+    }
+}
+
+extension WriteContext {
+    /// Adds the time in the state that ends now to the waiting of the deliveries that sat through it.
+    fileprivate func addWaiting(_ connection: Connection, becoming state: Connection.State, at: Timestamp) throws {
+        guard connection.state != .active, connection.state != state else { return }
+        try db.execute(
+            sql: """
+                UPDATE deliveries SET waited = waited + max(0, ?1 - max(created_at, ?2))
+                WHERE connection_id = ?3 AND state NOT IN ('delivered', 'dropped', 'dead')
+                """, arguments: [at.milliseconds, connection.stateSince.milliseconds, connection.id.rawValue])
+    }
+
+    fileprivate func store(_ credentials: [SealedCredential], of id: ConnectionID) throws {
+        for credential in credentials {
+            guard credential.connection == id else {
+                throw StoreError(
+                    code: .conflict,
+                    detail: "credential '\(credential.name)' was sealed for connection '\(credential.connection)', this one "
+                        + "is '\(id)': look the connection up and seal again")
+            }
+            try CredentialRow.store(credential, db)
+        }
+    }
+}

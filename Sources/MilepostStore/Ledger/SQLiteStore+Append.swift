@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import GRDB
+public import MilepostModel
+
+extension SQLiteStore {
+    public func append(
+        _ clicks: [IdentifiedClick], workspace: WorkspaceID, receivedAt: Timestamp
+    ) async throws -> [Bool] {
+        guard !clicks.isEmpty else { return [] }
+        return try await writer.write(.append, weight: clicks.count) { context in
+            try context.append(clicks, workspace: workspace, receivedAt: receivedAt)
+        }
+    }
+}
+
+extension WriteContext {
+    /// A click is new when its identity is (invariant 2): the identity's row, the click's row and the total are one
+    /// transaction, so none is ever there without the others.
+    func append(_ clicks: [IdentifiedClick], workspace id: WorkspaceID, receivedAt: Timestamp) throws -> [Bool] {
+        let workspace = try workspaceRow(id)
+        let table = DayTable(day: receivedAt.day)
+        if !state.days.contains(table.day) {
+            try table.create(db)
+            state.remember(day: table.day)
+        }
+        let identity = try RawStatement(db, "INSERT INTO event_ids (hash, day) VALUES (?, ?) ON CONFLICT DO NOTHING")
+        identity.bind(Int64(table.day), at: 2)
+        let insert = try DayTable.Insert(db, table, receivedAt: receivedAt)
+        var areNew: [Bool] = []
+        areNew.reserveCapacity(clicks.count)
+        for identified in clicks {
+            identity.bind(identified.identity, at: 1)
+            try identity.run()
+            guard identity.changes == 1 else {
+                areNew.append(false)
+                continue
+            }
+            let click = identified.click
+            let link = try linkRow(click.link.rawValue, workspace: workspace)
+            try insert.run(click, link: link)
+            totals.add(link: link, isBot: click.isBot)
+            if !click.utm.hasNoTriple {
+                totals.add(
+                    PendingTotals.Campaign(
+                        link: link, source: click.utm.source ?? "", medium: click.utm.medium ?? "",
+                        campaign: click.utm.campaign ?? ""),
+                    isBot: click.isBot)
+            }
+            areNew.append(true)
+        }
+        return areNew
+    }
+}

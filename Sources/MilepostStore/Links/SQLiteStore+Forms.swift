@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import GRDB
+public import MilepostModel
+
+extension SQLiteStore {
+    public func appendForms(
+        _ forms: [FormSubmission], workspace: WorkspaceID, receivedAt: Timestamp
+    ) async throws -> [Bool] {
+        guard !forms.isEmpty else { return [] }
+        return try await writer.write(.change, weight: forms.count) { context in
+            let row = try context.workspaceRow(workspace)
+            let insert = try context.db.cachedStatement(
+                sql: """
+                    INSERT INTO forms (workspace, name, at, contact, email, gclid, fbclid, fields, received_at)
+                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+                    """)
+            return try forms.map { form in
+                try insert.execute(arguments: [
+                    row, form.id.rawValue, form.time.milliseconds, form.contactID, form.email, form.googleClickID,
+                    form.facebookClickID, form.fields.description, receivedAt.milliseconds,
+                ])
+                return context.db.changesCount == 1
+            }
+        }
+    }
+
+    /// Newest first; `contact` is the contact's id or e-mail address.
+    public func forms(workspace: WorkspaceID, contact: String, limit: Int) async throws -> [FormSubmission] {
+        let limit = PageBounds.clamped(limit)
+        return try await read("reading forms") { db in
+            guard let row = try Self.workspaceRow(workspace, db) else { return [] }
+            return try Row.fetchAll(
+                db,
+                sql: """
+                    SELECT * FROM forms WHERE (workspace = ?1 AND contact = ?2) OR (workspace = ?1 AND email = ?2)
+                    ORDER BY at DESC, id DESC LIMIT ?3
+                    """, arguments: [row, contact, limit]
+            ).map { row in
+                FormSubmission(
+                    id: EventID(row["name"]), time: Timestamp(milliseconds: row["at"]), contactID: row["contact"],
+                    email: row["email"], googleClickID: row["gclid"], facebookClickID: row["fbclid"],
+                    fields: StoredJSON.value(row["fields"]))
+            }
+        }
+    }
+}

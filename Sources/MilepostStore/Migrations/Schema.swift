@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import GRDB
+
+/// The schema's versions, one file each. A migration that was released is never changed again.
+enum Schema {
+    /// Also `PRAGMA user_version`, so that any tool can tell.
+    static let version = 1
+
+    static var migrator: DatabaseMigrator {
+        var migrator = DatabaseMigrator()
+        migrator.registerMigration("0001-initial", migrate: Migration0001.migrate)
+        return migrator
+    }
+}

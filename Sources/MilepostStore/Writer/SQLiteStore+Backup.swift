@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import GRDB
+import GRDBSQLite
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+extension SQLiteStore {
+    /// Copies the whole store to a new file while writes go on. The copy is one moment's state: what is written meanwhile
+    /// goes into it too, because the copying connection is the writing one. No read transaction is held.
+    ///
+    /// - Parameter file: must not exist; it appears under this name only when it is complete and on disk.
+    /// - Throws: `conflict` when the file exists, `storageFull`, `failed`.
+    public func backup(to file: String) async throws {
+        guard unsafe access(file, F_OK) != 0 else {
+            throw StoreError(code: .conflict, detail: "'\(file)' exists already; a backup never overwrites")
+        }
+        let partial = file + ".partial"
+        unsafe unlink(partial)
+        let copy = try await writer.outside { db, _ in try BackupCopy(db, to: partial) }
+        do {
+            while try await writer.outside({ _, _ in try copy.step() }) { try Task.checkCancellation() }
+            try await writer.outside { _, _ in try copy.finish() }
+            try Self.publish(partial, as: file)
+        } catch {
+            // The first error is the one to tell; the copy is thrown away whatever its closing says.
+            try? await writer.outside { _, _ in try copy.finish() }
+            unsafe unlink(partial)
+            throw error
+        }
+    }
+
+    private static func publish(_ partial: String, as file: String) throws {
+        guard unsafe rename(partial, file) == 0 else {
+            throw StoreError(code: .failed, detail: "cannot name the backup '\(file)': \(unsafe String(cString: strerror(errno)))")
+        }
+    }
+}
+
+/// A backup in progress. Unchecked: made, stepped and finished on the writer's thread only (`BackupTests` writes meanwhile).
+@safe final class BackupCopy: @unchecked Sendable {
+    /// 4 MiB: some milliseconds, so that writes hardly wait.
+    private static let pagesPerStep: Int32 = 1024
+
+    private var destination: OpaquePointer?
+    private var backup: OpaquePointer?
+
+    init(_ db: Database, to path: String) throws {
+        var opened: OpaquePointer?
+        let flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_EXCLUSIVE
+        let code = unsafe sqlite3_open_v2(path, &opened, flags, nil)
+        guard code == SQLITE_OK else {
+            unsafe sqlite3_close_v2(opened)
+            throw DatabaseError(resultCode: ResultCode(rawValue: code), message: "cannot make '\(path)'")
+        }
+        unsafe destination = opened
+        unsafe backup = sqlite3_backup_init(opened, "main", db.sqliteConnection, "main")
+        if unsafe backup == nil {
+            let code = unsafe sqlite3_extended_errcode(opened)
+            unsafe sqlite3_close_v2(opened)
+            unsafe destination = nil
+            throw DatabaseError(resultCode: ResultCode(rawValue: code), message: "cannot begin a backup to '\(path)'")
+        }
+    }
+
+    /// Copies some pages; false when all are there.
+    func step() throws -> Bool {
+        let code = unsafe sqlite3_backup_step(backup, Self.pagesPerStep)
+        switch code {
+        case SQLITE_OK, SQLITE_BUSY, SQLITE_LOCKED: return true
+        case SQLITE_DONE: return false
+        default: throw DatabaseError(resultCode: ResultCode(rawValue: code), message: "copying pages to the backup")
+        }
+    }
+
+    /// Closes both ends; SQLite has synced the file with its last step. Harmless when called again.
+    func finish() throws {
+        let code = unsafe sqlite3_backup_finish(backup)
+        unsafe backup = nil
+        unsafe sqlite3_close_v2(destination)
+        unsafe destination = nil
+        guard code == SQLITE_OK else {
+            throw DatabaseError(resultCode: ResultCode(rawValue: code), message: "ending the backup")
+        }
+    }
+}

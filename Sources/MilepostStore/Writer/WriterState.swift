@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import GRDB
+import MilepostModel
+
+/// What the writer remembers between transactions: numbers of workspaces and links, days that have a table, and the
+/// sequence. A transaction that fails takes back what it added (`rollBack(to:)`), else a cached number would name a row that
+/// was never stored.
+///
+/// Confined to the writer's thread.
+final class WriterState {
+    private(set) var sequence: Int64
+    /// Whether this transaction has a sequence number that later changes of it may share.
+    private var sharesSequence = false
+    private var workspaces: [String: Int64] = [:]
+    private var links: [Int64: [String: Int64]] = [:]
+    private var linkCount = 0
+    private(set) var days: Set<Int32>
+    private let cachedLinks: Int
+
+    private var addedWorkspaces: [String] = []
+    private var addedLinks: [(workspace: Int64, name: String)] = []
+    private var addedDays: [Int32] = []
+
+    init(sequence: Int64, days: Set<Int32>, cachedLinks: Int) {
+        self.sequence = sequence
+        self.days = days
+        self.cachedLinks = cachedLinks
+    }
+
+    // MARK: Sequence
+
+    /// The number of the change being written: one per transaction, unless somebody read it as a cursor in between.
+    func nextSequence() -> Int64 {
+        if !sharesSequence {
+            sequence += 1
+            sharesSequence = true
+        }
+        return sequence
+    }
+
+    /// The newest number, as a cursor: changes that follow in the same transaction get a greater one, or the cursor's
+    /// owner would never see them.
+    func sealedSequence() -> Int64 {
+        sharesSequence = false
+        return sequence
+    }
+
+    // MARK: Numbers
+
+    func workspace(_ name: String) -> Int64? { workspaces[name] }
+
+    /// - Parameter isNew: the row was inserted by this transaction.
+    func remember(workspace name: String, row: Int64, isNew: Bool) {
+        workspaces[name] = row
+        if isNew { addedWorkspaces.append(name) }
+    }
+
+    func link(_ name: String, workspace: Int64) -> Int64? { links[workspace]?[name] }
+
+    func remember(link name: String, workspace: Int64, row: Int64, isNew: Bool) {
+        if linkCount >= cachedLinks {
+            links.removeAll(keepingCapacity: true)
+            linkCount = 0
+        }
+        if links[workspace, default: [:]].updateValue(row, forKey: name) == nil { linkCount += 1 }
+        if isNew { addedLinks.append((workspace, name)) }
+    }
+
+    func remember(day: Int32) {
+        if days.insert(day).inserted { addedDays.append(day) }
+    }
+
+    func forget(day: Int32) { days.remove(day) }
+
+    // MARK: Taking back
+
+    struct Mark {
+        fileprivate let sequence: Int64
+        fileprivate let sharesSequence: Bool
+        fileprivate let workspaces: Int
+        fileprivate let links: Int
+        fileprivate let days: Int
+    }
+
+    func begin() -> Mark {
+        sharesSequence = false
+        addedWorkspaces.removeAll(keepingCapacity: true)
+        addedLinks.removeAll(keepingCapacity: true)
+        addedDays.removeAll(keepingCapacity: true)
+        return mark()
+    }
+
+    func mark() -> Mark {
+        Mark(
+            sequence: sequence, sharesSequence: sharesSequence, workspaces: addedWorkspaces.count,
+            links: addedLinks.count, days: addedDays.count)
+    }
+
+    func rollBack(to mark: Mark) {
+        sequence = mark.sequence
+        sharesSequence = mark.sharesSequence
+        for name in addedWorkspaces[mark.workspaces...] { workspaces[name] = nil }
+        for link in addedLinks[mark.links...] where links[link.workspace]?.removeValue(forKey: link.name) != nil {
+            linkCount -= 1
+        }
+        for day in addedDays[mark.days...] { days.remove(day) }
+        addedWorkspaces.removeSubrange(mark.workspaces...)
+        addedLinks.removeSubrange(mark.links...)
+        addedDays.removeSubrange(mark.days...)
+    }
+}

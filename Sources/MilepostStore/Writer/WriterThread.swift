@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Dispatch
+import Foundation
+import GRDB
+import MilepostModel
+import Synchronization
+
+/// The one thread that writes and checkpoints (SQLite, safely): it takes what has queued up, puts as much as fits into one
+/// transaction, and answers the callers once that is on disk.
+///
+/// A thread of its own because a commit waits for the disk, which the cooperative pool must not.
+final class WriterThread: Sendable {
+    private struct Queue {
+        var jobs: [any WriteJob] = []
+        var weight = 0
+        var isClosed = false
+    }
+
+    /// Writes are stopped: why, until the file is restored and the daemon started again.
+    private struct Condition {
+        var stopped: StoreError?
+        var lastFailure: StoreError?
+    }
+
+    private let pool: DatabasePool
+    private let configuration: SQLiteConfiguration
+    private let queue = Mutex(Queue())
+    private let condition = Mutex(Condition())
+    private let wake = DispatchSemaphore(value: 0)
+    private let logBytes = Mutex<Int64>(0)
+
+    /// How long nothing may have come before the log is cut to nothing.
+    private static let idleBeforeTruncation = DispatchTimeInterval.milliseconds(1000)
+
+    init(pool: DatabasePool, configuration: SQLiteConfiguration) {
+        self.pool = pool
+        self.configuration = configuration
+    }
+
+    /// Starts the thread, which owns itself until `close` has been served.
+    func start() {
+        let thread = Thread { [self] in run() }
+        thread.name = "milepost-writer"
+        thread.start()
+    }
+
+    // MARK: Callers
+
+    /// Runs `body` in a transaction, with whatever else is waiting; returns when it is on disk.
+    func write<Value: Sendable>(
+        _ kind: WriteKind = .change, weight: Int = 1, _ body: @escaping @Sendable (WriteContext) throws -> Value
+    ) async throws -> Value {
+        try await withCheckedThrowingContinuation { continuation in
+            enqueue(PendingWrite(kind: kind, weight: max(1, weight), continuation: continuation, body: body))
+        }
+    }
+
+    /// Runs `body` between two transactions.
+    func outside<Value: Sendable>(
+        _ body: @escaping @Sendable (Database, WriterState) throws -> Value
+    ) async throws -> Value {
+        try await withCheckedThrowingContinuation { continuation in
+            enqueue(PendingWrite(kind: .outside, weight: 1, continuation: continuation, outside: body))
+        }
+    }
+
+    /// Serves what is queued, empties the log into the file and ends the thread. Later writes throw `closed`.
+    func close() async {
+        let isFirst = queue.withLock { queue in
+            defer { queue.isClosed = true }
+            return !queue.isClosed
+        }
+        guard isFirst else { return }
+        await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+            closing.withLock { $0 = continuation }
+            wake.signal()
+        }
+    }
+
+    private let closing = Mutex<CheckedContinuation<Void, Never>?>(nil)
+
+    var problem: StoreError? { condition.withLock { $0.stopped ?? $0.lastFailure } }
+    var isStopped: Bool { condition.withLock { $0.stopped != nil } }
+    var writeAheadLogBytes: Int64 { logBytes.withLock { $0 } }
+
+    private func enqueue(_ job: some WriteJob) {
+        let refusal: StoreError? = queue.withLock { queue in
+            if queue.isClosed { return .closed }
+            if queue.weight >= configuration.queueLimit {
+                return StoreError(
+                    code: .failed,
+                    detail: "\(queue.weight) writes wait for the disk, more are refused; try again in a moment")
+            }
+            queue.jobs.append(job)
+            queue.weight += job.weight
+            // A signal for each job would wake the thread once for each after it has taken them all.
+            if queue.jobs.count == 1 { wake.signal() }
+            return nil
+        }
+        if let refusal {
+            job.fail(refusal)
+            job.answer()
+        }
+    }
+
+    // MARK: The thread
+
+    private func run() {
+        let gauge = LogGauge()
+        let state: WriterState
+        do {
+            state = try pool.writeWithoutTransaction { db in
+                db.reportLogPages(to: gauge)
+                return try WriterState(
+                    sequence: Int64.fetchOne(db, sql: "SELECT value FROM counters WHERE name = 'sequence'") ?? 0,
+                    days: Set(Int32.fetchAll(db, sql: "SELECT day FROM click_days")),
+                    cachedLinks: configuration.cachedLinks)
+            }
+        } catch {
+            stop(StoreError(error, while: "reading the sequence and the days of clicks"))
+            state = WriterState(sequence: 0, days: [], cachedLinks: 0)
+        }
+        let totals = PendingTotals(campaignsPerLink: configuration.campaignsPerLink)
+        var isLogEmpty = false
+        while true {
+            let batch = takeBatch()
+            guard !batch.isEmpty else {
+                if queue.withLock({ $0.isClosed && $0.jobs.isEmpty }) { break }
+                let deadline: DispatchTime = isLogEmpty ? .distantFuture : .now() + Self.idleBeforeTruncation
+                if wake.wait(timeout: deadline) == .timedOut { isLogEmpty = truncateLog(gauge) }
+                continue
+            }
+            serve(batch, state: state, totals: totals)
+            isLogEmpty = false
+            copyLogIfLarge(gauge)
+            for job in batch { job.answer() }
+        }
+        finish(gauge)
+        withExtendedLifetime(gauge) {}
+    }
+
+    private func takeBatch() -> [any WriteJob] {
+        queue.withLock { queue in
+            var weight = 0
+            var count = 0
+            for job in queue.jobs.prefix(configuration.callsPerTransaction) {
+                let isFirst = count == 0
+                if job.kind == .outside {
+                    if isFirst { count = 1 }
+                    break
+                }
+                if !isFirst && weight + job.weight > configuration.clicksPerTransaction { break }
+                weight += job.weight
+                count += 1
+            }
+            let batch = Array(queue.jobs.prefix(count))
+            queue.jobs.removeFirst(count)
+            for job in batch { queue.weight -= job.weight }
+            return batch
+        }
+    }
+
+    private func serve(_ batch: [any WriteJob], state: WriterState, totals: PendingTotals) {
+        if let stopped = condition.withLock({ $0.stopped }) {
+            for job in batch { job.fail(stopped) }
+            return
+        }
+        pool.writeWithoutTransaction { db in
+            if batch[0].kind == .outside {
+                do { try batch[0].attemptAlone(db, state) } catch { batch[0].fail(noticed(error)) }
+                return
+            }
+            let context = WriteContext(db: db, state: state, totals: totals)
+            do {
+                try runTogether(batch, context)
+                condition.withLock { $0.lastFailure = nil }
+            } catch {
+                let failure = noticed(error)
+                guard batch.count > 1 else { return batch[0].fail(failure) }
+                // One of them is at fault, or there is room for some: each gets its own chance.
+                for job in batch {
+                    do { try runTogether([job], context) } catch { job.fail(noticed(error)) }
+                }
+            }
+        }
+    }
+
+    /// One transaction. Throws with nothing stored; a change that refuses fails alone.
+    private func runTogether(_ batch: [any WriteJob], _ context: WriteContext) throws {
+        let db = context.db
+        try db.execute(sql: "BEGIN IMMEDIATE")
+        let start = context.state.begin()
+        do {
+            for job in batch {
+                if job.kind == .append {
+                    try job.attempt(context)
+                } else {
+                    try context.flush()
+                    try runChange(job, context)
+                }
+            }
+            try context.flush()
+            try context.storeSequence()
+            try db.execute(sql: "COMMIT")
+        } catch {
+            context.totals.discard()
+            context.state.rollBack(to: start)
+            // SQLite may have rolled back by itself, as it does when the disk is full.
+            if db.isInsideTransaction { try db.execute(sql: "ROLLBACK") }
+            throw error
+        }
+    }
+
+    private func runChange(_ job: any WriteJob, _ context: WriteContext) throws {
+        let mark = context.state.mark()
+        try context.db.execute(sql: "SAVEPOINT change")
+        do {
+            try job.attempt(context)
+            try context.db.execute(sql: "RELEASE change")
+        } catch {
+            // Only a refusal is the job's own affair. What the disk or the file did is everybody's.
+            guard error is StoreError, context.db.isInsideTransaction else { throw error }
+            try context.db.execute(sql: "ROLLBACK TO change; RELEASE change")
+            context.state.rollBack(to: mark)
+            job.fail(error)
+        }
+    }
+
+    // MARK: Trouble
+
+    private func noticed(_ error: any Error) -> StoreError {
+        let failure = StoreError(error, while: "writing")
+        switch failure.code {
+        case .corrupt: stop(failure)
+        case .storageFull, .failed: condition.withLock { $0.lastFailure = failure }
+        case .schemaTooNew, .locked, .notFound, .conflict, .closed: break
+        }
+        return failure
+    }
+
+    private func stop(_ error: StoreError) {
+        condition.withLock { $0.stopped = $0.stopped ?? error }
+    }
+
+    // MARK: Checkpoints: only here, never during a transaction
+
+    private func copyLogIfLarge(_ gauge: LogGauge) {
+        let bytes = gauge.pages * SQLiteStore.pageBytes
+        logBytes.withLock { $0 = bytes }
+        guard bytes > configuration.checkpointBytes else { return }
+        let remaining = checkpoint(.passive, gauge)
+        logBytes.withLock { $0 = remaining * SQLiteStore.pageBytes }
+    }
+
+    /// True when the log is empty, so that there is nothing to wake for.
+    private func truncateLog(_ gauge: LogGauge) -> Bool {
+        guard !isStopped else { return true }
+        let isEmpty = checkpoint(.truncate, gauge) == 0
+        if isEmpty { logBytes.withLock { $0 = 0 } }
+        return isEmpty
+    }
+
+    /// Pages that are still only in the log. A reader may hold some back; the next checkpoint takes them.
+    private func checkpoint(_ mode: Database.CheckpointMode, _ gauge: LogGauge) -> Int64 {
+        do {
+            return try pool.writeWithoutTransaction { db in
+                let (frames, copied) = try db.checkpoint(mode)
+                let remaining = Int64(max(0, frames - copied))
+                // With everything copied, the next commit starts the log anew, unless a reader is still in it.
+                if remaining == 0 { gauge.pages = 0 }
+                return remaining
+            }
+        } catch {
+            let failure = StoreError(error, while: "copying the write-ahead log into the file")
+            if failure.code == .corrupt { stop(failure) }
+            return gauge.pages
+        }
+    }
+
+    private func finish(_ gauge: LogGauge) {
+        _ = truncateLog(gauge)
+        // Nothing can be done about a close that fails: all is on disk, and the process is about to end.
+        try? pool.close()
+        closing.withLock { waiting in
+            waiting?.resume()
+            waiting = nil
+        }
+    }
+}
