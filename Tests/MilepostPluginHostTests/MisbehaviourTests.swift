@@ -5,7 +5,7 @@ import MilepostPluginHost
 import Testing
 
 /// A plugin that crashes, hangs, leaks or lies harms its own operations only (EXT-02, invariant 7).
-@Suite(.timeLimit(.minutes(3)))
+@Suite(.serialized, .timeLimit(.minutes(3)))
 struct MisbehaviourTests {
     @Test("a crash ends the operation as crashed and the next one finds a new worker", arguments: ["abort", "segfault", "exit"])
     func crashes(way: String) async throws {
@@ -63,7 +63,7 @@ struct MisbehaviourTests {
         for _ in 0..<20 { #expect(await bystander.ask(.ping).status == .ok) }
         #expect(await hung.status == .deadline)
         // Deadline 200 ms, grace 200 ms, and room for a busy machine.
-        #expect(clock.now - start >= .milliseconds(390) && clock.now - start < .seconds(3))
+        #expect(clock.now - start >= .milliseconds(390) && clock.now - start < .seconds(8))
         #expect(await instance.ask(.ping).status == .ok)
         #expect(bench.health("zoo")?.lastCrash?.contains("was not answered within its deadline") == true)
         #expect(bench.health("echo")?.restarts == 0)

@@ -47,3 +47,30 @@ struct SandboxTests {
         #expect(kill(process, 0) != 0)
     }
 }
+
+/// The walls must stand, and Swift must live within them: a plugin with the static standard library, FoundationEssentials
+/// JSON, dates and concurrency.
+@Suite(.serialized, .timeLimit(.minutes(5)))
+struct SwiftPluginTests {
+    @Test("a statically linked Swift plugin runs alike in the sandbox and inline", arguments: PluginIsolation.allCases)
+    func swiftPlugin(isolation: PluginIsolation) async throws {
+        let bench = try PluginBench([.echo.with { $0.name = "swift" }])
+        let manifest = Variant.echo.with { $0.name = "swift" }.manifestText
+        let source = "\(bench.folder)/manifest.swift"
+        try Workshop.write("let MANIFEST = #\"\(manifest)\"#\n", to: source)
+        let plugins = "\(Workshop.repository)/Tests/Plugins/swift"
+        try Workshop.run(
+            "swiftc",
+            ["-emit-library", "-static-stdlib", "-O", "-parse-as-library", "-module-name", "translator", "-I",
+             "\(Workshop.repository)/Sources/CMilepostABI", "-Xlinker", "--version-script=\(plugins)/exports.map",
+             "-Xlinker", "-z", "-Xlinker", "now", "-o", "\(bench.folder)/swift.so", "\(plugins)/translator.swift", source])
+        let instance = try await bench.instance("swift", isolation)
+        for round in 1...3 {
+            let result = await instance.ask(.query, "{\"a\":\"1\",\"b\":\"2\"}")
+            let expected =
+                "{\"day\":\"1970-01-01T00:00:00Z\",\"identifier\":\(round),\"words\":[\"a=1\",\"b=2\"]}"
+            #expect(result.text.replacing("\\/", with: "/") == expected)
+        }
+        await bench.close()
+    }
+}

@@ -82,12 +82,12 @@ final class InlineTransport: PluginTransport {
 
     @discardableResult
     private func enqueue(_ job: Job) -> Bool {
-        let isQueued = state.withLock { state in
-            guard !state.isOver else { return false }
+        let (isQueued, isFirst) = state.withLock { state in
+            guard !state.isOver else { return (false, false) }
             state.jobs.append(job)
-            return true
+            return (true, state.jobs.count == 1)
         }
-        if isQueued { signal.send() }
+        if isFirst { signal.send() }  // the thread takes the whole queue at once
         return isQueued
     }
 

@@ -8,17 +8,25 @@ struct FrameWriter {
 
     init(scalars: [UInt64] = [], views: [[UInt8]?] = []) {
         let size = views.reduce(8 + 8 * (scalars.count + views.count)) { $0 + ($1?.count ?? 0) }
-        bytes = []
-        bytes.reserveCapacity(size)
-        append(UInt32(scalars.count))
-        append(UInt32(views.count))
-        for scalar in scalars { append(scalar) }
-        for view in views { append(view.map { UInt64($0.count) } ?? .max) }
-        for view in views { if let view { bytes.append(contentsOf: view) } }
-    }
-
-    private mutating func append<Value: FixedWidthInteger>(_ value: Value) {
-        unsafe withUnsafeBytes(of: value) { unsafe bytes.append(contentsOf: $0) }
+        bytes = unsafe [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
+            let target = UnsafeMutableRawBufferPointer(buffer)
+            unsafe target.storeBytes(of: UInt32(scalars.count), as: UInt32.self)
+            unsafe target.storeBytes(of: UInt32(views.count), toByteOffset: 4, as: UInt32.self)
+            var offset = 8
+            for scalar in scalars {
+                unsafe target.storeBytes(of: scalar, toByteOffset: offset, as: UInt64.self)
+                offset += 8
+            }
+            for view in views {
+                unsafe target.storeBytes(of: view.map { UInt64($0.count) } ?? .max, toByteOffset: offset, as: UInt64.self)
+                offset += 8
+            }
+            for case let view? in views where !view.isEmpty {
+                unsafe UnsafeMutableRawBufferPointer(rebasing: target[offset...]).copyBytes(from: view)
+                offset += view.count
+            }
+            count = size
+        }
     }
 }
 

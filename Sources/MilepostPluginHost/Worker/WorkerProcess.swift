@@ -331,9 +331,11 @@ final class WorkerProcess: PluginTransport {
     private func receive() {
         flush()
         unsafe withUnsafeTemporaryAllocation(byteCount: Int(MILEPOST_FRAME_INLINE_MAX), alignment: 16) { buffer in
+            // Only this thread closes the channel.
+            let channel = state.withLock { $0.descriptors.channel }
+            guard channel >= 0 else { return }
+            let now = core.now
             for _ in 0..<Self.framesPerTurn {
-                let channel = state.withLock { $0.descriptors.channel }
-                guard channel >= 0 else { return }
                 var frame = milepost_frame()
                 var descriptor: Int32 = -1
                 let got = unsafe milepost_channel_receive(
@@ -355,16 +357,22 @@ final class WorkerProcess: PluginTransport {
                 } else {
                     reader = unsafe FrameReader(UnsafeRawBufferPointer(rebasing: buffer[..<Int(got)]))
                 }
-                let isInOrder = state.withLock { state in
+                let (isInOrder, instance) = state.withLock { state in
                     defer { state.receivedSequence &+= 1 }
-                    state.lastHeard = core.now
-                    return frame.seq == state.receivedSequence
+                    state.lastHeard = now
+                    return (frame.seq == state.receivedSequence, state.instances[frame.instance])
                 }
                 guard let reader, isInOrder else {
                     kill("the worker sent a broken frame")
                     return
                 }
-                dispatch(frame, reader)
+                if let instance, frame.type >= UInt16(MILEPOST_FRAME_CREATED),
+                    frame.type < UInt16(MILEPOST_FRAME_HEARTBEAT)
+                {
+                    route(frame, reader, to: instance, Attachment(transport: self, id: frame.instance))
+                } else {
+                    dispatch(frame, reader)
+                }
             }
         }
     }
@@ -404,9 +412,7 @@ final class WorkerProcess: PluginTransport {
             observer.refused(
                 self, reason: payload.scalar(0), detail: String(decoding: payload.bytes(0).prefix(1024), as: UTF8.self))
         case Int(MILEPOST_FRAME_HEARTBEAT): heartbeat(payload)
-        default:
-            guard let instance = state.withLock({ $0.instances[frame.instance] }) else { return }
-            route(frame, payload, to: instance, Attachment(transport: self, id: frame.instance))
+        default: break  // of an instance that is gone
         }
     }
 
@@ -416,7 +422,7 @@ final class WorkerProcess: PluginTransport {
         let isSpinning = state.withLock { state in
             defer { state.cpu = payload.scalar(0) }
             // A blocked call takes next to nothing; a spinning one all it gets, which may be little on a busy machine.
-            return payload.scalar(0) &- state.cpu > core.configuration.heartbeatInterval.nanoseconds / 50
+            return state.cpu > 0 && payload.scalar(0) &- state.cpu > core.configuration.heartbeatInterval.nanoseconds / 50
         }
         guard longest > budget else { return }
         let connection = state.withLock { $0.instances[payload.scalar(2)]?.connection }
