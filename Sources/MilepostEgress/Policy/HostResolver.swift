@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// As in IPAddress: the owner of the socket declarations depends on the build's configuration.
+internal import CMilepostCurl
 public import MilepostModel
 internal import Synchronization
 

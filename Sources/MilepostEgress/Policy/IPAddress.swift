@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Which of the two modules owns `sockaddr` depends on the build's configuration, so both are named.
+internal import CMilepostCurl
+
 #if canImport(Glibc)
     internal import Glibc
 #elseif canImport(Darwin)
