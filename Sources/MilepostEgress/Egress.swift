@@ -141,6 +141,8 @@ public struct EgressFailure: Error, Hashable, Sendable {
 }
 
 /// What became of a request: exactly one of `response` and `failure` is there.
+///
+/// `answered` with a failure happens in one case: a redirect came, and following it is not allowed.
 public struct EgressOutcome: Sendable {
     public let wire: WireState
     public let result: Result<EgressResponse, EgressFailure>

@@ -341,6 +341,30 @@ struct LimiterMachineTests {
         #expect(error.code == .unknownBucket)
     }
 
+    @Test("a bucket named twice is charged with the sum")
+    func namedTwice() {
+        var machine = LimiterMachine()
+        machine.define(RateBucket(key: "d", capacity: 10, period: .rolling(.seconds(2)), unit: .cost))
+        let (ticket, _) = enqueue(&machine, [.init(key: "d", cost: 4), .init(key: "d", cost: 4)])
+        #expect(machine.snapshot(at: Self.noon).first?.available == 2)
+        _ = machine.finish(ticket, wasSent: false, at: Self.noon)
+        #expect(machine.snapshot(at: Self.noon).first?.available == 10)
+        #expect(machine.snapshot(at: Self.noon).first?.inFlight == 0)
+    }
+
+    @Test("a bucket that is removed lets its waiters go and refuses newcomers")
+    func removed() {
+        var machine = LimiterMachine()
+        machine.define(RateBucket(key: "k", capacity: 1, period: .rolling(.seconds(2))))
+        _ = enqueue(&machine, [.init(key: "k")])
+        let (waiting, _) = enqueue(&machine, [.init(key: "k")])
+        #expect(machine.remove("k", at: Self.noon) == [.granted(waiting)])
+        guard case .failed? = enqueue(&machine, [.init(key: "k")]).decisions.first else {
+            Issue.record("let through")
+            return
+        }
+    }
+
     @Test("a cancelled waiter frees its place")
     func cancel() {
         var machine = LimiterMachine()

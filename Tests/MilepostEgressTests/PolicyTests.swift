@@ -140,6 +140,29 @@ struct PolicyTests {
     }
 }
 
+@Suite("System resolver", .timeLimit(.minutes(1)))
+struct SystemResolverTests {
+    @Test("many who ask for one name at once all get its addresses, and localhost is no public one")
+    func localhost() async {
+        let resolver = SystemResolver(clock: SystemClock())
+        let wrong = await withTaskGroup(of: Bool.self) { group in
+            for index in 0..<100 {
+                group.addTask {
+                    let task = Task { try await resolver.addresses(of: "localhost") }
+                    if index % 4 == 0 { task.cancel() }
+                    switch await task.result {
+                    case .success(let addresses):
+                        return addresses.isEmpty || addresses.contains { $0.forbiddance == nil }
+                    case .failure(let error): return !(error is CancellationError)
+                    }
+                }
+            }
+            return await group.reduce(into: 0) { $0 += $1 ? 1 : 0 }
+        }
+        #expect(wrong == 0)
+    }
+}
+
 @Suite("Redirects", .timeLimit(.minutes(1)))
 struct RedirectTests {
     private func redirecting(_ status: Int, to location: String) -> LoopbackServer {

@@ -57,13 +57,17 @@ final class TLSServer {
 
     /// Reads what s_server prints until a request's first line is among it, then answers.
     func answer(_ text: String) throws {
+        try read(until: "HTTP/1.1")  // a CR LF is one Character to Swift, so no line end is looked for
+        try input.fileHandleForWriting.write(contentsOf: Data(text.utf8))
+    }
+
+    func read(until text: String) throws {
         var seen = ""
-        while !seen.contains("HTTP/1.1") {  // a CR LF is one Character to Swift, so no line end is looked for
+        while !seen.contains(text) {
             let chunk = output.fileHandleForReading.availableData
-            try #require(!chunk.isEmpty)
+            try #require(!chunk.isEmpty, "s_server ended: \(seen)")
             seen += String(decoding: chunk, as: UTF8.self)
         }
-        try input.fileHandleForWriting.write(contentsOf: Data(text.utf8))
     }
 
     deinit {
@@ -115,6 +119,20 @@ struct TLSTests {
         let outcome = await egress.send(request(server.url)) {}
         #expect(outcome.wire == .neverSent)
         #expect(outcome.failure?.code == .tlsFailed)
+        await egress.shutdown()
+    }
+
+    @Test("HTTP/2 is spoken to a server that offers it")
+    func http2() async throws {
+        let server = try TLSServer(["-alpn", "h2,http/1.1"])
+        let egress = egress(trusting: server.certificate)
+        let url = server.url
+        let sending = Task { await egress.send(request(url)) {} }
+        try server.read(until: "PRI * HTTP/2.0")  // the preface of RFC 9113 3.4; nobody answers it here
+        sending.cancel()
+        let outcome = await sending.value
+        #expect(outcome.wire == .maybeSent)
+        #expect(outcome.failure?.code == .cancelled)
         await egress.shutdown()
     }
 

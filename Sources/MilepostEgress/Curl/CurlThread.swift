@@ -19,7 +19,11 @@ final class CurlThread: Sendable {
         var connectionsInAll: Int
     }
 
+    /// Transfers under way at once, bodies in memory included; the engine keeps far fewer.
+    static let maximumTransfers = 10_000
+
     private struct Inbox {
+        var underWay = 0
         var arrivals: [(Transfer, Continuation)] = []
         var cancellations: [UInt64] = []
         /// Cancelled before they were handed over.
@@ -69,14 +73,20 @@ final class CurlThread: Sendable {
         defer { inbox.withLock { _ = $0.cancelledEarly.remove(id) } }
         return await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                let refusal = inbox.withLock { inbox -> String? in
-                    if inbox.isStopping { return "Milepost is shutting down" }
-                    if inbox.cancelledEarly.contains(id) { return "given up by the caller" }
+                let refusal = inbox.withLock { inbox -> (EgressFailure.Code, String)? in
+                    if inbox.isStopping { return (.cancelled, "Milepost is shutting down") }
+                    if inbox.cancelledEarly.contains(id) { return (.cancelled, "given up by the caller") }
+                    if inbox.underWay >= Self.maximumTransfers {
+                        return (.rateLimited, "\(Self.maximumTransfers) requests are under way; send fewer at once")
+                    }
+                    inbox.underWay += 1
                     inbox.arrivals.append((transfer, continuation))
                     unsafe curl_multi_wakeup(inbox.multi.raw)
                     return nil
                 }
-                if let refusal { continuation.resume(returning: transfer.abandon(refusal)) }
+                if let refusal {
+                    continuation.resume(returning: TransferResult(wire: .neverSent, failure: refusal))
+                }
             }
         } onCancel: {
             inbox.withLock { inbox in
@@ -151,6 +161,7 @@ extension CurlThread {
         guard isReady, unsafe curl_multi_add_handle(multi.raw, transfer.easy) == CURLM_OK else {
             var result = transfer.abandon("")
             result.failure = (.requestInvalid, "libcurl refuses the request's options")
+            inbox.withLock { $0.underWay -= 1 }
             continuation.resume(returning: result)
             return
         }
@@ -164,6 +175,7 @@ extension CurlThread {
         guard let (transfer, continuation) = active.removeValue(forKey: id) else { return }
         let result = verdict(transfer)
         unsafe curl_multi_remove_handle(multi.raw, transfer.easy)
+        inbox.withLock { $0.underWay -= 1 }
         continuation.resume(returning: result)
     }
 

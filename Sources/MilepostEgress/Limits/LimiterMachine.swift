@@ -165,6 +165,12 @@ package struct LimiterMachine {
         }
     }
 
+    /// Forgets a bucket; who waited for it waits for the others it named only.
+    package mutating func remove(_ key: String, at now: Timestamp) -> [Decision] {
+        buckets[key] = nil
+        return pump(touching: [key], at: now)
+    }
+
     /// Puts a request in line; the decisions may concern it and others.
     package mutating func enqueue(
         _ ticket: Ticket, charges: [BucketCharge], patience: Duration?, at now: Timestamp
@@ -190,7 +196,10 @@ package struct LimiterMachine {
                         opensAt: nil))
             ]
         }
-        let keys = Array(Set(charges.map(\.key))).sorted()
+        // A bucket named twice is charged once, with the sum, or each charge would be judged as if it were alone.
+        let costs = Dictionary(charges.map { ($0.key, $0.cost) }, uniquingKeysWith: { $0 &+ $1 })
+        let keys = costs.keys.sorted()
+        let charges = keys.map { BucketCharge(key: $0, cost: costs[$0] ?? 1) }
         lanes[keys, default: Lane()].append(Waiter(ticket: ticket, charges: charges, patience: patience))
         laneOfTicket[ticket] = keys
         for key in keys { lanesOfKey[key, default: []].insert(keys) }

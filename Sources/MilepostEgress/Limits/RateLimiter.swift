@@ -37,6 +37,11 @@ public final class RateLimiter: Sendable {
         }
     }
 
+    /// Forgets a bucket, e.g. with the connection it belonged to. Requests that name it later fail as `unknown_bucket`.
+    public func remove(_ key: String) {
+        settle { machine, now in machine.remove(key, at: now) }
+    }
+
     /// Waits until every charged bucket has room, first come first served per bucket.
     ///
     /// - Parameter patience: give up at once when the buckets are known to stay closed for longer; nil waits for ever.
