@@ -238,6 +238,7 @@ static uint64_t clock_ns(clockid_t clock) {
 }
 
 uint64_t milepost_monotonic_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
+uint64_t milepost_thread_cpu_ns(void) { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
 uint64_t milepost_wall_ns(void) { return clock_ns(CLOCK_REALTIME); }
 
 int milepost_random(void *ret_bytes, size_t length) {

@@ -111,6 +111,12 @@ public final class PluginInstance: Sendable {
         }
         for call in calls { call.task.cancel() }
         if case .attached(let attachment) = link { attachment.transport.destroy(instance: attachment.id) }
+        // What the plugin left open at its shutdown has an unknown outcome, as after a crash.
+        for operation in state.withLock({ Array($0.operations.keys) }) {
+            finish(
+                operation, status: .crashed,
+                body: HostError.json(code: "plugin_closed", message: "the connection was closed while this ran"))
+        }
         owner.forget(self)
     }
 
@@ -319,8 +325,10 @@ public final class PluginInstance: Sendable {
         for (id, attachment, verb) in overdue {
             let reason = "\(verb) for \(connection) was not answered within its deadline and the grace"
             core.services.metric(.host(plugin: owner.name, event: "hang", code: verb))
-            finish(id, status: .deadline, body: HostError.json(code: "plugin_hung", message: reason))
+            // In this order: whoever hears of the end must not be sent to the same transport again.
+            release(attachment.transport)
             attachment.transport.condemn(reason, instance: attachment.id)
+            finish(id, status: .deadline, body: HostError.json(code: "plugin_hung", message: reason))
         }
     }
 }

@@ -175,10 +175,11 @@ int main(int count, char **arguments) {
     if (heartbeat_ms < 10) heartbeat_ms = 10;
     int required = strcmp(arguments[6], "best-effort") != 0;
 
-    int wakeup = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    outbox_start(wakeup);
     struct sandbox_levels levels;
-    sandbox_enter(path, memory_mb, threads, &levels);
+    sandbox_enter(path, memory_mb, threads, &levels); /* closes every descriptor but the channel */
+    int wakeup = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (wakeup < 0) return 70;
+    outbox_start(wakeup);
     uint64_t hello[] = {levels.landlock_abi, levels.filter_one, MP_ABI_MINOR};
     (void)outbox_send(MILEPOST_FRAME_HELLO, 0, 0, hello, 3, NULL, 0);
     if (required && (levels.landlock_abi == 0 || !levels.filter_one))

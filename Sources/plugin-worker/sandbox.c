@@ -127,7 +127,7 @@ void sandbox_enter(const char *plugin_path, uint64_t memory_mb, uint64_t threads
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     limit(RLIMIT_CORE, 0);
-    limit(RLIMIT_NOFILE, 64);
+    limit(RLIMIT_NOFILE, 32); /* times the file size below, this bounds what memfds can hold */
     limit(RLIMIT_FSIZE, MILEPOST_FRAME_PAYLOAD_MAX); /* memfds are files too */
     limit(RLIMIT_MEMLOCK, 0);
     limit(RLIMIT_MSGQUEUE, 0);

@@ -45,6 +45,10 @@ struct LoadingTests {
         Refusal(
             code: .manifestInvalid, says: "file stem and name must be the same",
             variant: .echo.with { $0.manifest["name"] = "\"other\"" }),
+        // RTLD_NOW: a missing symbol is found at load, not at the first delivery.
+        Refusal(
+            code: .loadFailed, says: "nobody_defines_this",
+            variant: .echo.with { $0.definitions = ["-DCALLS_NOTHING"] }),
         Refusal(code: .fileUntrusted, says: "writable", variant: .echo.with { $0.mode = 0o666 }),
         Refusal(
             code: .describeTooSlow, says: "its describe took", variant: .zoo.with { $0.definitions = ["-DSLOW_DESCRIBE"] }),

@@ -76,7 +76,7 @@ struct MisbehaviourTests {
         let instance = try await bench.instance("zoo")
         _ = await instance.ask(.query, way, timeout: .milliseconds(800))
         let seen = try #require(bench.health("zoo")?.lastMisbehaviour)
-        #expect(seen.contains("in one call for") && seen.contains(way == "spin" ? "spinning" : "blocked"))
+        #expect(seen.contains("in one call for") && seen.contains(way == "spin" ? "spinning" : "blocked"), "\(seen)")
         await bench.close()
     }
 
@@ -172,6 +172,32 @@ struct MisbehaviourTests {
         // The cancelled call still brings its event, so the plugin completes within the grace.
         #expect(result.status == .ok && bench.services.seen.cancelled == 1)
         #expect(bench.health("echo")?.restarts == 0)
+        await bench.close()
+    }
+
+    @Test("closing a connection ends what its plugin left open, and harms no other connection")
+    func closing() async throws {
+        let bench = try PluginBench([.zoo])
+        let instance = try await bench.instance("zoo")
+        let other = try await bench.instance("zoo", connection: "con_2")
+        async let left = instance.ask(.query, "never", timeout: .seconds(30))
+        for _ in 0..<20 { #expect(await instance.ask(.ping).status == .ok) }
+        await instance.close()
+        #expect(await left.status == .crashed)
+        #expect(await instance.ask(.ping).text.contains("plugin_closed"))
+        #expect(await other.ask(.ping).status == .ok)
+        #expect(bench.health("zoo")?.restarts == 0)
+        await bench.close()
+    }
+
+    @Test("a cancelled task asks the plugin to give up", arguments: PluginIsolation.allCases)
+    func cancelledTask(isolation: PluginIsolation) async throws {
+        let bench = try PluginBench([.zoo])
+        let instance = try await bench.instance("zoo", isolation)
+        let task = Task { await instance.ask(.query, "until_cancelled", timeout: .seconds(30)) }
+        for _ in 0..<5 { #expect(await instance.ask(.ping).status == .ok) }
+        task.cancel()
+        #expect(await task.value.status == .cancelled)
         await bench.close()
     }
 

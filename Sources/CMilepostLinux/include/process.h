@@ -50,6 +50,8 @@ void milepost_semaphore_wait(milepost_semaphore *semaphore);
 
 uint64_t milepost_monotonic_ns(void);
 uint64_t milepost_wall_ns(void);
+/** CPU time of the calling thread. */
+uint64_t milepost_thread_cpu_ns(void);
 int milepost_random(void *ret_bytes, size_t length);
 int milepost_descriptor_close(int fd);
 int64_t milepost_descriptor_read(int fd, void *ret_bytes, size_t capacity);

@@ -57,13 +57,15 @@ final class InlineBackend: PluginBackend {
             let (manifest, bytes) = try files.inspect()
             let functions = try openTable(plugin.name, files.library)
             var view = unsafe mp_view()
-            let cpuStart = plugin.core.now
+            let cpuBefore = milepost_thread_cpu_ns()
+            let before = plugin.core.now
             unsafe functions.describe?(&view)
-            let spent = plugin.core.now &- cpuStart
+            let cpu = milepost_thread_cpu_ns() &- cpuBefore
+            let wall = plugin.core.now &- before
             let verbs = verbMask(functions)
             let agreement = PluginAgreement(
                 plugin: plugin.name, manifest: manifest, manifestBytes: bytes, described: unsafe view.copied ?? [],
-                minHostMinor: functions.min_host_minor, verbs: verbs, describeCPU: 0, describeWall: spent)
+                minHostMinor: functions.min_host_minor, verbs: verbs, describeCPU: cpu, describeWall: wall)
             if let error = agreement.firstProblem(budget: plugin.core.configuration.describeBudget) { return error }
             plugin.adopt(manifest: manifest, verbs: verbs)
             plugin.install(InlineBackend(plugin: plugin, table: Table(functions: functions)))

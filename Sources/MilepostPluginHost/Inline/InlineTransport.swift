@@ -76,8 +76,8 @@ final class InlineTransport: PluginTransport {
             return state.instance
         }
         InlineRegistry.remove(instance)
-        target?.condemned(reason)
         onHang(reason)
+        target?.condemned(reason)
     }
 
     @discardableResult

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// When a crashed worker comes back: pure, so that its story can be told without processes.
-struct RestartPolicy {
-    enum Verdict: Equatable {
+package struct RestartPolicy {
+    package enum Verdict: Equatable {
         case restart(at: UInt64)
         case quarantine
     }
@@ -13,14 +13,14 @@ struct RestartPolicy {
     let window: UInt64
     private var crashes: [UInt64] = []
 
-    init(_ configuration: PluginHostConfiguration) {
+    package init(_ configuration: PluginHostConfiguration) {
         base = configuration.backoffBase.nanoseconds
         cap = configuration.backoffCap.nanoseconds
         crashesToQuarantine = configuration.quarantineCrashes
         window = configuration.quarantineWindow.nanoseconds
     }
 
-    mutating func crashed(at now: UInt64) -> Verdict {
+    package mutating func crashed(at now: UInt64) -> Verdict {
         crashes.removeAll { now &- $0 > window }
         crashes.append(now)
         if crashes.count >= crashesToQuarantine { return .quarantine }
@@ -30,5 +30,5 @@ struct RestartPolicy {
     }
 
     /// An administrator's word: what was is forgotten.
-    mutating func forgive() { crashes = [] }
+    package mutating func forgive() { crashes = [] }
 }

@@ -268,6 +268,9 @@ final class WorkerProcess: PluginTransport {
 
     func condemn(_ reason: String, instance: UInt64) { kill(reason) }
 
+    /// Nothing new is given to it; its end is on the way.
+    var isCondemned: Bool { state.withLock { $0.condemned != nil || $0.closedAt != nil || $0.hasEnded } }
+
     /// SIGKILL, once; the end is noticed through the pidfd.
     func kill(_ reason: String) {
         let process = state.withLock { state -> Int32 in

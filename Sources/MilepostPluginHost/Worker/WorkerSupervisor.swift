@@ -66,11 +66,11 @@ final class WorkerSupervisor: PluginBackend, WorkerObserver {
         await withCheckedContinuation { continuation in
             let answer: Result<any PluginTransport, Unavailable>? = state.withLock { state in
                 switch state.phase {
-                case .running(let process): return .success(process)
+                case .running(let process) where !process.isCondemned: return .success(process)
                 case .quarantined(let reason): return .failure(Unavailable(code: "plugin_quarantined", message: reason))
                 case .refused(let error): return .failure(Unavailable(code: "plugin_refused", message: error.detail))
                 case .stopped: return .failure(Unavailable(code: "plugin_closed", message: "the daemon is stopping"))
-                case .idle, .starting, .waiting:
+                case .idle, .starting, .running, .waiting:
                     state.waiters.append((deadline, continuation))
                     return nil
                 }

@@ -17,17 +17,19 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 struct zoo {
     const mp_host *host;
     uint64_t instance;
+    uint64_t cancellable;
 };
 
 static mp_view text(const char *string) { return (mp_view){(const uint8_t *)string, strlen(string)}; }
 static void describe(mp_view *ret_manifest) {
 #ifdef SLOW_DESCRIBE
-    for (volatile uint64_t i = 0; i < 150000000u; i++) {}
+    for (clock_t end = clock() + CLOCKS_PER_SEC / 5; clock() < end;) {}
 #endif
     *ret_manifest = text(MANIFEST);
 }
@@ -121,6 +123,10 @@ static int32_t query(void *pointer, const mp_op *op) {
         for (volatile uint64_t i = 0;; i++) {}
     if (is(op, "block")) pause(), sleep(3600);
     if (is(op, "never")) return MP_OK;
+    if (is(op, "until_cancelled")) {
+        self->cancellable = op->id;
+        return MP_OK;
+    }
     if (is(op, "hog")) {
         for (;;) {
             char *chunk = malloc(8 << 20);
@@ -197,8 +203,8 @@ static int32_t query(void *pointer, const mp_op *op) {
 }
 
 static void cancel(void *pointer, uint64_t op) {
-    (void)pointer;
-    (void)op;
+    struct zoo *self = pointer;
+    if (op == self->cancellable) self->host->op_complete(self->instance, op, MP_CANCELLED, text("{}"));
 }
 static void on_event(void *pointer, const mp_event *event) {
     (void)pointer;
