@@ -9,7 +9,7 @@ SHELL := /bin/bash
 DIST := .build/dist
 VENV := .venv
 PLUGINS := pipedrive
-SWIFT_FLAGS := -c release --static-swift-stdlib
+SWIFT_FLAGS := -c release
 # Where the vendors' API descriptions and the real click data lie; a checkout beside this one by default.
 export MILEPOST_SHARED ?= $(abspath ../shared)
 export MILEPOST_DIST := $(abspath $(DIST))

@@ -26,6 +26,16 @@ let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
+/// Links the Swift runtime and Foundation statically, so that a binary needs only Debian's own libraries. Said here and not
+/// by `--static-swift-stdlib`, because that flag also changes how modules are compiled, and the test runner needs the
+/// dynamic ones: this way one build serves both.
+let staticRuntime: [LinkerSetting] = [
+    .unsafeFlags([
+        "-static-stdlib", "-Xlinker", "--start-group", "-lCoreFoundation", "-l_FoundationICU", "-l_FoundationCShims",
+        "-l_FoundationCollections", "-Xlinker", "--end-group", "-lstdc++", "-Xlinker", "--gc-sections",
+    ])
+]
+
 func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
     .target(name: name, dependencies: dependencies, swiftSettings: strict)
 }
@@ -83,8 +93,9 @@ let package = Package(
         room(
             "MilepostServer",
             [
-                "MilepostModel", "MilepostEngine", "MilepostStore", "MilepostIntake", "MilepostConfiguration",
-                hummingbird, logging, metrics,
+                "MilepostModel", "MilepostRules", "MilepostEngine", "MilepostStore", "MilepostPluginHost", "MilepostIntake",
+                "MilepostVault",
+                hummingbird, logging,
             ]),
         room("MilepostClient", ["MilepostModel", "MilepostIntake", "CMilepostCurl"]),
         room("MilepostSandbox", [hummingbird, logging]),
@@ -95,17 +106,17 @@ let package = Package(
             dependencies: [
                 "MilepostServer", "MilepostEngine", "MilepostConfiguration", "MilepostStore", "MilepostVault",
                 "MilepostEgress", "MilepostPluginHost", "MilepostIntake", "CMilepostLinux", arguments, lifecycle,
-                hummingbird, logging,
+                "MilepostModel", "MilepostRules", hummingbird, logging,
             ],
-            swiftSettings: strict),
+            swiftSettings: strict, linkerSettings: staticRuntime),
         .executableTarget(
             name: "milepost",
             dependencies: ["MilepostClient", "MilepostConfiguration", arguments],
-            swiftSettings: strict),
+            swiftSettings: strict, linkerSettings: staticRuntime),
         .executableTarget(
             name: "milepost-sandbox",
             dependencies: ["MilepostSandbox", arguments, hummingbird, logging],
-            swiftSettings: strict),
+            swiftSettings: strict, linkerSettings: staticRuntime),
         .executableTarget(
             name: "milepost-plugin-worker",
             path: "Sources/plugin-worker",

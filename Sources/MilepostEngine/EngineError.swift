@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-public import MilepostModel
 public import MilepostRules
 
 /// Why the engine could not do what it was asked. `code` is stable: it is the `code` of the problem document.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-public import MilepostModel
+import MilepostModel
 
 /// Time to wait before the next try: jitter over the upper half below a ceiling that doubles with each attempt, so that
 /// gaps really grow (THR-14) and still spread (EXT-06).

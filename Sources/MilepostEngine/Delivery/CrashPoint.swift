@@ -38,6 +38,6 @@ public enum CrashPoint {
             armed?.remaining -= 1
             return armed?.remaining == 0
         }
-        if dies { unsafe kill(getpid(), SIGKILL) }
+        if dies { kill(getpid(), SIGKILL) }
     }
 }

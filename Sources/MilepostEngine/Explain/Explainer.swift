@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import MilepostModel
-import MilepostRules
+public import MilepostRules
 public import MilepostStore
 
 /// Answers "why did this link (not) make a deal?" (EXC-05, EXT-16, invariant 8).

@@ -2,7 +2,7 @@
 
 public import MilepostModel
 public import MilepostPluginHost
-import MilepostStore
+public import MilepostStore
 import Synchronization
 
 /// The plugins that the configuration enables, as the engine sees them: one instance a connection, made when first
@@ -108,10 +108,8 @@ public final class HostedPlugins: PluginPort {
         CrashPoint.reach("after_claim")
         let context = OperationContext(
             deliveries: claims.map(\.delivery.id), attempts: claims.map(\.delivery.attempts))
-        gateway.contexts.begin(context, on: connection.id)
-        defer { gateway.contexts.end(on: connection.id) }
         let result = await perform(
-            .deliver, body: VerbBody.records(claims), on: connection, attempt: claims.map(\.delivery.attempts).max() ?? 1)
+            .deliver, body: VerbBody.records(claims), on: connection, attempt: context.attempts.max() ?? 1, context: context)
         CrashPoint.reach("before_settle")
         return VerbBody.verdicts(of: result, count: claims.count)
     }
@@ -125,11 +123,16 @@ public final class HostedPlugins: PluginPort {
     // MARK: Other verbs
 
     /// One operation on a stored connection's instance.
-    func perform(_ verb: PluginVerb, body: JSONValue, on connection: Connection, attempt: Int = 1) async -> OperationResult {
+    func perform(
+        _ verb: PluginVerb, body: JSONValue, on connection: Connection, attempt: Int = 1, context: OperationContext? = nil
+    ) async -> OperationResult {
         do {
             let instance = try await instance(for: connection)
+            let operation = instance.reserveOperation()
+            if let context { gateway.contexts.begin(operation, context) }
+            defer { gateway.contexts.end(operation) }
             return await instance.perform(
-                verb, body: body.bytes, timeout: operationTimeout, attempt: UInt32(clamping: attempt))
+                verb, body: body.bytes, timeout: operationTimeout, attempt: UInt32(clamping: attempt), operation: operation)
         } catch {
             return OperationResult(
                 status: .retry,

@@ -10,15 +10,11 @@ struct OperationContext: Sendable {
     var attempts: [Int]
 }
 
-/// The deliver operations under way. At most one per connection: its batches leave in order.
+/// The deliver operations under way, by the id that every host call of theirs carries.
 final class OperationContexts: Sendable {
-    private let running = Mutex<[ConnectionID: OperationContext]>([:])
+    private let running = Mutex<[UInt64: OperationContext]>([:])
 
-    func begin(_ context: OperationContext, on connection: ConnectionID) {
-        running.withLock { $0[connection] = context }
-    }
-
-    func end(on connection: ConnectionID) { running.withLock { _ = $0.removeValue(forKey: connection) } }
-
-    func current(on connection: ConnectionID) -> OperationContext? { running.withLock { $0[connection] } }
+    func begin(_ operation: UInt64, _ context: OperationContext) { running.withLock { $0[operation] = context } }
+    func end(_ operation: UInt64) { running.withLock { _ = $0.removeValue(forKey: operation) } }
+    func context(of operation: UInt64) -> OperationContext? { running.withLock { $0[operation] } }
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import MilepostEgress
+public import MilepostEgress
 public import MilepostModel
 public import MilepostPluginHost
-import MilepostStore
+public import MilepostStore
 import Synchronization
 
 /// What the core does for plugins: sends their requests with intent and outcome on disk around them, keeps their journal
@@ -88,7 +88,7 @@ public final class PluginGateway: PluginServices {
         if call.isIdempotent {
             intent = nil
         } else {
-            guard let step = call.step, let context = contexts.current(on: connection) else {
+            guard let step = call.step, let context = contexts.context(of: call.operation) else {
                 // Outside a delivery nothing may be changed: connect proves and changes nothing (decisions 16).
                 return .refused(PluginCallStatus.denied)
             }
@@ -150,7 +150,7 @@ public final class PluginGateway: PluginServices {
     public func storeJournal(
         connection: ConnectionID, op: UInt64, record: UInt32, step: String, result: [UInt8]
     ) async -> Int32 {
-        guard let context = contexts.current(on: connection), context.deliveries.indices.contains(Int(record)) else {
+        guard let context = contexts.context(of: op), context.deliveries.indices.contains(Int(record)) else {
             return PluginCallStatus.stale
         }
         guard let value = try? JSONValue(parsing: result, limits: JSONLimits(bytes: 64 * 1024, depth: 16)) else {

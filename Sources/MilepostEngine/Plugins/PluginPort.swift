@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import MilepostModel
+public import MilepostStore
 
 /// What the engine asks of plugins. `HostedPlugins` answers over the plugin host; a simulator may stand in.
 public protocol PluginPort: Sendable {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import MilepostModel
-import MilepostStore
+public import MilepostStore
 
 /// Runs a tick every interval, at fixed times without drift (THR-01), and at once when one was missed (THR-17).
 public struct Scheduler: Sendable {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import MilepostModel
-import MilepostRules
+public import MilepostRules
 public import MilepostStore
 
 /// Turns changed totals of one connection into crossings and deliveries (sections E, H, K, L).

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Synchronization
+
+/// Counters, gauges and histograms, rendered as Prometheus text. Any thread; a call costs one lock and one look-up.
+///
+/// Series are bounded: past `maximumSeries` of one metric new label values are counted in one series labelled `other`,
+/// so that hostile paths or names cannot fill the memory.
+public final class MetricsRegistry: Sendable {
+    enum Kind: String { case counter, gauge, histogram }
+
+    struct Definition {
+        var name: String
+        var kind: Kind
+        var help: String
+        var buckets: [Double] = []
+    }
+
+    private struct Histogram {
+        var counts: [Int]
+        var sum = 0.0
+        var count = 0
+    }
+
+    private struct State {
+        var values: [String: [String: Double]] = [:]
+        var histograms: [String: [String: Histogram]] = [:]
+    }
+
+    private let state = Mutex(State())
+
+    static let maximumSeries = 2000
+
+    public init() {}
+
+    /// Every metric of the daemon, for the documentation and the renderer.
+    static let definitions: [Definition] = [
+        .init(name: "milepost_events_total", kind: .counter, help: "Click events by result."),
+        .init(name: "milepost_http_requests_total", kind: .counter, help: "REST requests by route and status."),
+        .init(
+            name: "milepost_tick_duration_seconds", kind: .histogram, help: "Duration of threshold ticks.",
+            buckets: [0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300]),
+        .init(name: "milepost_ticks_total", kind: .counter, help: "Threshold ticks by result."),
+        .init(name: "milepost_deliveries_total", kind: .counter, help: "Settled attempts by the state they led to."),
+        .init(name: "milepost_delivery_attempts_total", kind: .counter, help: "Attempts by verb and verdict."),
+        .init(name: "milepost_queue_depth", kind: .gauge, help: "Unfinished and dead deliveries by state."),
+        .init(name: "milepost_queue_oldest_age_seconds", kind: .gauge, help: "Age of the oldest unfinished delivery."),
+        .init(name: "milepost_dead_letters", kind: .gauge, help: "Deliveries given up."),
+        .init(name: "milepost_connection_state", kind: .gauge, help: "1 for the state a connection is in."),
+        .init(name: "milepost_plugin_up", kind: .gauge, help: "1 while the plugin is loaded."),
+        .init(name: "milepost_plugin_restarts_total", kind: .gauge, help: "Worker restarts since the daemon started."),
+        .init(name: "milepost_plugin_events_total", kind: .counter, help: "Refusals, crashes, hangs and other plugin events."),
+        .init(name: "milepost_warnings_total", kind: .counter, help: "Delivery warnings by code, e.g. a missing custom field."),
+        .init(name: "milepost_store_writable", kind: .gauge, help: "1 while the store takes writes."),
+        .init(name: "milepost_store_bytes", kind: .gauge, help: "Size of the database file."),
+        .init(name: "milepost_store_free_disk_bytes", kind: .gauge, help: "Free space where the database lies."),
+    ]
+
+    private static let byName = Dictionary(definitions.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+
+    func add(_ name: String, _ amount: Int, _ labels: [String: String]) {
+        guard amount != 0 else { return }
+        state.withLock { state in
+            let key = Self.series(labels, in: state.values[name])
+            state.values[name, default: [:]][key, default: 0] += Double(amount)
+        }
+    }
+
+    func set(_ name: String, _ value: Double, _ labels: [String: String]) {
+        state.withLock { state in
+            let key = Self.series(labels, in: state.values[name])
+            state.values[name, default: [:]][key] = value
+        }
+    }
+
+    func observe(_ name: String, _ value: Double, _ labels: [String: String] = [:]) {
+        guard let definition = Self.byName[name] else { return }
+        state.withLock { state in
+            let key = Self.series(labels, in: nil)
+            var histogram =
+                state.histograms[name]?[key] ?? Histogram(counts: Array(repeating: 0, count: definition.buckets.count))
+            for (index, bound) in definition.buckets.enumerated() where value <= bound { histogram.counts[index] += 1 }
+            histogram.sum += value
+            histogram.count += 1
+            state.histograms[name, default: [:]][key] = histogram
+        }
+    }
+
+    /// Prometheus text format 0.0.4, metrics and series in stable order.
+    func rendered() -> String {
+        let snapshot = state.withLock { ($0.values, $0.histograms) }
+        var text = ""
+        for definition in Self.definitions {
+            text += "# HELP \(definition.name) \(definition.help)\n# TYPE \(definition.name) \(definition.kind.rawValue)\n"
+            for (labels, value) in (snapshot.0[definition.name] ?? [:]).sorted(by: { $0.key < $1.key }) {
+                text += "\(definition.name)\(Self.braced(labels)) \(Self.number(value))\n"
+            }
+            for (labels, histogram) in (snapshot.1[definition.name] ?? [:]).sorted(by: { $0.key < $1.key }) {
+                for (bound, count) in zip(definition.buckets, histogram.counts) {
+                    text += "\(definition.name)_bucket\(Self.braced(labels, "le=\"\(Self.number(bound))\"")) \(count)\n"
+                }
+                text += "\(definition.name)_bucket\(Self.braced(labels, "le=\"+Inf\"")) \(histogram.count)\n"
+                text += "\(definition.name)_sum\(Self.braced(labels)) \(Self.number(histogram.sum))\n"
+                text += "\(definition.name)_count\(Self.braced(labels)) \(histogram.count)\n"
+            }
+        }
+        return text
+    }
+
+    private static func series(_ labels: [String: String], in existing: [String: Double]?) -> String {
+        let key = labels.sorted { $0.key < $1.key }.map { "\($0.key)=\"\(escaped($0.value))\"" }.joined(separator: ",")
+        guard let existing, existing[key] == nil, existing.count >= maximumSeries else { return key }
+        return labels.keys.sorted().map { "\($0)=\"other\"" }.joined(separator: ",")
+    }
+
+    private static func escaped(_ text: String) -> String {
+        text.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: "\\n")
+    }
+
+    private static func braced(_ labels: String, _ more: String = "") -> String {
+        let all = [labels, more].filter { !$0.isEmpty }.joined(separator: ",")
+        return all.isEmpty ? "" : "{\(all)}"
+    }
+
+    private static func number(_ value: Double) -> String {
+        value == value.rounded() && abs(value) < 1e15 ? String(Int64(value)) : String(value)
+    }
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import Logging
+public import MilepostEngine
+public import MilepostModel
+public import MilepostStore
+
+/// Turns what the engine does into metrics and structured log lines.
+public struct MetricsReporter: EngineReporter {
+    let metrics: MetricsRegistry
+    let logger: Logger
+
+    public init(metrics: MetricsRegistry, logger: Logger) {
+        self.metrics = metrics
+        self.logger = logger
+    }
+
+    public func attempted(_ record: AttemptRecord, on connection: Connection) {
+        metrics.add(
+            "milepost_delivery_attempts_total", 1,
+            ["integration": connection.integration.description, "verb": record.verb, "verdict": record.verdict])
+        logger.debug(
+            "attempt",
+            metadata: metadata(connection).merging([
+                "delivery": "\(record.delivery)", "verb": "\(record.verb)", "verdict": "\(record.verdict)",
+                "code": "\(record.code ?? "")",
+            ]) { _, new in new })
+    }
+
+    public func settled(_ outcome: DeliveryOutcome, on connection: Connection) {
+        metrics.add(
+            "milepost_deliveries_total", 1,
+            ["integration": connection.integration.description, "state": outcome.state.rawValue])
+        let facts = metadata(connection).merging([
+            "delivery": "\(outcome.delivery)", "state": "\(outcome.state.rawValue)",
+            "reason": "\(outcome.reason?.message ?? "")",
+        ]) { _, new in new }
+        switch outcome.state {
+        case .dead: logger.error("delivery given up: see milepost deliveries, then milepost replay", metadata: facts)
+        case .uncertain: logger.warning("delivery uncertain: it is looked up before anything is sent again", metadata: facts)
+        case .delivered, .dropped: logger.info("delivery settled", metadata: facts)
+        case .pending, .held, .inFlight, .retrying: logger.debug("delivery settled", metadata: facts)
+        }
+    }
+
+    public func warned(_ warning: Reason, delivery: DeliveryID, on connection: Connection) {
+        metrics.add(
+            "milepost_warnings_total", 1, ["integration": connection.integration.description, "code": warning.code])
+        logger.warning(
+            "\(warning.message)", metadata: metadata(connection).merging(["delivery": "\(delivery)"]) { _, new in new })
+    }
+
+    public func connectionMoved(_ connection: Connection, to state: Connection.State, reason: Reason?) {
+        let facts = metadata(connection).merging(["state": "\(state.rawValue)", "reason": "\(reason?.message ?? "")"]) {
+            _, new in new
+        }
+        if state == .active {
+            logger.info("connection works again", metadata: facts)
+        } else {
+            logger.error("connection needs somebody: see milepost status", metadata: facts)
+        }
+    }
+
+    public func ticked(_ report: TickReport) {
+        metrics.observe("milepost_tick_duration_seconds", Double((report.finishedAt - report.startedAt).wholeMilliseconds) / 1000)
+        metrics.add("milepost_ticks_total", 1, ["result": report.errors.isEmpty ? "ok" : "failed"])
+        logger.debug("tick", metadata: ["report": "\(report.json)"])
+    }
+
+    public func tickFailed(_ workspace: WorkspaceID, _ problem: String) {
+        logger.error(
+            "a workspace was left out of the tick; the next tick tries again",
+            metadata: ["workspace": "\(workspace)", "error": "\(problem)"])
+    }
+
+    /// Counts what the plugin host tells of a plugin.
+    public func pluginEvent(plugin: PluginName, event: String, code: String) {
+        metrics.add("milepost_plugin_events_total", 1, ["plugin": plugin.rawValue, "event": event, "code": code])
+    }
+
+    private func metadata(_ connection: Connection) -> Logger.Metadata {
+        ["integration": "\(connection.integration)", "workspace": "\(connection.workspace)"]
+    }
+}

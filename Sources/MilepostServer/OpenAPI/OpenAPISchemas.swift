@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MilepostModel
+
+/// The shapes of bodies, by component name and by operation.
+enum OpenAPISchemas {
+    private static func object(_ properties: [String: JSONValue], required: [String] = []) -> JSONValue {
+        [
+            "type": "object", "properties": .object(properties), "required": .array(required.map(JSONValue.string)),
+        ]
+    }
+    private static func list(_ items: JSONValue) -> JSONValue { ["type": "array", "items": items] }
+    private static func reference(_ name: String) -> JSONValue { ["$ref": .string("#/components/schemas/\(name)")] }
+    private static let text: JSONValue = ["type": "string"]
+    private static let optionalText: JSONValue = ["type": ["string", "null"]]
+    private static let number: JSONValue = ["type": "integer"]
+    private static let time: JSONValue = ["type": "string", "format": "date-time"]
+    private static let optionalTime: JSONValue = ["type": ["string", "null"], "format": "date-time"]
+    private static let flag: JSONValue = ["type": "boolean"]
+
+    static let all: [String: JSONValue] = [
+        "Problem": object(
+            [
+                "type": text, "title": text, "status": number, "code": text, "detail": text,
+                "errors": list(object(["pointer": text, "code": text, "message": text])),
+            ], required: ["type", "title", "status", "code", "detail"]),
+        "Event": object(
+            [
+                "id": text, "link": text, "ts": ["type": ["string", "number"]], "url": optionalText, "contact_id": optionalText,
+                "gclid": optionalText, "fbclid": optionalText, "referrer": optionalText, "country": optionalText,
+                "device": optionalText, "user_agent": optionalText, "ip": optionalText, "request_url": optionalText,
+                "method": optionalText, "purpose": optionalText, "bot": ["type": ["boolean", "null"]],
+                "utm": object([
+                    "source": optionalText, "medium": optionalText, "campaign": optionalText, "term": optionalText,
+                    "content": optionalText,
+                ]),
+            ], required: ["link", "ts"]),
+        "EventsAnswer": object(
+            [
+                "accepted": number, "duplicate": number, "rejected": number,
+                "rejections": list(object(["line": number, "code": text, "message": text], required: ["line", "code", "message"])),
+                "rejections_omitted": number,
+            ], required: ["accepted", "duplicate", "rejected", "rejections"]),
+        "Totals": object(["all": number, "people": number], required: ["all", "people"]),
+        "LinkFacts": object([
+            "slug": optionalText, "short_url": optionalText, "destination": optionalText, "title": optionalText,
+            "folder": optionalText, "tags": list(text), "flags": list(["type": "string", "enum": ["test", "internal"]]),
+            "owner": optionalText,
+        ]),
+        "Link": object(
+            [
+                "id": text, "slug": optionalText, "short_url": optionalText, "destination": optionalText, "title": optionalText,
+                "folder": optionalText, "tags": list(text), "flags": list(text), "owner": optionalText,
+                "totals": reference("Totals"), "highest_threshold": ["type": "object"],
+            ], required: ["id", "totals"]),
+        "Connect": object([
+            "credentials": ["type": "object", "additionalProperties": text], "thresholds": list(number),
+            "aggregation": ["type": "string", "enum": ["link", "folder"]],
+            "count": ["type": "string", "enum": ["all", "people"]], "fire_current": flag,
+        ]),
+        "Connection": object(
+            [
+                "integration": text, "id": text, "plugin": text, "name": text, "workspace": text, "state": text,
+                "state_since": time, "reason": ["type": ["object", "null"]], "account": ["type": ["object", "null"]],
+                "settings": ["type": "object"], "thresholds": list(number), "warnings": list(["type": "object"]),
+                "maturity": optionalText, "connected_at": time, "managed": flag, "queue": ["type": "object"],
+            ], required: ["integration", "id", "state", "settings"]),
+        "Delivery": object(
+            [
+                "id": text,
+                "state": [
+                    "type": "string",
+                    "enum": .array(Delivery.State.allCases.map { .string($0.rawValue) }),
+                ],
+                "integration": text, "action": text, "link": optionalText, "folder": optionalText, "threshold": number,
+                "attempts": number, "reason": optionalText, "reason_code": optionalText, "remote_id": optionalText,
+                "remote_url": optionalText, "created_at": time, "updated_at": time, "next_attempt_at": optionalTime,
+                "journal": list(["type": "object"]), "history": list(["type": "object"]), "payload": ["type": "object"],
+            ], required: ["id", "state", "integration", "action", "threshold", "attempts"]),
+        "Tick": object(
+            [
+                "started_at": time, "finished_at": time, "duration_ms": number, "workspaces": number, "links_examined": number,
+                "crossings": number, "delivered": number, "retrying": number, "uncertain": number, "held": number,
+                "dead": number, "errors": list(["type": "object"]),
+            ], required: ["crossings", "delivered", "errors"]),
+    ]
+
+    static let request: [String: JSONValue] = [
+        "events.post": ["oneOf": [reference("Event"), list(reference("Event"))]],
+        "links.put": reference("LinkFacts"),
+        "members.put": object(["crm_opt_out": flag], required: ["crm_opt_out"]),
+        "workspaces.put": object(["plan": optionalText, "trial_started_at": optionalTime]),
+        "integrations.connect": reference("Connect"),
+        "integrations.change": reference("Connect"),
+        "integrations.options.trial": object(["credentials": ["type": "object"], "values": ["type": "object"]]),
+        "deliveries.replay.bulk": object([
+            "state": text, "integration": text, "link": text, "since": time, "code": text, "limit": number,
+        ]),
+        "forms.post": ["type": ["object", "array"]],
+        "tokens.create": object(
+            [
+                "name": text, "workspace": optionalText, "expires_at": optionalTime,
+                "scopes": list(["type": "string", "enum": .array(AccessScope.allCases.map { .string($0.rawValue) })]),
+            ], required: ["name", "scopes"]),
+    ]
+
+    static let answer: [String: JSONValue] = [
+        "events.post": reference("EventsAnswer"),
+        "links.get": reference("Link"),
+        "links.put": reference("Link"),
+        "links.list": object(["links": list(reference("Link")), "next": optionalText], required: ["links", "next"]),
+        "integrations.list": object(["integrations": list(reference("Connection"))], required: ["integrations"]),
+        "integrations.get": reference("Connection"),
+        "integrations.connect": reference("Connection"),
+        "integrations.change": reference("Connection"),
+        "integrations.disconnect": reference("Connection"),
+        "deliveries.list": object(
+            ["deliveries": list(reference("Delivery")), "next": optionalText], required: ["deliveries", "next"]),
+        "deliveries.get": reference("Delivery"),
+        "deliveries.replay": reference("Delivery"),
+        "admin.tick": reference("Tick"),
+    ]
+}

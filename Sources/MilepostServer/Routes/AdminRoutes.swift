@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HTTPTypes
+import Hummingbird
+import MilepostEngine
+import MilepostModel
+import MilepostStore
+import MilepostVault
+
+extension MilepostServer {
+    static var adminRoutes: [Route] {
+        [
+            .change(
+                .post, "/v1/admin/tick", "admin.tick", .scope(.operator), query: ["workspace"],
+                "Runs a tick now and answers when it is done."
+            ) { call in
+                let report = try await call.engine.ticker.tick(workspace: call.query("workspace").map { WorkspaceID($0) })
+                return Answer(report.json)
+            },
+            .get("/v1/admin/plugins", "admin.plugins", .scope(.viewer), "Plugins and their health.") { call in
+                Answer(["plugins": .array(await call.server.control.plugins())])
+            },
+            .change(.post, "/v1/admin/reload", "admin.reload", .scope(.admin), "Applies a changed configuration.") { call in
+                let report = await call.server.control.reload()
+                func texts(_ list: [String]) -> JSONValue { .array(list.map(JSONValue.string)) }
+                return Answer([
+                    "applied": texts(report.applied), "restart_required": texts(report.restartRequired),
+                    "errors": texts(report.errors),
+                ])
+            },
+            .get("/v1/admin/schedule", "admin.schedule", .scope(.viewer), "The schedule with its last and next run.") { call in
+                Answer(["schedules": [try await schedule(call)]])
+            },
+            .get("/v1/admin/status", "admin.status", .scope(.viewer), "The daemon at a glance.", status),
+            .get("/v1/admin/tokens", "tokens.list", .scope(.admin), "Lists tokens; their texts are not stored.") { call in
+                Answer(["tokens": .array(try await call.engine.store.tokens().map { .object($0.json) })])
+            },
+            .change(.post, "/v1/admin/tokens", "tokens.create", .scope(.admin), "Makes a token and shows it once.", createToken),
+            .change(.delete, "/v1/admin/tokens/{id}", "tokens.revoke", .scope(.admin), "Revokes a token.") { call in
+                let id = try call.parameter("id")
+                guard try await call.engine.store.deleteToken(id: id) else { throw Problem.notFound("There is no token \(id).") }
+                call.server.authenticator.forgetAll()
+                return Answer(["id": .string(id), "revoked": true])
+            },
+            .get("/v1/admin/audit", "audit.list", .scope(.admin), query: ["limit", "cursor"], "The audit log, newest first.") { call in
+                let page = try await call.engine.store.auditEntries(cursor: call.query("cursor"), limit: call.limit())
+                return Answer(["entries": .array(page.items.map(\.json)), "next": JSONValue(page.next)])
+            },
+            .get("/v1/admin/keys", "keys.list", .scope(.admin), "Key-encryption keys and how many data keys each wraps.") { call in
+                Answer(try await keys(call))
+            },
+            .change(.post, "/v1/admin/keys/reload", "keys.reload", .scope(.admin), "Reads the key ring again.") { call in
+                try await call.server.control.reloadKeys()
+                return Answer(try await keys(call))
+            },
+            .change(.post, "/v1/admin/keys/rewrap", "keys.rewrap", .scope(.admin), "Wraps every data key with the current key.") { call in
+                let count = try await call.server.control.rewrapKeys()
+                return Answer(["rewrapped": .integer(Int64(count))], auditDetail: ["rewrapped": .integer(Int64(count))])
+            },
+            .get("/v1/admin/audit-totals", "admin.audit_totals", .scope(.viewer), "Compares totals with a recount.") { call in
+                let wrong = try await call.engine.store.auditTotals()
+                return Answer([
+                    "mismatches": .array(
+                        wrong.map {
+                            [
+                                "workspace": .string($0.workspace.rawValue), "link": .string($0.link.rawValue),
+                                "stored": $0.stored.json, "recounted": $0.recounted.json,
+                            ]
+                        })
+                ])
+            },
+        ]
+    }
+
+    private static func keys(_ call: Call) async throws -> JSONValue {
+        let status = try await call.engine.vault.status()
+        return [
+            "current_key": .string(status.currentKeyID),
+            "keys": .array(
+                status.dataKeyCounts.sorted { $0.key < $1.key }.map {
+                    ["id": .string($0.key), "wraps": .integer(Int64($0.value))]
+                }),
+            "missing": .array(status.missingKeyIDs.map(JSONValue.string)),
+        ]
+    }
+
+    private static func schedule(_ call: Call) async throws -> JSONValue {
+        let scheduler = call.engine.scheduler
+        let last = try await call.engine.store.lastRun(of: Ticker.scheduleName)
+        return [
+            "name": .string(Ticker.scheduleName), "interval_seconds": .integer(scheduler.interval.components.seconds),
+            "last_run_at": (last?.startedAt).json,
+            "duration_ms": last.map { .integer(($0.finishedAt - $0.startedAt).wholeMilliseconds) } ?? .null,
+            "result": last.map { .string($0.succeeded ? "ok" : "failed") } ?? .null, "summary": last?.summary ?? .null,
+            "next_run_at": scheduler.next(after: call.engine.clock.now).json,
+            "overdue": .bool(try await scheduler.isOverdue()),
+        ]
+    }
+
+    private static func status(_ call: Call) async throws -> Answer {
+        let store = call.engine.store
+        let health = await store.health()
+        let counts = try await store.deliveryCounts()
+        let connections = try await store.connections(workspace: nil)
+        var queue: [String: JSONValue] = [:]
+        for state in Delivery.State.allCases {
+            queue[state.rawValue] = .integer(Int64(counts.values.reduce(0) { $0 + ($1[state] ?? 0) }))
+        }
+        let plugins = await call.server.control.plugins()
+        var body: [String: JSONValue] = [
+            "version": .string(call.server.settings.version), "role": "active",
+            "schema_version": .integer(Int64(health.schemaVersion)), "workspaces": .integer(Int64(health.workspaces)),
+            "links": .integer(Int64(health.links)), "queue": .object(queue), "plugins": .array(plugins),
+            "connections": .array(connections.map { present($0, counts, call) }),
+            "schedules": [try await schedule(call)], "kms": try await keys(call),
+            "store": [
+                "writable": .bool(health.isWritable), "bytes": .integer(health.databaseBytes),
+                "wal_bytes": .integer(health.walBytes), "free_disk_bytes": .integer(health.freeDiskBytes),
+            ],
+        ]
+        body["problems"] = .array(Self.problems(health, connections, plugins, isOverdue: try await call.engine.scheduler.isOverdue()))
+        body.merge(await call.server.control.facts()) { _, fact in fact }
+        return Answer(.object(body))
+    }
+
+    /// What somebody should act on: cause and cure in plain words (TRB-01 to TRB-07).
+    private static func problems(
+        _ health: StoreHealth, _ connections: [Connection], _ plugins: [JSONValue], isOverdue: Bool
+    ) -> [JSONValue] {
+        var found: [JSONValue] = []
+        func add(_ code: String, _ message: String, _ cure: String) {
+            found.append(["code": .string(code), "message": .string(message), "cure": .string(cure)])
+        }
+        if !health.isWritable {
+            add(
+                health.problem?.rawValue ?? "storage", health.detail ?? "The store cannot be written.",
+                health.problem == .storageFull ? "Free disk space; the daemon goes on by itself." : "Restore the newest backup.")
+        }
+        for connection in connections where connection.state != .active && connection.state != .disconnected {
+            let name = "\(connection.workspace)/\(connection.integration)"
+            let why = connection.stateReason?.message ?? "no reason was given"
+            let cure =
+                switch connection.state {
+                case .needsReauth:
+                    "Make a new token at the vendor and hand it in: milepost connect \(connection.integration) -w \(connection.workspace)."
+                case .permission: "Give the token's user the missing right at the vendor (admin access), or use another user's token."
+                case .needsTarget: "Choose a pipeline and stage that exist: milepost connect \(connection.integration) --set …."
+                case .dailyBudget: "Nothing: sending resumes after midnight, when the vendor's daily budget is filled again."
+                default: "See milepost integrations show \(connection.integration) -w \(connection.workspace)."
+                }
+            add(connection.state.rawValue, "\(name) is \(connection.state.rawValue) since \(connection.stateSince): \(why)", cure)
+        }
+        for connection in connections {
+            for warning in connection.warnings {
+                add(warning.code, "\(connection.workspace)/\(connection.integration): \(warning.message)", "Adjust the setting, or ignore it if it is meant.")
+            }
+        }
+        for plugin in plugins where plugin["state"]?.string != "loaded" {
+            add(
+                "plugin_\(plugin["state"]?.string ?? "absent")",
+                "Plugin \(plugin["name"]?.string ?? "?"): \(plugin["reason"]?.string ?? "not loaded")",
+                "Mend what the sentence names, then run milepost reload.")
+        }
+        if isOverdue { add("schedule_overdue", "No tick ran within its interval.", "See the log; milepost tick runs one now.") }
+        return found
+    }
+
+    private static func createToken(_ call: Call) async throws -> Answer {
+        let body = try await call.object()
+        guard let name = body["name"]?.string, (1...100).contains(name.utf8.count) else {
+            throw Problem.badRequest("name must be 1 to 100 bytes of text.")
+        }
+        let names = body["scopes"]?.array ?? []
+        let scopes = names.compactMap { $0.string.flatMap(AccessScope.init(rawValue:)) }
+        guard !scopes.isEmpty, scopes.count == names.count else {
+            throw Problem.badRequest("scopes must list some of \(AccessScope.allCases.map(\.rawValue).joined(separator: ", ")).")
+        }
+        var expiry: Timestamp?
+        if let text = body["expires_at"]?.string {
+            guard let time = Timestamp(rfc3339: text) else { throw Problem.badRequest("expires_at must be an RFC 3339 time.") }
+            expiry = time
+        }
+        let text = try MilepostVault.AccessToken.generate(random: OpenSSLRandomSource())
+        let now = call.engine.clock.now
+        let token = MilepostModel.AccessToken(
+            id: "tok_" + Digest.hex(Array(text.hash.bytes.prefix(6))), name: name, hash: text.hash.bytes, scopes: scopes,
+            workspace: body["workspace"]?.string.map { WorkspaceID($0) }, createdAt: now, expiresAt: expiry)
+        try await call.engine.store.saveToken(token)
+        var answer = token.json
+        answer["token"] = .string(text.text)
+        return Answer(
+            .object(answer), status: .created,
+            auditDetail: ["id": .string(token.id), "name": .string(name), "scopes": .array(scopes.map { .string($0.rawValue) })])
+    }
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HTTPTypes
+import Hummingbird
+import MilepostEngine
+import MilepostModel
+import MilepostStore
+import MilepostVault
+
+extension MilepostServer {
+    static var contactRoutes: [Route] {
+        [
+            .change(
+                .post, "/v1/workspaces/{ws}/forms", "forms.post", .scope(.ingest), audited: false,
+                "Takes form submissions: one object or an array.", postForms),
+            .get(
+                "/v1/workspaces/{ws}/contacts/{contact}/export", "contacts.export", .scope(.admin),
+                "Everything stored about a contact.", exportContact),
+            .change(
+                .delete, "/v1/workspaces/{ws}/contacts/{contact}", "contacts.erase", .scope(.admin),
+                "Takes every trace of a contact away; totals stay."
+            ) { call in
+                let result = try await call.engine.store.eraseContact(
+                    workspace: call.workspace(), contact: call.parameter("contact"))
+                return Answer([
+                    "clicks_erased": .integer(Int64(result.clicks)), "deliveries_erased": .integer(Int64(result.deliveries)),
+                    "forms_erased": .integer(Int64(result.forms)),
+                ])
+            },
+        ]
+    }
+
+    private static func postForms(_ call: Call) async throws -> Answer {
+        let workspace = try call.workspace()
+        let body = try await call.json()
+        let items = body.array ?? [body]
+        guard items.count <= 1000 else { throw Problem.badRequest("At most 1,000 form submissions are taken at once.") }
+        try await requireWorkspace(workspace, call)
+        var forms: [FormSubmission] = []
+        var rejections: [JSONValue] = []
+        for (index, item) in items.enumerated() {
+            guard let text = item["ts"]?.string, let time = Timestamp(rfc3339: text) else {
+                rejections.append([
+                    "line": .integer(Int64(index + 1)), "code": "ts_invalid", "message": "ts must be an RFC 3339 time",
+                ])
+                continue
+            }
+            let id = item["id"]?.string ?? "form_" + Digest.hex(Array(Digest.sha256(item.bytes).prefix(16)))
+            forms.append(
+                FormSubmission(
+                    id: EventID(id), time: time, contactID: item["contact_id"]?.string, email: item["email"]?.string,
+                    googleClickID: item["gclid"]?.string, facebookClickID: item["fbclid"]?.string,
+                    fields: item["fields"] ?? .object([:])))
+        }
+        let isNew = try await call.engine.store.appendForms(forms, workspace: workspace, receivedAt: call.engine.clock.now)
+        let accepted = isNew.count(where: { $0 })
+        return Answer([
+            "accepted": .integer(Int64(accepted)), "duplicate": .integer(Int64(isNew.count - accepted)),
+            "rejected": .integer(Int64(rejections.count)), "rejections": .array(rejections),
+        ])
+    }
+
+    private static func exportContact(_ call: Call) async throws -> Answer {
+        let workspace = try call.workspace()
+        let contact = try call.parameter("contact")
+        let store = call.engine.store
+        var clicks: [JSONValue] = []
+        var cursor: String?
+        repeat {
+            let page = try await store.clicks(workspace: workspace, contact: contact, cursor: cursor, limit: 500)
+            clicks += page.items.map(\.json)
+            cursor = page.next
+        } while cursor != nil
+        let forms = try await store.forms(workspace: workspace, contact: contact, limit: 10_000)
+        return Answer([
+            "contact": .string(contact), "clicks": .array(clicks), "forms": .array(forms.map(\.json)),
+        ])
+    }
+}

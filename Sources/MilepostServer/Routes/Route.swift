@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import HTTPTypes
+import Hummingbird
+import MilepostEngine
+import MilepostModel
+
+/// One operation of the API, as data: the router, the audit log and the OpenAPI document are made from these.
+struct Route: Sendable {
+    enum Access: Sendable, Equatable {
+        case open
+        case scope(AccessScope)
+    }
+
+    var method: HTTPRequest.Method
+    /// With parameters in braces, as OpenAPI writes them.
+    var path: String
+    /// Stable; also the audit row's action.
+    var operationID: String
+    var summary: String
+    var access: Access
+    /// Leaves an audit row.
+    var isAudited: Bool
+    var queryParameters: [String] = []
+    var handler: @Sendable (Call) async throws -> Answer
+
+    static func get(
+        _ path: String, _ operationID: String, _ access: Access, query: [String] = [], _ summary: String,
+        _ handler: @escaping @Sendable (Call) async throws -> Answer
+    ) -> Route {
+        Route(
+            method: .get, path: path, operationID: operationID, summary: summary, access: access, isAudited: false,
+            queryParameters: query, handler: handler)
+    }
+
+    static func change(
+        _ method: HTTPRequest.Method, _ path: String, _ operationID: String, _ access: Access, query: [String] = [],
+        audited: Bool = true, _ summary: String, _ handler: @escaping @Sendable (Call) async throws -> Answer
+    ) -> Route {
+        Route(
+            method: method, path: path, operationID: operationID, summary: summary, access: access, isAudited: audited,
+            queryParameters: query, handler: handler)
+    }
+}
+
+/// A request on its way through a handler.
+struct Call: Sendable {
+    let engine: Engine
+    let principal: Principal?
+    let request: Request
+    let parameters: Parameters
+    let server: ServerContext
+
+    func parameter(_ name: String) throws -> String {
+        guard let raw = parameters.get(name), let text = raw.removingPercentEncoding, !text.isEmpty, text.utf8.count <= 256,
+            text.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7f })
+        else { throw Problem.badRequest("The path's \(name) must be 1 to 256 bytes of text without control characters.") }
+        return text
+    }
+
+    /// The path's workspace, if the token may touch it.
+    func workspace() throws -> WorkspaceID {
+        let id = WorkspaceID(try parameter("ws"))
+        if let bound = principal?.workspace, bound != id {
+            throw Problem(status: .forbidden, code: "forbidden", detail: "The token is for workspace \(bound) only.")
+        }
+        return id
+    }
+
+    func integration() throws -> IntegrationName {
+        let text = try parameter("integration")
+        guard let name = IntegrationName(text) else {
+            throw Problem.badRequest("\(text) is not an integration: plugin or plugin@name, in lower case.")
+        }
+        return name
+    }
+
+    func query(_ name: String) -> String? { request.uri.queryParameters.get(name) }
+
+    func limit() throws -> Int {
+        guard let text = query("limit") else { return 50 }
+        guard let value = Int(text), (1...500).contains(value) else {
+            throw Problem.badRequest("limit must be a whole number from 1 to 500.")
+        }
+        return value
+    }
+
+    func time(_ name: String) throws -> Timestamp? {
+        guard let text = query(name) else { return nil }
+        guard let value = Timestamp(rfc3339: text) else {
+            throw Problem.badRequest("\(name) must be an RFC 3339 time such as 2026-11-21T07:00:00Z.")
+        }
+        return value
+    }
+
+    /// The body, which must be JSON within the limits of a control route; an empty body is an empty object.
+    func json() async throws -> JSONValue {
+        let bytes = try await bytes(limit: server.settings.maximumJSONBody)
+        if bytes.isEmpty { return .object([:]) }
+        return try JSONValue(parsing: bytes, limits: JSONLimits(bytes: server.settings.maximumJSONBody, depth: 16))
+    }
+
+    func object() async throws -> [String: JSONValue] {
+        guard let members = try await json().object else { throw Problem.badRequest("The body must be a JSON object.") }
+        return members
+    }
+
+    func bytes(limit: Int) async throws -> [UInt8] {
+        var collected: [UInt8] = []
+        for try await chunk in request.body {
+            guard collected.count + chunk.readableBytes <= limit else {
+                throw Problem(
+                    status: .contentTooLarge, code: "body_too_large",
+                    detail: "The body is larger than \(limit) bytes; send it in parts.")
+            }
+            unsafe chunk.withUnsafeReadableBytes { unsafe collected.append(contentsOf: $0) }
+        }
+        return collected
+    }
+}
+
+/// What a handler answers.
+struct Answer: Sendable {
+    var status: HTTPResponse.Status = .ok
+    var contentType = "application/json"
+    var body: [UInt8]
+    /// Facts for the audit row; never a secret.
+    var auditDetail: JSONValue = .object([:])
+
+    init(_ json: JSONValue, status: HTTPResponse.Status = .ok, auditDetail: JSONValue = .object([:])) {
+        self.status = status
+        body = json.bytes
+        self.auditDetail = auditDetail
+    }
+
+    init(text: String, contentType: String, status: HTTPResponse.Status = .ok) {
+        self.status = status
+        self.contentType = contentType
+        body = Array(text.utf8)
+    }
+
+    var response: Response {
+        Response(
+            status: status, headers: [.contentType: contentType, .cacheControl: "no-store"],
+            body: ResponseBody(byteBuffer: ByteBuffer(bytes: body)))
+    }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Hummingbird
+import Logging
+import MilepostConfiguration
+import MilepostEngine
+import MilepostIntake
+import MilepostModel
+import MilepostServer
+import MilepostStore
+import MilepostVault
+import ServiceLifecycle
+import UnixSignals
+
+/// The daemon's life: listen, take the data directory's lock, work, stop.
+struct Daemon {
+    let configuration: Configuration
+    let path: String
+
+    func run() async throws {
+        try ProcessHardening.forbidDumps()
+        let level = LogOutput.LogLevel(Logger.Level(configuration.log.level))
+        let format = configuration.log.format
+        LoggingSystem.bootstrap { LogOutput(label: $0, format: format, level: level) }
+        let logger = Logger(label: "milepostd")
+
+        try DataDirectory.ensure(configuration.dataDirectory)
+        let keyFile = KeyRingFile(path: configuration.kms.path)
+        try keyFile.checkOutside(dataDirectory: configuration.dataDirectory)
+        let keys = try FileKeyProvider(file: keyFile, random: OpenSSLRandomSource())
+
+        var lock = try DataDirectoryLock.tryAcquire(directory: configuration.dataDirectory)
+        let address = configuration.listen[0]
+        if lock == nil, !Listener.isFree(host: address.host, port: address.port) {
+            logger.info("standby: another daemon works on this data directory and listens here; waiting for it to end")
+            lock = try await DataDirectoryLock.acquire(directory: configuration.dataDirectory, clock: SystemClock())
+        } else if lock == nil {
+            logger.info("standby: another daemon works on this data directory; waiting for it to end")
+        }
+
+        let role = ServerRole()
+        let metrics = MetricsRegistry()
+        let worker = EngineService(
+            configuration: configuration, path: path, keys: keys, role: role, metrics: metrics, logger: logger, level: level,
+            lock: lock)
+        let server = MilepostServer(
+            role: role,
+            intake: ClickParser(
+                limits: IntakeLimits(lineBytes: configuration.intake.maxLine, depth: configuration.intake.maxDepth),
+                bots: BotFilter(extraAgents: configuration.bots.extraAgents),
+                futureTolerance: configuration.intake.futureTolerance),
+            control: worker,
+            settings: ServerSettings(
+                host: address.host, port: address.port, maximumEventsBody: configuration.intake.maxBody,
+                maximumJSONBody: configuration.limits.maxJSONBody, hasPublicMetrics: configuration.metrics.isPublic,
+                version: DaemonVersion.text),
+            logger: Logger(label: "http"), metrics: metrics)
+        let application = server.application { port in
+            logger.info("listening on http://\(address.host):\(port)")
+        }
+        let group = ServiceGroup(
+            configuration: .init(
+                services: [
+                    .init(service: worker, successTerminationBehavior: .gracefullyShutdownGroup),
+                    .init(service: application, successTerminationBehavior: .gracefullyShutdownGroup),
+                    .init(service: ReloadOnHangup(daemon: worker, logger: logger), successTerminationBehavior: .ignore),
+                ],
+                gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
+        try await group.run()
+        logger.info("stopped")
+    }
+}
+
+/// SIGHUP applies a changed configuration.
+struct ReloadOnHangup: Service {
+    let daemon: EngineService
+    let logger: Logger
+
+    func run() async throws {
+        for await _ in await UnixSignalsSequence(trapping: .sighup).cancelOnGracefulShutdown() {
+            let report = await daemon.reload()
+            for error in report.errors { logger.error("reload refused, the old configuration stays in force: \(error)") }
+            logger.info(
+                "reloaded",
+                metadata: [
+                    "applied": "\(report.applied.joined(separator: ","))",
+                    "restart_required": "\(report.restartRequired.joined(separator: ","))",
+                ])
+        }
+    }
+}
+
+enum Listener {
+    /// Whether nobody listens there now. A standby with the active daemon's own address listens only once that one is gone.
+    static func isFree(host: String, port: Int) -> Bool {
+        guard port != 0 else { return true }
+        var hints = addrinfo()
+        hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV
+        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        var found: UnsafeMutablePointer<addrinfo>?
+        guard unsafe getaddrinfo(host, String(port), &hints, &found) == 0, let first = unsafe found else { return true }
+        defer { unsafe freeaddrinfo(found) }
+        let descriptor = unsafe socket(first.pointee.ai_family, first.pointee.ai_socktype, 0)
+        guard descriptor >= 0 else { return true }
+        defer { close(descriptor) }
+        var one: Int32 = 1
+        unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, socklen_t(MemoryLayout<Int32>.size))
+        return unsafe bind(descriptor, first.pointee.ai_addr, first.pointee.ai_addrlen) == 0
+    }
+}

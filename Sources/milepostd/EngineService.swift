@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Logging
+import MilepostConfiguration
+import MilepostEgress
+import MilepostEngine
+import MilepostModel
+import MilepostPluginHost
+import MilepostRules
+import MilepostServer
+import MilepostStore
+import MilepostVault
+import ServiceLifecycle
+import Synchronization
+
+/// Waits for the data directory's lock, wires the rooms, recovers, runs the schedule, and takes everything down in order.
+final class EngineService: Service, DaemonControl {
+    private struct Running: Sendable {
+        var engine: Engine
+        var host: PluginHost
+        var gateway: PluginGateway
+        var egress: CurlEgress
+        var store: SQLiteStore
+    }
+
+    private struct State: Sendable {
+        var configuration: Configuration
+        var running: Running?
+        var lock: DataDirectoryLock?
+    }
+
+    private let path: String
+    private let keys: FileKeyProvider
+    private let role: ServerRole
+    private let metrics: MetricsRegistry
+    private let logger: Logger
+    private let level: LogOutput.LogLevel
+    private let state: Mutex<State>
+    private let clock = SystemClock()
+    private let startedAt = SystemClock().now
+
+    init(
+        configuration: Configuration, path: String, keys: FileKeyProvider, role: ServerRole, metrics: MetricsRegistry,
+        logger: Logger, level: LogOutput.LogLevel, lock: DataDirectoryLock?
+    ) {
+        self.path = path
+        self.keys = keys
+        self.role = role
+        self.metrics = metrics
+        self.logger = logger
+        self.level = level
+        state = Mutex(State(configuration: configuration, running: nil, lock: lock))
+    }
+
+    // MARK: Life
+
+    func run() async throws {
+        try await cancelWhenGracefulShutdown {
+            do { try await self.work() } catch is CancellationError {}  // asked to stop
+        }
+        await stop()
+    }
+
+    private func work() async throws {
+        let configuration = state.withLock { $0.configuration }
+        if state.withLock({ $0.lock == nil }) {
+            let lock = try await DataDirectoryLock.acquire(directory: configuration.dataDirectory, clock: clock)
+            state.withLock { $0.lock = lock }
+            logger.info("the other daemon is gone: taking over")
+        }
+        let running = try await wire(configuration)
+        state.withLock { $0.running = running }
+        await running.engine.plugins.apply(Self.enabled(configuration))
+        for name in running.engine.plugins.enabledNames {
+            if let refusal = running.engine.plugins.refusal(of: name) {
+                logger.error("plugin refused: \(refusal.message)", metadata: ["plugin": "\(name)", "code": "\(refusal.code)"])
+            }
+        }
+        let recovered = try await running.engine.recover()
+        if recovered.uncertain + recovered.retrying > 0 {
+            logger.warning(
+                "deliveries were in flight when the last daemon ended",
+                metadata: ["uncertain": "\(recovered.uncertain)", "due_again": "\(recovered.retrying)"])
+        }
+        role.activate(running.engine)
+        logger.info("ready")
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await running.engine.scheduler.run() }
+            group.addTask { try await self.keepRetention(running.store) }
+            try await group.next()
+            group.cancelAll()
+        }
+    }
+
+    private func wire(_ configuration: Configuration) async throws -> Running {
+        let clock = self.clock
+        let store = try SQLiteStore.open(directory: configuration.dataDirectory, clock: clock)
+        let vault = Vault(records: store, keys: keys, random: OpenSSLRandomSource())
+        let transient = TransientSecrets()
+        let limiter = RateLimiter(clock: clock)
+        let egressLog = Logger(label: "egress")
+        let egress = CurlEgress(
+            secrets: OverlaidSecrets(transient, over: vault), limiter: limiter, clock: clock,
+            log: { entry in
+                egressLog.debug(
+                    "request",
+                    metadata: [
+                        "method": "\(entry.method)", "origin": "\(entry.origin)", "path": "\(entry.path)",
+                        "status": "\(entry.status.map(String.init) ?? "-")", "wire": "\(entry.wire.rawValue)",
+                        "failure": "\(entry.failure?.rawValue ?? "-")",
+                    ])
+            })
+        let reporter = MetricsReporter(metrics: metrics, logger: Logger(label: "engine"))
+        let pluginLog = PluginLog(logger: Logger(label: "plugin"))
+        let gateway = PluginGateway(
+            store: store, egress: egress, limiter: limiter, clock: clock,
+            settings: .init(requestTimeout: configuration.delivery.requestTimeout),
+            log: { pluginLog.write($0) },
+            count: { metric in
+                if case .host(let plugin, let event, let code) = metric {
+                    reporter.pluginEvent(plugin: plugin, event: event, code: code)
+                }
+            })
+        var hostConfiguration = PluginHostConfiguration()
+        hostConfiguration.allowsBestEffortSandbox = configuration.sandbox == .bestEffort
+        hostConfiguration.logLevel = configuration.log.level == .trace ? 0 : configuration.log.level == .debug ? 1 : 2
+        let host = PluginHost(
+            directories: configuration.pluginDirectories, workerExecutable: Self.workerPath(configuration), services: gateway,
+            configuration: hostConfiguration)
+        let plugins = HostedPlugins(
+            host: host, gateway: gateway, operationTimeout: configuration.delivery.operationTimeout,
+            requestTimeout: configuration.delivery.requestTimeout)
+        let engine = Engine(
+            store: store, vault: vault, transient: transient, plugins: plugins, clock: clock, random: SystemRandom(),
+            settings: .init(
+                interval: configuration.schedule.thresholdInterval,
+                limits: .init(
+                    maximumAttempts: configuration.delivery.maxAttempts, maximumAge: configuration.delivery.maxAge,
+                    triesWithinTick: configuration.delivery.inTickRetries,
+                    requestTimeout: configuration.delivery.requestTimeout),
+                backoff: Backoff(base: configuration.delivery.retryBase),
+                plans: PlanMatrix(
+                    plans: configuration.plans.mapValues {
+                        .init(
+                            integrations: $0.integrations.map { Set($0.map { PluginName($0) }) }, fires: $0.fires,
+                            trialDays: $0.days)
+                    }),
+                analyticsURLTemplate: configuration.publicURL.map { $0 + "/workspaces/{workspace}/links/{scope}" }),
+            reporter: reporter)
+        return Running(engine: engine, host: host, gateway: gateway, egress: egress, store: store)
+    }
+
+    /// Plugins first, so that nobody asks for egress any more; the store last, because everything else writes to it.
+    private func stop() async {
+        guard let running = state.withLock({ $0.running }) else { return }
+        await running.host.shutdown()
+        await running.egress.shutdown()
+        await running.store.close()
+        state.withLock { $0.lock }?.release()
+    }
+
+    private func keepRetention(_ store: SQLiteStore) async throws {
+        while true {
+            let retention = state.withLock { $0.configuration.retention }
+            let now = clock.now
+            func before(_ days: Int) -> Timestamp { now - .seconds(days * 86_400) }
+            do {
+                _ = try await store.enforceRetention(
+                    clicksBefore: before(retention.clicksDays), dedupeBefore: before(retention.dedupeDays),
+                    deliveriesBefore: before(retention.deliveriesDays))
+            } catch let error as StoreError {
+                logger.error("retention could not be enforced; the next hour tries again", metadata: ["error": "\(error)"])
+            }
+            try await clock.sleep(for: .seconds(3600))
+        }
+    }
+
+    // MARK: DaemonControl
+
+    func reload() async -> ReloadReport {
+        let fresh: Configuration
+        do {
+            fresh = try Configuration.load(path: path, environment: ProcessInfo.processInfo.environment)
+        } catch {
+            return ReloadReport(errors: error.issues.map(\.description))
+        }
+        let old = state.withLock { $0.configuration }
+        let difference = Configuration.diff(old, fresh)
+        let changed = difference.applied + difference.restartRequired
+        // What is wired once at start waits for a restart, whatever could be applied in principle.
+        let applied = changed.filter { Self.isHot($0) }
+        level.current = Logger.Level(fresh.log.level)
+        state.withLock {
+            $0.configuration.plugins = fresh.plugins
+            $0.configuration.retention = fresh.retention
+            $0.configuration.log.level = fresh.log.level
+        }
+        var errors: [String] = []
+        if let running = state.withLock({ $0.running }) {
+            await running.engine.plugins.apply(Self.enabled(fresh))
+            errors = running.engine.plugins.enabledNames.compactMap { name in
+                running.engine.plugins.refusal(of: name).map { "plugin \(name): \($0.message)" }
+            }
+        }
+        return ReloadReport(applied: applied, restartRequired: changed.filter { !Self.isHot($0) }, errors: errors)
+    }
+
+    private static func isHot(_ key: String) -> Bool {
+        key.hasPrefix("plugins") || key.hasPrefix("retention") || key == "log.level"
+    }
+
+    func plugins() async -> [JSONValue] {
+        guard let running = state.withLock({ $0.running }) else { return [] }
+        let health = Dictionary(running.host.status().map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+        let names = Set(running.engine.plugins.enabledNames).union(running.host.discover().map(\.name))
+        let enabled = Set(running.engine.plugins.enabledNames)
+        return names.sorted().map { name in
+            let known = health[name]
+            let refusal = running.engine.plugins.refusal(of: name)
+            return [
+                "name": .string(name.rawValue), "enabled": .bool(enabled.contains(name)),
+                "version": JSONValue(known?.version ?? running.engine.plugins.manifest(of: name)?.version),
+                "maturity": JSONValue(running.engine.plugins.manifest(of: name)?.maturity),
+                "state": .string(
+                    !enabled.contains(name) ? "disabled" : known?.state.rawValue ?? (refusal == nil ? "loaded" : "refused")),
+                "isolation": JSONValue(known?.isolation.rawValue),
+                "sandbox": [
+                    "landlock_abi": .integer(Int64(known?.landlockABI ?? 0)),
+                    "seccomp": .integer(Int64(known?.seccompStages ?? 0)),
+                ],
+                "restarts": .integer(Int64(known?.restarts ?? 0)), "last_crash": JSONValue(known?.lastCrash),
+                "reason": JSONValue(refusal?.message ?? known?.reason), "code": JSONValue(refusal?.code),
+                "pid": known?.workerProcessID.map { .integer(Int64($0)) } ?? .null,
+            ]
+        }
+    }
+
+    func facts() async -> [String: JSONValue] {
+        let configuration = state.withLock { $0.configuration }
+        return [
+            "uptime_seconds": .integer((clock.now - startedAt).components.seconds),
+            "data_dir": .string(configuration.dataDirectory), "listen": .string(configuration.listen[0].description),
+            "pid": .integer(Int64(ProcessInfo.processInfo.processIdentifier)),
+        ]
+    }
+
+    func rewrapKeys() async throws -> Int {
+        guard let running = state.withLock({ $0.running }) else { return 0 }
+        return try await running.engine.vault.rewrapAll().rewrapped
+    }
+
+    func reloadKeys() async throws {
+        let keys = self.keys
+        // Reads a file: off the cooperative pool.
+        try await withCheckedThrowingContinuation { (done: CheckedContinuation<Void, any Error>) in
+            Thread.detachNewThread { done.resume(with: Result { try keys.reload() }) }
+        }
+    }
+
+    // MARK: Configuration
+
+    private static func enabled(_ configuration: Configuration) -> [PluginName: HostedPlugins.Enabled] {
+        var enabled: [PluginName: HostedPlugins.Enabled] = [:]
+        for (name, plugin) in configuration.plugins where plugin.enabled {
+            enabled[PluginName(name)] = HostedPlugins.Enabled(
+                isolation: plugin.isolation == .inline ? .inline : .worker, endpoints: plugin.endpoints,
+                ratePlan: plugin.ratePlan)
+        }
+        return enabled
+    }
+
+    private static func workerPath(_ configuration: Configuration) -> String {
+        if let path = configuration.workerPath { return path }
+        let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
+        let beside = (own as NSString).deletingLastPathComponent + "/milepost-plugin-worker"
+        return FileManager.default.isExecutableFile(atPath: beside) ? beside : "/usr/lib/milepost/milepost-plugin-worker"
+    }
+}
+
+/// Passes a plugin's lines on, with who said them.
+struct PluginLog: Sendable {
+    let logger: Logger
+
+    func write(_ line: PluginLogLine) {
+        let levels: [Logger.Level] = [.trace, .debug, .info, .warning, .error]
+        var facts: Logger.Metadata = ["plugin": "\(line.plugin)", "source": "\(line.source.rawValue)"]
+        if let connection = line.connection { facts["connection"] = "\(connection)" }
+        if let fields = line.fields { facts["fields"] = "\(String(decoding: fields, as: UTF8.self))" }
+        logger.log(level: levels[min(max(Int(line.level), 0), 4)], "\(line.message)", metadata: facts)
+    }
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import MilepostConfiguration
+import MilepostModel
+import MilepostStore
+import MilepostVault
+
+/// `milepostd --init`: data directory, key ring and first administrator's token (decisions 33 and 34).
+///
+/// Runs under the data directory's lock and refuses when a daemon holds it. Safe to repeat: an existing key is never
+/// touched; each run makes a new token.
+struct Initialisation {
+    let configuration: Configuration
+    let path: String
+
+    func run() async throws -> JSONValue {
+        let clock = SystemClock()
+        try DataDirectory.ensure(configuration.dataDirectory)
+        guard let lock = try DataDirectoryLock.tryAcquire(directory: configuration.dataDirectory) else {
+            throw InitialisationError(
+                description: "a daemon is working on \(configuration.dataDirectory): stop it first, or make tokens with "
+                    + "milepost tokens create")
+        }
+        defer { lock.release() }
+        let keyFile = KeyRingFile(path: configuration.kms.path)
+        try keyFile.checkOutside(dataDirectory: configuration.dataDirectory)
+        var isKeyNew = false
+        if !FileManager.default.fileExists(atPath: configuration.kms.path) {
+            try FileManager.default.createDirectory(
+                atPath: (configuration.kms.path as NSString).deletingLastPathComponent, withIntermediateDirectories: true,
+                attributes: [.posixPermissions: 0o700])
+            _ = try keyFile.create(createdAt: clock.now, random: OpenSSLRandomSource())
+            isKeyNew = true
+        } else {
+            _ = try keyFile.read()
+        }
+        let store = try SQLiteStore.open(directory: configuration.dataDirectory, clock: clock)
+        let text = try MilepostVault.AccessToken.generate(random: OpenSSLRandomSource())
+        let token = MilepostModel.AccessToken(
+            id: "tok_" + Digest.hex(Array(text.hash.bytes.prefix(6))), name: "init", hash: text.hash.bytes,
+            scopes: [.admin, .ingest], createdAt: clock.now)
+        try await store.saveToken(token)
+        try await store.audit(
+            AuditEntry(at: clock.now, actor: "cli:init", action: "tokens.create", target: token.id))
+        await store.close()
+        return [
+            "token": .string(text.text), "token_id": .string(token.id), "config": .string(path),
+            "data_dir": .string(configuration.dataDirectory), "kek": .string(configuration.kms.path),
+            "kek_created": .bool(isKeyNew), "listen": .string(configuration.listen[0].description),
+        ]
+    }
+}
+
+struct InitialisationError: Error, CustomStringConvertible {
+    let description: String
+}
+
+enum DataDirectory {
+    /// Makes it for its owner alone.
+    static func ensure(_ path: String) throws {
+        guard !FileManager.default.fileExists(atPath: path) else { return }
+        try FileManager.default.createDirectory(
+            atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+    }
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import Foundation
+import MilepostConfiguration
+import MilepostEngine
+
+/// The daemon's command line. What it does is in `Initialisation` and `Daemon`.
+@main
+struct Milepostd: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "milepostd",
+        abstract: "Watches link clicks and makes what sales should know happen in the CRM, once.",
+        discussion: """
+            Runs in the foreground and logs to standard error. SIGHUP applies a changed configuration, SIGTERM stops
+            gracefully. A second daemon on the same data directory waits as a standby and takes over when the first ends.
+
+            Exit codes: 0 stopped as asked, 1 failed, 78 the configuration is wrong.
+            """,
+        version: DaemonVersion.text)
+
+    @Option(help: "The configuration file; conf.d/*.yaml beside it is merged in name order.")
+    var config = "/etc/milepost/milepost.yaml"
+
+    @Flag(name: .customLong("init"), help: "Make data directory, key and first token, print them as JSON, and end.")
+    var initialises = false
+
+    @Option(help: .hidden)
+    var crashAt: String?
+
+    @Flag(help: .hidden)
+    var allowCrashPoints = false
+
+    mutating func run() async throws {
+        let loaded: Configuration
+        do {
+            loaded = try Configuration.load(path: config, environment: ProcessInfo.processInfo.environment)
+        } catch {
+            FileHandle.standardError.write(Data("\(error)\n".utf8))
+            throw ExitCode(78)
+        }
+        do {
+            try armCrashPoint()
+            if initialises {
+                print(try await Initialisation(configuration: loaded, path: config).run())
+            } else {
+                try await Daemon(configuration: loaded, path: config).run()
+            }
+        } catch let error as ExitCode {
+            throw error
+        } catch {
+            FileHandle.standardError.write(Data("milepostd: \(error)\n".utf8))
+            throw ExitCode(1)
+        }
+    }
+
+    /// Tests kill the daemon at named places; nobody else should, so it takes two words to ask for it.
+    private func armCrashPoint() throws {
+        guard let crashAt else { return }
+        guard allowCrashPoints else {
+            throw ValidationError("--crash-at is for tests and needs --allow-crash-points")
+        }
+        let parts = crashAt.split(separator: ":")
+        guard let name = parts.first.map(String.init), CrashPoint.names.contains(name) else {
+            throw ValidationError("crash points are \(CrashPoint.names.joined(separator: ", "))")
+        }
+        CrashPoint.arm(name, count: parts.count > 1 ? max(1, Int(parts[1]) ?? 1) : 1)
+    }
+}
+
+enum DaemonVersion {
+    static let text = "0.1.0"
+}
