@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+public import MilepostModel
+
+/// Runs `milepostd --init`, which makes configuration, key, database and first token under the data directory's lock
+/// (decisions 34).
+public enum DaemonInitialisation {
+    /// - Parameters:
+    ///   - configuration: the file to make or to use.
+    ///   - ownPath: this program's path; the daemon beside it is meant, else the one on `PATH`.
+    /// - Returns: the daemon's JSON, with `token`, `config` and `kek`.
+    public static func run(
+        configuration: String, ownPath: String, environment: [String: String]
+    ) throws(ClientError) -> JSONValue {
+        let beside =
+            URL(fileURLWithPath: ownPath).resolvingSymlinksInPath().deletingLastPathComponent().path + "/milepostd"
+        let folders = (environment["PATH"] ?? "/usr/bin").split(separator: ":").map { "\($0)/milepostd" }
+        guard let daemon = ([beside] + folders).first(where: FileManager.default.isExecutableFile(atPath:)) else {
+            throw ClientError(
+                code: "no_daemon", detail: "milepostd is neither at \(beside) nor on PATH",
+                advice: "install the package 'milepost', or run this from the folder that holds milepostd")
+        }
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: daemon)
+        process.arguments = ["--init", "--config", configuration, "--json"]
+        let output = Pipe()
+        process.standardOutput = output
+        do {
+            try process.run()
+        } catch {
+            throw ClientError(code: "no_daemon", detail: "\(daemon) cannot be started: \(error)")
+        }
+        let bytes = [UInt8](output.fileHandleForReading.readDataToEndOfFile())
+        process.waitUntilExit()
+        // The daemon has said on standard error, which is ours too, what stopped it.
+        guard process.terminationStatus == 0, let answer = try? JSONValue(parsing: bytes) else {
+            throw ClientError(
+                code: "init_failed", detail: "\(daemon) --init ended with status \(process.terminationStatus)",
+                advice:
+                    "its own message stands above; a daemon that runs on the same data directory must be stopped first")
+        }
+        return answer
+    }
+}

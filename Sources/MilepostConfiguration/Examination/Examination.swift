@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+public import MilepostModel
+
+/// Looks at everything around a daemon that may keep it from working, without the daemon and without its database
+/// (decisions 34). Blocks on file reads.
+public struct Examination {
+    /// Free space below which intake would soon stop.
+    static let leastFreeBytes: UInt64 = 1 << 30
+    /// A clock before this release's year is not set.
+    static let earliestClock = Timestamp(seconds: 1_767_225_600)  // 2026-01-01T00:00:00Z
+
+    private let environment: [String: String]
+    private let now: Timestamp
+
+    public init(environment: [String: String], now: Timestamp) {
+        self.environment = environment
+        self.now = now
+    }
+
+    public func run(path: String) -> [Finding] {
+        var findings = [clock()]
+        do throws(ConfigurationError) {
+            let loaded = try Configuration.examine(path: path, environment: environment)
+            findings.append(Finding(code: "configuration", severity: .ok, what: "configuration \(path) is right"))
+            findings += loaded.warnings.map {
+                Finding(
+                    code: "unknown_variable", severity: .warning, what: $0.message, cause: "it begins with MILEPOST_",
+                    cure: "unset it, or mend its name")
+            }
+            let configuration = loaded.configuration
+            findings +=
+                dataDirectory(configuration) + key(configuration) + plugins(configuration) + space(configuration)
+            findings += configuration.listen.map(port)
+        } catch {
+            findings.append(
+                Finding(
+                    code: "configuration", severity: .problem, what: "the configuration cannot be used",
+                    cause: error.description,
+                    cure: "mend the lines named, then run 'milepost config check --config \(path)'"))
+        }
+        return findings
+    }
+
+    private func clock() -> Finding {
+        now >= Self.earliestClock
+            ? Finding(code: "clock", severity: .ok, what: "the clock is set")
+            : Finding(
+                code: "clock", severity: .problem, what: "the clock says \(now)", cause: "it was never set",
+                cure: "switch on time synchronisation (systemd-timesyncd or chrony)")
+    }
+
+    private func dataDirectory(_ configuration: Configuration) -> [Finding] {
+        let path = configuration.dataDirectory
+        guard let status = FileStatus(path: path) else {
+            return [
+                Finding(
+                    code: "data_dir", severity: .problem, what: "data_dir \(path) is not there",
+                    cause: "it does not exist, or this user may not look",
+                    cure: "run 'milepost init' as root or as the daemon's user")
+            ]
+        }
+        guard status.isDirectory, status.mode & 0o077 == 0 else {
+            return [
+                Finding(
+                    code: "data_dir_mode", severity: .problem, what: "data_dir \(path) is open to others",
+                    cause: "its mode is \(String(status.mode, radix: 8)), or it is no folder",
+                    cure: "chmod 0700 \(path)")
+            ]
+        }
+        return [Finding(code: "data_dir", severity: .ok, what: "data_dir \(path) is private")]
+    }
+
+    private func key(_ configuration: Configuration) -> [Finding] {
+        let path = configuration.kms.path
+        guard let status = FileStatus(path: path) else {
+            return [
+                Finding(
+                    code: "kek", severity: .problem, what: "the key ring \(path) is not there",
+                    cause: "it does not exist, or this user may not look",
+                    cure: "restore it from its own backup; 'milepost init' makes one for a new installation")
+            ]
+        }
+        guard status.isRegular, status.mode & 0o077 == 0 else {
+            return [
+                Finding(
+                    code: "kek_mode", severity: .problem, what: "the key ring \(path) can be read by others",
+                    cause: "its mode is \(String(status.mode, radix: 8))", cure: "chmod 0400 \(path)")
+            ]
+        }
+        return [Finding(code: "kek", severity: .ok, what: "the key ring \(path) is private")]
+    }
+
+    private func plugins(_ configuration: Configuration) -> [Finding] {
+        let names = configuration.plugins.filter(\.value.enabled).keys.sorted()
+        var findings = names.map { name in plugin(name, in: configuration) }
+        let needsWorker = configuration.plugins.values.contains { $0.enabled && $0.isolation == .worker }
+        let worker = configuration.workerPath ?? "/usr/lib/milepost/milepost-plugin-worker"
+        if needsWorker, unsafe access(worker, X_OK) != 0 {
+            findings.append(
+                Finding(
+                    code: "worker", severity: configuration.workerPath == nil ? .warning : .problem,
+                    what: "the worker launcher \(worker) cannot be run",
+                    cause: "it is not there, or not executable; the daemon also looks beside its own binary",
+                    cure: "install the package, or set worker_path"))
+        }
+        return findings
+    }
+
+    private func plugin(_ name: String, in configuration: Configuration) -> Finding {
+        let candidates = configuration.pluginDirectories.map { "\($0)/\(name).so" }
+        guard let path = candidates.first(where: { FileStatus(path: $0) != nil }), let status = FileStatus(path: path)
+        else {
+            return Finding(
+                code: "plugin_missing", severity: .problem, what: "plugin \(name) is switched on and not installed",
+                cause: "none of \(candidates.joined(separator: ", ")) is there",
+                cure: "install its package, or set plugins.\(name).enabled: false")
+        }
+        guard FileStatus(path: path.dropLast(2) + "json") != nil else {
+            return Finding(
+                code: "manifest_missing", severity: .problem, what: "plugin \(name) has no manifest",
+                cause: "\(path.dropLast(2))json is not beside it", cure: "install the plugin's package again")
+        }
+        let dataOwner = FileStatus(path: configuration.dataDirectory)?.owner
+        guard status.owner == 0 || status.owner == dataOwner, status.mode & 0o022 == 0 else {
+            return Finding(
+                code: "plugin_untrusted", severity: .problem, what: "plugin \(name) would be refused",
+                cause: "\(path) belongs to uid \(status.owner) with mode \(String(status.mode, radix: 8))",
+                cure: "chown root \(path) && chmod 0644 \(path)")
+        }
+        return Finding(code: "plugin", severity: .ok, what: "plugin \(name) is installed at \(path)")
+    }
+
+    private func space(_ configuration: Configuration) -> [Finding] {
+        var volume = statvfs()
+        guard unsafe statvfs(configuration.dataDirectory, &volume) == 0 else { return [] }
+        let free = UInt64(volume.f_bavail) * UInt64(volume.f_frsize)
+        guard free < Self.leastFreeBytes else {
+            return [Finding(code: "disk_space", severity: .ok, what: "\(free >> 30) GiB are free for data_dir")]
+        }
+        return [
+            Finding(
+                code: "disk_space", severity: .problem, what: "only \(free >> 20) MiB are free for data_dir",
+                cause: "clicks are refused when the disk is full", cure: "make room, or shorten retention.clicks_days")
+        ]
+    }
+
+    /// A port that is taken is right while the daemon runs; the daemon's own answer tells which.
+    private func port(_ address: ListenAddress) -> Finding {
+        guard address.port > 0, let result = tryToBind(address) else {
+            return Finding(code: "port", severity: .ok, what: "\(address) is checked by the daemon itself")
+        }
+        switch result {
+        case 0: return Finding(code: "port", severity: .ok, what: "\(address) is free")
+        case EADDRINUSE:
+            return Finding(code: "port", severity: .ok, what: "\(address) is in use, by the daemon if it runs")
+        default:
+            return Finding(
+                code: "port", severity: .problem, what: "\(address) cannot be used",
+                cause: unsafe String(cString: strerror(result)),
+                cure: "change 'listen'; ports below 1024 need a capability")
+        }
+    }
+
+    /// errno of a bind that is undone at once; nil for anything but an IPv4 address.
+    private func tryToBind(_ address: ListenAddress) -> Int32? {
+        var socketAddress = sockaddr_in()
+        socketAddress.sin_family = sa_family_t(AF_INET)
+        socketAddress.sin_port = in_port_t(address.port).bigEndian
+        guard unsafe inet_pton(AF_INET, address.host, &socketAddress.sin_addr) == 1 else { return nil }
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        guard descriptor >= 0 else { return errno }
+        defer { close(descriptor) }
+        let result = unsafe withUnsafePointer(to: socketAddress) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+        return result == 0 ? 0 : errno
+    }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import MilepostClient
+import MilepostModel
+
+struct Connect: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Connect a CRM account, or connect it again.",
+        discussion: """
+            The credentials are proven before anything is stored. On a terminal what is missing is asked for; the token is
+            not shown while it is typed. A second account of one plugin is named PLUGIN@NAME.
+            """)
+
+    @Argument(help: "The plugin, or PLUGIN@NAME.")
+    var integration: String
+    @Flag(name: .customLong("token-stdin"), help: "Read the token from standard input.")
+    var readsToken = false
+    @Option(name: .customLong("credential"), help: "name=value, or name=@file; may be repeated.")
+    var credentials: [String] = []
+    @Option(name: .customLong("credential-name"), help: "The name of the token that is read or asked for.")
+    var credentialName = "api_token"
+    @Option(name: .customLong("set"), help: "name=value, such as pipeline_id=1; may be repeated.")
+    var settings: [String] = []
+    @Option(help: "Totals that make a deal, such as 100,1000.")
+    var thresholds: String?
+    @Option(help: "What is counted: link or folder.")
+    var aggregation: String?
+    @Option(help: "Whose clicks count: all or people.")
+    var count: String?
+    @Flag(name: .customLong("dry-run"), help: "Prove the credentials and store nothing.")
+    var isDryRun = false
+    @Flag(help: "Ask nothing.")
+    var yes = false
+    @OptionGroup var common: Common
+
+    func run() throws {
+        let session = try common.session()
+        var body = try ConnectRequest.settings(settings)
+        let secrets = JSONValue.object(try gatherCredentials())
+        body["credentials"] = secrets
+        if let thresholds { body["thresholds"] = try ConnectRequest.thresholds(thresholds) }
+        if let aggregation { body["aggregation"] = .string(aggregation) }
+        if let count { body["count"] = .string(count) }
+        if settings.isEmpty, !yes, !isDryRun, Prompt.isPossible {
+            try pick("pipelines", into: "pipeline_id", session, secrets, &body)
+            try pick("stages", into: "stage_id", session, secrets, &body)
+        }
+        let answer = try session.ask(
+            "POST", session.path("integrations", integration), query: ["dry_run": isDryRun ? "true" : nil],
+            body: .object(body))
+        session.show(answer) {
+            isDryRun ? session.pages.facts($0, ["account", "warnings"]) : session.pages.connection($0)
+        }
+    }
+
+    private func gatherCredentials() throws -> [String: JSONValue] {
+        var gathered = try ConnectRequest.credentials(credentials)
+        if readsToken {
+            gathered[credentialName] = .string(ConnectRequest.trimmed(readLine() ?? ""))
+        } else if gathered.isEmpty, !yes, Prompt.isPossible,
+            let secret = Prompt.secret("\(integration) \(credentialName): ")
+        {
+            gathered[credentialName] = .string(ConnectRequest.trimmed(secret))
+        }
+        guard !gathered.isEmpty, gathered.values.allSatisfy({ $0 != "" }) else {
+            throw ClientError(
+                code: "bad_input", detail: "no credentials for \(integration)",
+                advice: "pipe the token in with --token-stdin, or pass --credential \(credentialName)=@FILE")
+        }
+        return gathered
+    }
+
+    /// Lets the person choose from what the vendor offers; plugins without this picker are passed over.
+    private func pick(
+        _ picker: String, into setting: String, _ session: Session, _ secrets: JSONValue,
+        _ body: inout [String: JSONValue]
+    ) throws(ClientError) {
+        var values = body
+        values["credentials"] = nil
+        let answer: JSONValue
+        do {
+            answer = try session.ask(
+                "POST", session.path("integrations", integration, "options", picker),
+                body: .object(["credentials": secrets, "values": .object(values)]))
+        } catch {
+            guard error.code == "not_found" else { throw error }
+            return
+        }
+        let items = (answer["items"]?.array ?? []).filter { $0["disabled"]?.bool != true }
+        guard !items.isEmpty, let index = Prompt.choose(picker, items.map { $0["label"]?.cell ?? "-" }) else { return }
+        body[setting] = items[index]["value"]
+    }
+}

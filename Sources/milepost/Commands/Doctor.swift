@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import MilepostClient
+import MilepostConfiguration
+import MilepostModel
+
+struct Doctor: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Look for what is wrong, with or without a daemon.",
+        discussion: "Never opens the database. Exit status 1 when something needs a person.")
+    @Option(help: "The main configuration file.") var config = "/etc/milepost/milepost.yaml"
+    @OptionGroup var common: Common
+
+    func run() throws {
+        let session = try common.session()
+        var findings = Examination(environment: session.environment, now: ProcessEnvironment.now).run(path: config)
+        do throws(ClientError) {
+            let status = try session.ask("GET", "/v1/admin/status")
+            for problem in status["problems"]?.array ?? [] {
+                let code = problem["code"]?.string ?? "problem"
+                findings.append(
+                    Finding(
+                        code: code, severity: .problem, what: problem["message"]?.string ?? code,
+                        cause: "the daemon says so",
+                        cure: problem["cure"]?.string ?? Advice.cure(for: code) ?? "see 'milepost status'"))
+            }
+        } catch {
+            findings.append(
+                Finding(
+                    code: error.code, severity: .warning, what: "the daemon could not be asked", cause: error.detail,
+                    cure: error.advice ?? "see 'milepost status'"))
+        }
+        let terminal = session.pages.terminal
+        session.show(.object(["findings": .array(findings.map(\.json))])) { _ in
+            findings.map { finding in
+                let colour: Terminal.Colour =
+                    switch finding.severity {
+                    case .ok: .green
+                    case .warning: .yellow
+                    case .problem: .red
+                    }
+                let head = terminal.paint(finding.severity.rawValue, colour) + "  " + Terminal.harmless(finding.what)
+                guard finding.severity != .ok else { return head }
+                return head + "\n  because \(Terminal.harmless(finding.cause, keepingLines: true))\n  → \(finding.cure)"
+            }.joined(separator: "\n")
+        }
+        if findings.contains(where: { $0.severity == .problem }) { throw ExitCode(ExitStatus.failure.rawValue) }
+    }
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import ArgumentParser
+public import MilepostClient
+import MilepostModel
+
+struct Import: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Bring in clicks from elsewhere.", subcommands: [Clicks.self])
+
+    struct Clicks: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Import a file of clicks, one JSON object a line.",
+            discussion: """
+                Safe to repeat: a click that arrived before counts as a duplicate. After an interruption the same command
+                goes on where it stopped. Compressed files: gzip -dc FILE | milepost import clicks - --format bitly
+                """)
+
+        @Argument(help: "The file, or - for standard input.") var file: String
+        @Option(help: "milepost, bitly, dub or shlink.") var format: ClickImport.Format
+        @Option(help: "Clicks of one request.") var batch = 5000
+        @Flag(name: .customLong("dry-run"), help: "Read and judge every line, send nothing.") var isDryRun = false
+        @Option(help: "Write every rejected line's number and reason to this file, as NDJSON.") var rejects: String?
+        @OptionGroup var common: Common
+
+        func validate() throws {
+            guard (1...100_000).contains(batch) else { throw ValidationError("--batch takes 1 to 100000.") }
+        }
+
+        func run() throws {
+            let session = try common.session()
+            var options = ClickImport.Options(path: file, format: format, workspace: session.settings.workspace)
+            options.batch = batch
+            options.isDryRun = isDryRun
+            options.environment = session.environment
+            options.destination = session.settings.url
+            let output = try rejects.map { path throws(ClientError) in try RejectFile(path: path) }
+            let bar = ImportProgressBar(terminal: session.pages.terminal, clock: { ProcessEnvironment.now })
+            var clickImport = ClickImport(
+                options: options, transport: session.client, pause: ProcessEnvironment.pause,
+                progress: { if !session.isJSON { bar.show($0) } }, rejected: { output?.append($0) })
+            let summary = try clickImport.run()
+            bar.finish()
+            session.show(summary.json) { _ in session.pages.importSummary(summary, isDryRun: isDryRun) }
+        }
+    }
+}
+
+extension ClickImport.Format: ExpressibleByArgument {}

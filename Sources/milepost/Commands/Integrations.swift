@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import MilepostClient
+import MilepostModel
+
+struct Integrations: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "List, show and change connections.", subcommands: [List.self, Show.self, Set.self],
+        defaultSubcommand: List.self)
+
+    struct List: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "List the workspace's connections.")
+        @OptionGroup var common: Common
+
+        func run() throws {
+            let session = try common.session()
+            session.show(try session.ask("GET", session.path("integrations"))) {
+                session.pages.connections($0["integrations"]?.array ?? [])
+            }
+        }
+    }
+
+    struct Show: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Show one connection, with cause and cure of its state.")
+        @Argument(help: "The plugin, or PLUGIN@NAME.") var integration: String
+        @OptionGroup var common: Common
+
+        func run() throws {
+            let session = try common.session()
+            session.show(try session.ask("GET", session.path("integrations", integration)), session.pages.connection)
+        }
+    }
+
+    struct Set: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Change settings; thresholds never fire backwards.")
+        @Argument(help: "The plugin, or PLUGIN@NAME.") var integration: String
+        @Argument(help: "name=value, such as aggregation=folder or thresholds=[50,500].") var settings: [String] = []
+        @Option(name: .customLong("credential"), help: "name=value, or name=@file: proven, then swapped in place.")
+        var credentials: [String] = []
+        @Option(help: "Totals that make a deal, such as 100,1000.") var thresholds: String?
+        @OptionGroup var common: Common
+
+        func run() throws {
+            let session = try common.session()
+            var body = try ConnectRequest.settings(settings)
+            if let thresholds { body["thresholds"] = try ConnectRequest.thresholds(thresholds) }
+            if !credentials.isEmpty { body["credentials"] = .object(try ConnectRequest.credentials(credentials)) }
+            guard !body.isEmpty else { throw ValidationError("Name at least one setting, such as aggregation=folder.") }
+            let answer = try session.ask("PATCH", session.path("integrations", integration), body: .object(body))
+            session.show(answer, session.pages.connection)
+        }
+    }
+}

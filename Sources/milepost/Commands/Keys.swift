@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import MilepostClient
+import MilepostModel
+
+struct Keys: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "List and rotate the keys that encrypt stored secrets.",
+        subcommands: [List.self, Reread.self, Rewrap.self], defaultSubcommand: List.self)
+
+    struct List: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "List keys and how many secrets each one wraps.")
+        @OptionGroup var common: Common
+
+        func run() throws {
+            let session = try common.session()
+            session.show(try session.ask("GET", "/v1/admin/keys")) {
+                session.pages.facts($0, ["current_key"]) + "\n"
+                    + session.pages.list($0["keys"]?.array ?? [], ["id", "wraps"], empty: "no keys")
+            }
+        }
+    }
+
+    struct Reread: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "reload", abstract: "Read the key ring again, after a key was added to it.")
+        @OptionGroup var common: Common
+
+        func run() throws {
+            let session = try common.session()
+            session.show(try session.ask("POST", "/v1/admin/keys/reload")) {
+                session.pages.facts($0, ["current_key", "keys"])
+            }
+        }
+    }
+
+    struct Rewrap: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Wrap every secret with the current key, while the daemon runs.")
+        @OptionGroup var common: Common
+
+        func run() throws {
+            let session = try common.session()
+            session.show(try session.ask("POST", "/v1/admin/keys/rewrap")) { session.pages.facts($0, ["rewrapped"]) }
+        }
+    }
+}

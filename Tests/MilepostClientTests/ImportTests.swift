@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import FoundationEssentials
+import MilepostClient
+import MilepostModel
+import Testing
+
+/// A daemon in memory: counts every id once, and goes away when told to.
+final class FakeDaemon: ClientTransport {
+    var ids: Set<String> = []
+    var requests = 0
+    /// Requests that are lost on the way back: the clicks count, the answer does not arrive.
+    var lostAnswers: Set<Int> = []
+    /// From this request on nobody answers.
+    var diesAt = Int.max
+
+    func send(_ request: ClientRequest) throws(ClientError) -> ClientResponse {
+        requests += 1
+        guard requests < diesAt else { throw ClientError(code: "unreachable", detail: "gone") }
+        var accepted: Int64 = 0
+        var duplicate: Int64 = 0
+        for line in (request.body ?? []).split(separator: 0x0a) {
+            let id = (try? JSONValue(parsing: Array(line)))?["id"]?.string ?? "none"
+            if ids.insert(id).inserted { accepted += 1 } else { duplicate += 1 }
+        }
+        if lostAnswers.contains(requests) { throw ClientError(code: "unreachable", detail: "lost") }
+        let answer: JSONValue = [
+            "accepted": .integer(accepted), "duplicate": .integer(duplicate), "rejected": 0, "rejections": [],
+        ]
+        return ClientResponse(status: 200, body: answer.bytes)
+    }
+}
+
+@Suite("import")
+struct ImportTests {
+    /// Forty clicks of which four are equal, a heartbeat, and a line that is no JSON.
+    static let lines =
+        (0..<36).map { "{\"link\":\"l1\",\"ts\":\(1_760_000_000 + $0)}" }
+        + Array(repeating: "{\"link\":\"l1\",\"ts\":1760000100}", count: 4) + ["not json", ""]
+
+    private func withFile(_ body: (String, [String: String]) throws -> Void) throws {
+        let folder = FileManager.default.temporaryDirectory.path + "/milepost-import-\(UUID().uuidString)"
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        // Best effort: a folder left behind in the temporary directory harms nobody.
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        try Data((Self.lines.joined(separator: "\n") + "\n").utf8).write(to: URL(filePath: folder + "/clicks.ndjson"))
+        try body(folder + "/clicks.ndjson", ["XDG_STATE_HOME": folder + "/state"])
+    }
+
+    private func options(_ path: String, _ environment: [String: String]) -> ClickImport.Options {
+        var options = ClickImport.Options(path: path, format: .milepost, workspace: "default")
+        options.batch = 7
+        options.attempts = 3
+        options.environment = environment
+        return options
+    }
+
+    @Test("equal lines are clicks of their own, and a second import of the file counts nothing")
+    func twice() throws {
+        try withFile { path, environment in
+            let daemon = FakeDaemon()
+            var first = ClickImport(options: options(path, environment), transport: daemon, pause: { _ in })
+            let summary = try first.run()
+            #expect(summary.clicks == 40)
+            #expect(summary.accepted == 40)
+            #expect(summary.nonClicks == 1)
+            #expect(summary.rejected == 1)
+            #expect(summary.rejections.map(\.line) == [41])
+            var second = ClickImport(options: options(path, environment), transport: daemon, pause: { _ in })
+            let again = try second.run()
+            #expect(again.accepted == 0)
+            #expect(again.duplicate == 40)
+            #expect(daemon.ids.count == 40)
+        }
+    }
+
+    @Test("a batch whose answer was lost is sent again and counts once")
+    func lostAnswer() throws {
+        try withFile { path, environment in
+            let daemon = FakeDaemon()
+            daemon.lostAnswers = [2, 3]
+            var pauses = 0
+            var run = ClickImport(options: options(path, environment), transport: daemon, pause: { _ in pauses += 1 })
+            let summary = try run.run()
+            #expect(daemon.ids.count == 40)
+            #expect(summary.accepted + summary.duplicate == 40)
+            #expect(pauses == 2)
+        }
+    }
+
+    @Test("after the daemon went away the same command goes on where it stopped", arguments: 1...6)
+    func resume(diesAt: Int) throws {
+        try withFile { path, environment in
+            let daemon = FakeDaemon()
+            daemon.diesAt = diesAt
+            var first = ClickImport(options: options(path, environment), transport: daemon, pause: { _ in })
+            let error = #expect(throws: ClientError.self) { try first.run() }
+            #expect(error?.exitStatus == .unreachable)
+            let before = daemon.ids.count
+            #expect(before == (diesAt - 1) * 7)
+            daemon.diesAt = .max
+            daemon.requests = 0
+            var second = ClickImport(options: options(path, environment), transport: daemon, pause: { _ in })
+            let summary = try second.run()
+            #expect(daemon.ids.count == 40)
+            #expect(daemon.requests == 6 - (diesAt - 1), "what was acknowledged is not sent again")
+            #expect(summary.accepted == 40, "totals cover the whole file")
+            #expect(summary.duplicate == 0)
+        }
+    }
+
+    @Test("a dry run judges every line and sends nothing")
+    func dryRun() throws {
+        try withFile { path, environment in
+            let daemon = FakeDaemon()
+            var options = options(path, environment)
+            options.isDryRun = true
+            var rejected: [Int] = []
+            var run = ClickImport(
+                options: options, transport: daemon, pause: { _ in }, rejected: { rejected.append($0.line) })
+            let summary = try run.run()
+            #expect(summary.clicks == 40)
+            #expect(daemon.requests == 0)
+            #expect(rejected == [41])
+        }
+    }
+
+    @Test("the summary's JSON has the documented members")
+    func json() {
+        #expect(
+            ImportSummary().json
+                == [
+                    "clicks": 0, "accepted": 0, "duplicate": 0, "non_clicks": 0, "rejected": 0, "rejections": [],
+                ])
+    }
+}
