@@ -124,6 +124,7 @@ let package = Package(
 
         // MARK: Tests, one target per room.
         tests("MilepostConfiguration", ["MilepostModel"]),
+        tests("MilepostClient", ["MilepostModel"]),
         tests("MilepostEgress"),
         tests("MilepostIntake", ["MilepostModel"]),
         tests("MilepostPluginHost", ["MilepostModel"]),
