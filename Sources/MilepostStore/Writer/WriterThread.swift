@@ -172,22 +172,30 @@ final class WriterThread: Sendable {
                 return
             }
             let context = WriteContext(db: db, state: state, totals: totals)
-            do {
-                try runTogether(batch, context)
-                condition.withLock { $0.lastFailure = nil }
-            } catch {
-                let failure = noticed(error)
-                guard batch.count > 1 else { return batch[0].fail(failure) }
-                // One of them is at fault, or there is room for some: each gets its own chance.
-                for job in batch {
-                    do { try runTogether([job], context) } catch { job.fail(noticed(error)) }
-                }
+            runOrSplit(batch[...], context)
+        }
+    }
+
+    /// When a transaction fails, one call in it is at fault, or there is room for some of them: each half gets its own
+    /// chance, so that a call that cannot succeed costs its neighbours a few commits and not one each.
+    private func runOrSplit(_ batch: ArraySlice<any WriteJob>, _ context: WriteContext) {
+        do {
+            try runTogether(batch, context)
+            condition.withLock { $0.lastFailure = nil }
+        } catch {
+            let failure = noticed(error)
+            guard batch.count > 1, failure.code != .corrupt else {
+                for job in batch { job.fail(failure) }
+                return
             }
+            let middle = batch.startIndex + batch.count / 2
+            runOrSplit(batch[..<middle], context)
+            runOrSplit(batch[middle...], context)
         }
     }
 
     /// One transaction. Throws with nothing stored; a change that refuses fails alone.
-    private func runTogether(_ batch: [any WriteJob], _ context: WriteContext) throws {
+    private func runTogether(_ batch: ArraySlice<any WriteJob>, _ context: WriteContext) throws {
         let db = context.db
         try db.execute(sql: "BEGIN IMMEDIATE")
         let start = context.state.begin()

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import MilepostModel
+import MilepostStore
+import Testing
+
+@Suite("The ledger of clicks")
+struct LedgerTests {
+    @Test("totals equal a recount over random streams with repeats, bots, lateness and failing calls (ING-15)", arguments: 1...6)
+    func totalsEqualARecount(seed: UInt64) async throws {
+        let directory = try TemporaryDirectory()
+        let store = try directory.open(SQLiteConfiguration(retentionChunk: 50, cachedLinks: 7))
+        _ = try await store.ensureWorkspace(.acme, at: .start)
+        var random = Seeded(state: seed)
+        var expected: [LinkID: ClickTotals] = [:]
+        var seen: Set<EventID> = []
+        for _ in 0..<30 {
+            // Each round: calls that arrive together, one in four with a click that the file refuses.
+            var calls: [[IdentifiedClick]] = []
+            for _ in 0..<4 {
+                var clicks = (0..<Int.random(in: 1...20, using: &random)).map { _ in
+                    let id = "e\(Int.random(in: 0..<600, using: &random))"
+                    let lateness = Duration.seconds(Int.random(in: 0..<90_000, using: &random))
+                    // What a click says follows from its id, so that a repeat is one in everything.
+                    var made = click(
+                        id, on: "l\(id.utf8.reduce(0) { $0 &+ Int($1) } % 11)", isBot: id.hasSuffix("3"),
+                        at: .start - lateness)
+                    made.identity = identity(id)
+                    return made
+                }
+                if Int.random(in: 0..<4, using: &random) == 0 { clicks[clicks.count - 1].identity = [] }
+                calls.append(clicks)
+            }
+            let receivedAt = Timestamp.start + .seconds(Int.random(in: 0..<400_000, using: &random))
+            await withTaskGroup(of: ([IdentifiedClick], [Bool]?).self) { group in
+                for clicks in calls {
+                    group.addTask {
+                        (clicks, try? await store.append(clicks, workspace: .acme, receivedAt: receivedAt))
+                    }
+                }
+                for await (clicks, areNew) in group {
+                    #expect((areNew == nil) == clicks.contains { $0.identity.isEmpty }, "seed \(seed)")
+                    for (identified, isNew) in zip(clicks, areNew ?? []) where isNew {
+                        #expect(seen.insert(identified.click.id).inserted, "seed \(seed)")
+                        expected[identified.click.link, default: ClickTotals()].all += 1
+                        if !identified.click.isBot { expected[identified.click.link]?.people += 1 }
+                    }
+                }
+            }
+        }
+        #expect(try await store.auditTotals() == [])
+        for (link, totals) in expected {
+            #expect(try await store.link(link, workspace: .acme)?.totals == totals, "seed \(seed), \(link)")
+        }
+        let result = try await store.enforceRetention(
+            clicksBefore: .start + .seconds(86_400 * 2), dedupeBefore: .start - .seconds(86_400),
+            deliveriesBefore: .start)
+        #expect(result.daysDropped >= 1)
+        #expect(try await store.auditTotals() == [], "days that went are carried")
+        let all = try await store.links(workspace: .acme, folder: nil, cursor: nil, limit: 100).items
+        #expect(all.reduce(0) { $0 + $1.totals.all } == Int64(seen.count))
+        await store.close()
+    }
+
+    @Test("a recount notices a total that was tampered with")
+    func recountNotices() async throws {
+        let directory = try TemporaryDirectory()
+        var store = try directory.open()
+        _ = try await store.ensureWorkspace(.acme, at: .start)
+        try await store.click("a", times: 5, tag: "x")
+        await store.close()
+        try sqlite(directory.database, "UPDATE link_totals SET clicks = clicks + 1")
+        store = try directory.open()
+        let mismatch = try await store.auditTotals()
+        #expect(mismatch.map(\.stored.all) == [6])
+        #expect(mismatch.map(\.recounted.all) == [5])
+        await store.close()
+    }
+
+    @Test("an id counts once in a call, over calls and after a restart, until its day is pruned (invariant 2, ING-14)")
+    func idCountsOnce() async throws {
+        let directory = try TemporaryDirectory()
+        var store = try directory.open()
+        _ = try await store.ensureWorkspace(.acme, at: .start)
+        let one = click("e1", on: "a")
+        #expect(try await store.append([one, one], workspace: .acme, receivedAt: .start) == [true, false])
+        await store.close()
+        store = try directory.open()
+        let nextDay = Timestamp.start + .seconds(86_400)
+        #expect(try await store.append([one], workspace: .acme, receivedAt: nextDay) == [false])
+        let result = try await store.enforceRetention(
+            clicksBefore: nextDay, dedupeBefore: nextDay, deliveriesBefore: .start)
+        #expect(result == RetentionResult(daysDropped: 1, identitiesDropped: 1))
+        #expect(try await store.append([one], workspace: .acme, receivedAt: nextDay) == [true])
+        #expect(try await store.link(LinkID("a"), workspace: .acme)?.totals.all == 2)
+        #expect(try await store.auditTotals() == [])
+        await store.close()
+    }
+
+    @Test("a page of changed links never ends between two links of one transaction (invariant 10)")
+    func changedLinksPages() async throws {
+        let directory = try TemporaryDirectory()
+        let store = try directory.open()
+        _ = try await store.ensureWorkspace(.acme, at: .start)
+        _ = try await store.append(
+            (0..<5).map { click("x\($0)", on: "l\($0)") }, workspace: .acme, receivedAt: .start)
+        _ = try await store.append([click("y", on: "m")], workspace: .acme, receivedAt: .start)
+        var cursor: Int64 = 0
+        var names: [String] = []
+        for _ in 0..<10 {
+            let page = try await store.changedLinks(workspace: .acme, after: cursor, limit: 2)
+            #expect(page.through > cursor)
+            cursor = page.through
+            names += page.links.map(\.id.rawValue)
+            if !page.hasMore { break }
+        }
+        #expect(names == ["l0", "l1", "l2", "l3", "l4", "m"])
+        #expect(try await store.currentSequence() == cursor)
+        #expect(try await store.changedLinks(workspace: .acme, after: cursor, limit: 2).links == [])
+        var change = LinkChange()
+        change.title = "Title"
+        _ = try await store.changeLink(LinkID("l3"), workspace: .acme, change: change, at: .start)
+        #expect(
+            try await store.changedLinks(workspace: .acme, after: cursor, limit: 2).links.map(\.title) == ["Title"])
+        await store.close()
+    }
+
+    @Test("the campaign that most clicks carried is counted for all and for people (decisions 12)")
+    func mostFrequentCampaign() async throws {
+        let directory = try TemporaryDirectory()
+        let store = try directory.open()
+        _ = try await store.ensureWorkspace(.acme, at: .start)
+        let (mail, post) = (UTM(source: "mail", campaign: "may"), UTM(source: "post"))
+        _ = try await store.append(
+            [
+                click("1", on: "a", isBot: true, utm: post), click("2", on: "a", isBot: true, utm: post),
+                click("3", on: "a", utm: mail), click("4", on: "b", utm: mail), click("5", on: "b"),
+            ], workspace: .acme, receivedAt: .start)
+        let scope = Scope(kind: .link, id: "a")
+        #expect(try await store.mostFrequentUTM(workspace: .acme, scope: scope, audience: .all) == post)
+        #expect(try await store.mostFrequentUTM(workspace: .acme, scope: scope, audience: .people) == mail)
+        #expect(
+            try await store.mostFrequentUTM(workspace: .acme, scope: Scope(kind: .link, id: "z"), audience: .all) == nil)
+        await store.close()
+    }
+
+    @Test("an unknown workspace is refused and leaves nothing (decisions 35)")
+    func unknownWorkspace() async throws {
+        let directory = try TemporaryDirectory()
+        let store = try directory.open()
+        let error = await #expect(throws: StoreError.self) {
+            try await store.append([click("1", on: "a")], workspace: .acme, receivedAt: .start)
+        }
+        #expect(error?.code == .notFound)
+        #expect(try await store.currentSequence() == 0)
+        await store.close()
+    }
+
+    @Test("a contact's clicks, forms and payloads can be exported and erased; totals stay (PRV-01, PRV-02)")
+    func contactIsErased() async throws {
+        let directory = try TemporaryDirectory()
+        let store = try directory.open()
+        let ada = "ada@example.org"
+        try await store.prepareDeliveries(1)
+        for day in 0..<3 {
+            _ = try await store.append(
+                [click("c\(day)", on: "a", contact: ada), click("d\(day)", on: "a", contact: "bob")], workspace: .acme,
+                receivedAt: .start + .seconds(86_400 * day))
+        }
+        let form = FormSubmission(id: EventID("f"), time: .start, email: ada)
+        #expect(try await store.appendForms([form, form], workspace: .acme, receivedAt: .start) == [true, false])
+        #expect(try await store.forms(workspace: .acme, contact: ada, limit: 5) == [form])
+        let first = try await store.clicks(workspace: .acme, contact: ada, cursor: nil, limit: 2)
+        let second = try await store.clicks(workspace: .acme, contact: ada, cursor: first.next, limit: 2)
+        #expect((first.items + second.items).map(\.id.rawValue) == ["c0", "c1", "c2"])
+
+        let result = try await store.eraseContact(workspace: .acme, contact: ada)
+        #expect(result == ErasureResult(clicks: 3, deliveries: 1, forms: 1))
+        #expect(try await store.clicks(workspace: .acme, contact: ada, cursor: nil, limit: 9).items == [])
+        #expect(try await store.delivery("dlv_0", workspace: .acme)?.payload["contact"] == "[erased]")
+        #expect(try await store.link(LinkID("a"), workspace: .acme)?.totals.all == 6)
+        #expect(try await store.auditTotals() == [])
+        await store.close()
+        let bytes = try Data(contentsOf: URL(fileURLWithPath: directory.database))
+        #expect(bytes.range(of: Data(ada.utf8)) == nil, "no copy is left in the file")
+    }
+}
