@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Every request a vendor's API has received, without its credentials.
+package struct RequestLedger: Sendable {
+    /// Entries kept; older ones are dropped and counted. Enough for the longest crash test, small enough for any laptop.
+    package static let limit = 50_000
+
+    package struct Entry: Sendable {
+        /// Counts from 1 over the life of the sandbox.
+        package let number: Int
+        package let at: Instant
+        package let request: VendorRequest
+        /// Whether the credential was good at that moment.
+        package let isTokenGood: Bool
+        /// Nil while unanswered, and for ever when the connection was cut.
+        package var status: Int?
+        package var fault: String?
+        /// When a late commit took place, and with which status it would have been answered.
+        package var lateCommit: (at: Instant, status: Int)?
+    }
+
+    package private(set) var entries: [Entry] = []
+    package private(set) var dropped = 0
+    private var nextNumber = 1
+
+    package init() {}
+
+    /// Adds a request and returns its number.
+    package mutating func add(_ request: VendorRequest, at now: Instant, isTokenGood: Bool) -> Int {
+        if entries.count >= Self.limit {
+            // A tenth at once, so that a full ledger does not move its whole length for every request.
+            entries.removeFirst(Self.limit / 10)
+            dropped += Self.limit / 10
+        }
+        let entry = Entry(number: nextNumber, at: now, request: Self.masked(request), isTokenGood: isTokenGood)
+        entries.append(entry)
+        nextNumber += 1
+        return entry.number
+    }
+
+    package mutating func update(_ number: Int, _ change: (inout Entry) -> Void) {
+        let index = number - dropped - 1
+        guard entries.indices.contains(index), entries[index].number == number else { return }
+        change(&entries[index])
+    }
+
+    package mutating func removeAll() {
+        dropped += entries.count
+        entries.removeAll()
+    }
+
+    private static let secretHeaders: Set<String> = ["x-api-token", "authorization", "cookie", "proxy-authorization", "api-key"]
+    private static let secretParameters: Set<String> = ["api_token", "access_token", "hapikey"]
+
+    /// The request with every credential replaced by stars.
+    private static func masked(_ request: VendorRequest) -> VendorRequest {
+        var masked = request
+        masked.headers = request.headers.map { secretHeaders.contains($0.name) ? Header($0.name, "***") : $0 }
+        masked.query = request.query.map { secretParameters.contains($0.name) ? .init(name: $0.name, value: "***") : $0 }
+        return masked
+    }
+}
+
+extension RequestLedger.Entry {
+    package var json: JSONValue {
+        var members: [(String, JSONValue)] = [
+            ("n", .integer(number)), ("at", .string(at.rfc3339)), ("at_ms", .integer(Int(at.milliseconds))),
+            ("method", .string(request.method)), ("path", .string(request.path)),
+            ("query", Self.json(request.query.map { ($0.name, $0.value) })),
+            ("headers", Self.json(request.headers.map { ($0.name, $0.value) })), ("token_ok", .bool(isTokenGood)),
+            ("body", body), ("status", .optional(status)), ("fault", .optional(fault)),
+        ]
+        if let lateCommit {
+            members += [
+                ("late_commit_at", .string(lateCommit.at.rfc3339)), ("late_commit_status", .integer(lateCommit.status)),
+            ]
+        }
+        return .object(members)
+    }
+
+    /// The body as JSON when it is JSON, as text otherwise, null when there is none.
+    private var body: JSONValue {
+        if request.body.isEmpty { return .null }
+        do throws(JSONParseError) {
+            return try JSONValue(parsing: request.body)
+        } catch {
+            // Not JSON: the ledger shows what came, the emulator has already refused it.
+            return .string(String(decoding: request.body, as: UTF8.self))
+        }
+    }
+
+    /// An object in which a repeated name has an array of its values.
+    private static func json(_ pairs: [(String, String)]) -> JSONValue {
+        var object = JSONObject()
+        for (name, value) in pairs {
+            switch object[name] {
+            case nil: object[name] = .string(value)
+            case .array(let values)?: object[name] = .array(values + [.string(value)])
+            case let first?: object[name] = .array([first, .string(value)])
+            }
+        }
+        return .object(object)
+    }
+}

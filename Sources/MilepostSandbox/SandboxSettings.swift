@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What a sandbox starts with. `reset` over the control API comes back to it.
+public struct SandboxSettings: Hashable, Sendable {
+    /// The API token of the first account's administrator.
+    public var token: String
+    /// How long a commit stays invisible to search. The vendor's delay is not published; 5 s is on the careful side.
+    public var searchLagMilliseconds: Int64
+    /// Decides the keys of custom fields. The same seed gives the same keys.
+    public var seed: UInt64
+    public var plan: PipedrivePlan
+    /// Cost tokens per company and day; nil takes the plan's.
+    public var dailyBudget: Int?
+
+    public init(
+        token: String = "sandbox-token", searchLagMilliseconds: Int64 = 5000, seed: UInt64 = 1,
+        plan: PipedrivePlan = .premium, dailyBudget: Int? = nil
+    ) {
+        self.token = token
+        self.searchLagMilliseconds = searchLagMilliseconds
+        self.seed = seed
+        self.plan = plan
+        self.dailyBudget = dailyBudget
+    }
+}

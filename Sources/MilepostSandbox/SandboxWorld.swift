@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// All that the sandbox knows: the emulated vendors, the faults that are set and the ledger.
+///
+/// A value without clock, lock or socket. `SandboxServer` holds one behind a lock and carries out the verdicts.
+package struct SandboxWorld: Sendable {
+    /// What the server is to do with a request.
+    package enum Verdict: Hashable, Sendable {
+        case answer(VendorResponse, afterMilliseconds: Int)
+        /// Close the connection without a byte.
+        case cut
+    }
+
+    /// A request whose connection was cut and whose work is still to be done.
+    private struct LateCommit: Sendable {
+        let request: VendorRequest
+        let due: Instant
+        let entry: Int
+    }
+
+    package let settings: SandboxSettings
+    var pipedrive: Pipedrive
+    package internal(set) var faults = FaultBook()
+    package internal(set) var ledger = RequestLedger()
+    private var lateCommits: [LateCommit] = []
+    /// True once the objects have been dropped: the ledger file starts anew.
+    package internal(set) var mustTruncateFile = false
+
+    package init(settings: SandboxSettings, now: Instant) {
+        self.settings = settings
+        pipedrive = Self.freshPipedrive(settings, now: now)
+    }
+
+    static func freshPipedrive(_ settings: SandboxSettings, now: Instant) -> Pipedrive {
+        Pipedrive(
+            token: settings.token, plan: settings.plan, dailyBudget: settings.dailyBudget,
+            searchLagMilliseconds: settings.searchLagMilliseconds, seed: settings.seed, now: now)
+    }
+
+    /// Handles one request, to a vendor or to the control API.
+    package mutating func handle(_ request: VendorRequest, now: Instant) -> Verdict {
+        settle(now: now)
+        if request.path == "/_sandbox" || request.path.hasPrefix("/_sandbox/") {
+            return .answer(control(request, now: now), afterMilliseconds: 0)
+        }
+        guard Pipedrive.owns(path: request.path) else {
+            return .answer(Self.lost(request), afterMilliseconds: 0)
+        }
+        let entry = ledger.add(request, at: now, isTokenGood: pipedrive.accepts(request))
+        guard let fault = faults.strike(request) else {
+            return .answer(note(pipedrive.answer(request, now: now), in: entry), afterMilliseconds: 0)
+        }
+        ledger.update(entry) { $0.fault = fault.kind.rawValue }
+        return carryOut(fault, request, entry: entry, now: now)
+    }
+
+    /// Does the late work that is due. Called before everything else, so that nobody sees the world as it was before.
+    package mutating func settle(now: Instant) {
+        let due = lateCommits.filter { $0.due <= now }.sorted { $0.due < $1.due }
+        guard !due.isEmpty else { return }
+        lateCommits.removeAll { $0.due <= now }
+        for late in due {
+            let response = pipedrive.answer(late.request, now: late.due)
+            ledger.update(late.entry) { $0.lateCommit = (late.due, response.status) }
+        }
+    }
+
+    /// Drops the work that was to be done late.
+    mutating func forgetLateCommits() { lateCommits.removeAll() }
+
+    /// The committed objects since the last call, as lines for the ledger file.
+    package mutating func takeJournal() -> [JSONValue] {
+        defer { pipedrive.journal.removeAll() }
+        return pipedrive.journal
+    }
+
+    /// Takes back one line of a ledger file.
+    /// - Returns: false when the line is none of ours.
+    package mutating func restore(_ line: JSONValue, now: Instant) -> Bool {
+        line["vendor"] == "pipedrive" && pipedrive.restore(line, now: now)
+    }
+
+    // MARK: Faults
+
+    private mutating func carryOut(_ fault: Fault, _ request: VendorRequest, entry: Int, now: Instant) -> Verdict {
+        let delay = fault.delayMilliseconds
+        switch fault.kind {
+        case .delay: return .answer(note(pipedrive.answer(request, now: now), in: entry), afterMilliseconds: delay)
+        case .dropBeforeCommit: return .cut
+        case .dropAfterCommit:
+            _ = pipedrive.answer(request, now: now)
+            return .cut
+        case .lateCommit:
+            lateCommits.append(LateCommit(request: request, due: now.adding(milliseconds: Int64(delay)), entry: entry))
+            return .cut
+        case .status, .garbage, .html403, .echoToken401:
+            if fault.commits { _ = pipedrive.answer(request, now: now) }
+            return .answer(note(Self.response(of: fault, request), in: entry), afterMilliseconds: delay)
+        }
+    }
+
+    /// The answer of a fault that answers.
+    private static func response(of fault: Fault, _ request: VendorRequest) -> VendorResponse {
+        var response: VendorResponse
+        switch fault.kind {
+        case .garbage:
+            response = VendorResponse(
+                status: 200, headers: [Header("content-type", "application/json; charset=utf-8")],
+                body: Array("{\"success\":true,\"data\":{\"id\":5".utf8) + [0xFF, 0xFE, 0x00])
+        case .html403:
+            response = VendorResponse(
+                status: 403, headers: [Header("content-type", "text/html; charset=UTF-8")],
+                body: Array("<!DOCTYPE html><html><head><title>Access denied</title></head><body>Blocked</body></html>".utf8))
+        case .echoToken401:
+            response = VendorResponse(
+                status: 401,
+                json: .object([
+                    ("success", .bool(false)),
+                    ("error", .string("unauthorized access for token \(Pipedrive.credential(of: request) ?? "")")),
+                    ("errorCode", .integer(401)),
+                ]))
+        case .status, .delay, .dropBeforeCommit, .dropAfterCommit, .lateCommit:
+            let failure: PipedriveFailure
+            switch fault.status {
+            case 401: failure = .unauthorized
+            case 429: failure = .overLimit
+            default: failure = PipedriveFailure(status: fault.status, error: "Fault \(fault.status) set in the sandbox")
+            }
+            response = VendorResponse(status: fault.status, json: fault.body ?? failure.body)
+        }
+        let replaced = Set(fault.headers.map(\.name))
+        response.headers.removeAll { replaced.contains($0.name) }
+        response.headers += fault.headers
+        return response
+    }
+
+    private mutating func note(_ response: VendorResponse, in entry: Int) -> VendorResponse {
+        ledger.update(entry) { $0.status = response.status }
+        return response
+    }
+
+    /// For a person who opened the wrong address.
+    private static func lost(_ request: VendorRequest) -> VendorResponse {
+        VendorResponse(
+            status: 404,
+            json: .object([
+                ("error", .string("no vendor of the sandbox lives at \(request.path)")),
+                ("hint", "Pipedrive is at /api/v2/..., /api/v1/... and /v1/...; the sandbox itself at /_sandbox"),
+            ]))
+    }
+}

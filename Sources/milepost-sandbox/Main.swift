@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import ArgumentParser
+import Logging
+public import MilepostSandbox
+
+#if canImport(Glibc)
+    import Glibc
+#else
+    import Darwin
+#endif
+
+@main
+struct SandboxCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "milepost-sandbox",
+        abstract: "Emulates the CRMs that Milepost talks to, on this machine only.",
+        discussion: """
+            Try Milepost, or your own plugin, with no CRM account: start the sandbox, point the plugin's endpoint at it, \
+            and see what was really created.
+
+              milepost-sandbox --listen 127.0.0.1:8899
+              curl -H 'x-api-token: sandbox-token' http://127.0.0.1:8899/v1/users/me
+              curl -H 'x-api-token: sandbox-token' -H 'content-type: application/json' \\
+                   -d '{"title":"First deal","pipeline_id":1,"stage_id":11}' http://127.0.0.1:8899/api/v2/deals
+              curl http://127.0.0.1:8899/_sandbox/ledger.txt
+
+            Pipedrive is served at /api/v2, /api/v1 and /v1. The account has the pipelines Inbound (1: stages 11 New, \
+            12 Contacted, 13 Qualified) and Renewals (2), and custom deal fields; GET /_sandbox/state shows all.
+
+            Make things go wrong, here by losing the answer to the next deal after it was created:
+
+              curl -d '{"match":{"method":"POST","path":"/api/v2/deals"},"kind":"drop_after_commit"}' \\
+                   http://127.0.0.1:8899/_sandbox/faults
+
+            GET /_sandbox lists every call of the sandbox itself.
+            """)
+
+    @Option(help: "Address and port. Loopback only; port 0 lets the system choose, and the choice is printed.")
+    var listen = "127.0.0.1:8899"
+
+    @Option(help: "API token of the account's administrator.")
+    var token = "sandbox-token"
+
+    @Option(help: "How long search does not see what was created: 5s, 500ms, 0.")
+    var searchLag = "5s"
+
+    @Option(help: "Decides the keys of custom fields. The same seed gives the same keys.")
+    var seed: UInt64 = 1
+
+    @Option(help: "File that keeps what was created over a restart (JSON lines, appended).")
+    var ledger: String?
+
+    @Option(help: "Limits of the account's plan: lite, growth, premium, ultimate or off.")
+    var rateLimit: PipedrivePlan = .premium
+
+    @Option(help: "Cost tokens per day, instead of the plan's.")
+    var dailyBudget: Int?
+
+    @Flag(help: "Print the address and nothing else.")
+    var quiet = false
+
+    func validate() throws {
+        guard Self.milliseconds(searchLag) != nil else { throw ValidationError("--search-lag: \(searchLag) is not like 5s or 500ms") }
+        guard let address = Self.address(listen) else { throw ValidationError("--listen: \(listen) is not like 127.0.0.1:8899") }
+        guard ["127.0.0.1", "localhost", "::1"].contains(address.host) else {
+            throw ValidationError("--listen: the sandbox has no secrets and no access control, so it listens on loopback only")
+        }
+    }
+
+    func run() async throws {
+        guard let address = Self.address(listen), let lag = Self.milliseconds(searchLag) else { return }
+        let server = try SandboxServer(
+            settings: SandboxSettings(
+                token: token, searchLagMilliseconds: lag, seed: seed, plan: rateLimit, dailyBudget: dailyBudget),
+            ledgerPath: ledger, clock: Self.milliseconds)
+        var logger = Logger(label: "milepost-sandbox") { StreamLogHandler.standardError(label: $0) }
+        logger.logLevel = .error
+        let isQuiet = quiet
+        let host = address.host.contains(":") ? "[\(address.host)]" : address.host
+        try await server.run(host: address.host, port: address.port, logger: logger) { port in
+            // Scripts wait for this line, so it must not stay in a buffer.
+            Self.say("listening on http://\(host):\(port)")
+            if !isQuiet { Self.say("what was created: http://\(host):\(port)/_sandbox/ledger.txt   help: http://\(host):\(port)/_sandbox") }
+        }
+    }
+
+    /// One line on standard output, past every buffer.
+    private static func say(_ line: String) {
+        let bytes = Array((line + "\n").utf8)
+        // A reader that has gone away is no reason to stop serving.
+        _ = unsafe bytes.withUnsafeBytes { unsafe write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+    }
+
+    /// The wall clock, in milliseconds since 1970.
+    @Sendable private static func milliseconds() -> Int64 {
+        var time = timespec()
+        _ = unsafe clock_gettime(CLOCK_REALTIME, &time)
+        return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
+    }
+
+    private static func address(_ text: String) -> (host: String, port: Int)? {
+        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else { return nil }
+        let host = text[..<colon].filter { $0 != "[" && $0 != "]" }
+        return host.isEmpty ? nil : (String(host), Int(port))
+    }
+
+    private static func milliseconds(_ text: String) -> Int64? {
+        let units: [(String, Double)] = [("ms", 1), ("s", 1000), ("m", 60_000), ("", 1000)]
+        for (unit, factor) in units where text.hasSuffix(unit) {
+            guard let number = Double(text.dropLast(unit.count)), number >= 0, number < 1e6 else { continue }
+            return Int64(number * factor)
+        }
+        return nil
+    }
+}
+
+extension PipedrivePlan: ExpressibleByArgument {}
