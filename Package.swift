@@ -32,7 +32,7 @@ let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swif
 let staticRuntime: [LinkerSetting] = [
     .unsafeFlags([
         "-static-stdlib", "-Xlinker", "--start-group", "-lCoreFoundation", "-l_FoundationICU", "-l_FoundationCShims",
-        "-l_FoundationCollections", "-Xlinker", "--end-group", "-lstdc++", "-Xlinker", "--gc-sections",
+        "-l_FoundationCollections", "-lswiftSynchronization", "-Xlinker", "--end-group", "-lstdc++", "-Xlinker", "--gc-sections",
     ])
 ]
 
@@ -129,6 +129,7 @@ let package = Package(
         tests("MilepostIntake", ["MilepostModel"]),
         tests("MilepostPluginHost", ["MilepostModel"]),
         tests("MilepostModel"),
+        tests("MilepostStore", ["MilepostModel", grdb]),
         tests("MilepostVault"),
     ]
 )
