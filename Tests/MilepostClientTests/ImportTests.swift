@@ -109,6 +109,27 @@ struct ImportTests {
         }
     }
 
+    @Test("a file that changed in its acknowledged part is sent again from its beginning")
+    func changedFile() throws {
+        try withFile { path, environment in
+            // The state's name goes by size and beginning, so the change lies behind the first 64 KiB and keeps the size.
+            let padding = String(repeating: " ", count: 70_000) + "\n"
+            var text = padding + Self.lines.joined(separator: "\n") + "\n"
+            try Data(text.utf8).write(to: URL(filePath: path))
+            let daemon = FakeDaemon()
+            daemon.diesAt = 3
+            var first = ClickImport(options: options(path, environment), transport: daemon, pause: { _ in })
+            #expect(throws: ClientError.self) { try first.run() }
+            text = text.replacing("1760000000", with: "1760000999")
+            try Data(text.utf8).write(to: URL(filePath: path))
+            daemon.diesAt = .max
+            var second = ClickImport(options: options(path, environment), transport: daemon, pause: { _ in })
+            let summary = try second.run()
+            #expect(daemon.ids.count == 41, "the changed line is a click of its own")
+            #expect(summary.accepted + summary.duplicate == 40)
+        }
+    }
+
     @Test("a dry run judges every line and sends nothing")
     func dryRun() throws {
         try withFile { path, environment in

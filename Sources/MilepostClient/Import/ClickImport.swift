@@ -83,16 +83,28 @@ public struct ClickImport {
         }
         let state = resumeState(size: source.size, start: Array(start))
         if let earlier = state?.load(), earlier.offset <= source.size ?? 0 { summary = earlier }
+        return try read(source, state: state)
+    }
+
+    private mutating func read(_ source: LineSource, state: ImportState?) throws(ClientError) -> ImportSummary {
         guard var reader = ImportFormat(rawValue: options.format.rawValue).map({ ImportReader(format: $0) }) else {
             throw ClientError(code: "bad_input", detail: "format \(options.format.rawValue) is not known")
         }
         // Lines that were acknowledged are read again, because the ids of equal lines depend on those before them.
         let acknowledged = summary.offset
+        let expected = summary.prefixHash
+        summary.prefixHash = ImportState.emptyHash
         var line = 0
         while let bytes = try source.next() {
             line += 1
             let result = reader.next(line: bytes)
-            guard source.offset > acknowledged else { continue }
+            ImportState.extend(&summary.prefixHash, with: bytes)
+            if source.offset <= acknowledged {
+                guard source.offset == acknowledged, summary.prefixHash != expected else { continue }
+                // The file was changed since: its beginning holds clicks that were never sent.
+                summary = ImportSummary()
+                return try read(LineSource(path: options.path), state: state)
+            }
             take(result, line: line)
             if lines.count >= options.batch || body.count >= Self.maximumBody {
                 try flush(offset: source.offset, line: line, state: state)

@@ -38,11 +38,19 @@ struct ImportState {
 
     func remove() { try? FileManager.default.removeItem(atPath: path) }
 
-    /// FNV-1a over 128 bits: tells files apart; nothing here needs a cryptographic hash.
+    /// FNV-1a over 128 bits names the file; nothing here needs a cryptographic hash.
     static func hash(_ bytes: [UInt8]) -> String {
         var hash: UInt128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d
         for byte in bytes { hash = (hash ^ UInt128(byte)) &* 0x0000_0000_0100_0000_0000_0000_0000_013b }
         let digits = String(hash, radix: 16)
         return String(repeating: "0", count: 32 - digits.count) + digits
+    }
+
+    static let emptyHash: UInt64 = 0xcbf2_9ce4_8422_2325
+
+    /// FNV-1a over 64 bits, line by line: tells whether the part sent before is still the file's beginning.
+    static func extend(_ hash: inout UInt64, with line: [UInt8]) {
+        for byte in line { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01b3 }
+        hash = (hash ^ 0x0a) &* 0x0000_0100_0000_01b3
     }
 }

@@ -26,6 +26,8 @@ public struct ImportSummary: Sendable, Equatable {
     /// Bytes and lines of the file that the daemon has acknowledged.
     public var offset = 0
     public var lines = 0
+    /// Hash of those lines, to notice a file that changed between two runs.
+    var prefixHash = ImportState.emptyHash
 
     /// Rejections kept for the summary.
     static let listed = 20
@@ -51,6 +53,7 @@ public struct ImportSummary: Sendable, Equatable {
         guard case .object(var members) = json else { return json }
         members["offset"] = .integer(Int64(offset))
         members["lines"] = .integer(Int64(lines))
+        members["hash"] = .string(String(prefixHash, radix: 16))
         return .object(members)
     }
 
@@ -58,10 +61,11 @@ public struct ImportSummary: Sendable, Equatable {
         func count(_ name: String) -> Int? { state[name]?.integer.flatMap { $0 >= 0 ? Int($0) : nil } }
         guard let offset = count("offset"), let lines = count("lines"), let clicks = count("clicks"),
             let accepted = count("accepted"), let duplicate = count("duplicate"), let nonClicks = count("non_clicks"),
-            let rejected = count("rejected")
+            let rejected = count("rejected"), let hash = state["hash"]?.string.flatMap({ UInt64($0, radix: 16) })
         else { return nil }
         (self.offset, self.lines, self.clicks, self.accepted) = (offset, lines, clicks, accepted)
         (self.duplicate, self.nonClicks, self.rejected) = (duplicate, nonClicks, rejected)
+        prefixHash = hash
         rejections = (state["rejections"]?.array ?? []).prefix(Self.listed).compactMap { item in
             guard let line = item["line"]?.integer, let code = item["code"]?.string else { return nil }
             return RejectedLine(line: Int(line), code: code, message: item["message"]?.string ?? "")

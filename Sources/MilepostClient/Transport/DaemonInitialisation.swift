@@ -8,10 +8,11 @@ public import MilepostModel
 public enum DaemonInitialisation {
     /// - Parameters:
     ///   - configuration: the file to make or to use.
+    ///   - template: what a new configuration file holds; an existing one is left alone.
     ///   - ownPath: this program's path; the daemon beside it is meant, else the one on `PATH`.
     /// - Returns: the daemon's JSON, with `token`, `config` and `kek`.
     public static func run(
-        configuration: String, ownPath: String, environment: [String: String]
+        configuration: String, template: String, ownPath: String, environment: [String: String]
     ) throws(ClientError) -> JSONValue {
         let beside =
             URL(fileURLWithPath: ownPath).resolvingSymlinksInPath().deletingLastPathComponent().path + "/milepostd"
@@ -21,9 +22,10 @@ public enum DaemonInitialisation {
                 code: "no_daemon", detail: "milepostd is neither at \(beside) nor on PATH",
                 advice: "install the package 'milepost', or run this from the folder that holds milepostd")
         }
+        try writeIfMissing(template, to: configuration)
         let process = Process()
         process.executableURL = URL(fileURLWithPath: daemon)
-        process.arguments = ["--init", "--config", configuration, "--json"]
+        process.arguments = ["--init", "--config", configuration]
         let output = Pipe()
         process.standardOutput = output
         do {
@@ -41,5 +43,19 @@ public enum DaemonInitialisation {
                     "its own message stands above; a daemon that runs on the same data directory must be stopped first")
         }
         return answer
+    }
+
+    /// The file holds no secret, so that everyone may read it.
+    private static func writeIfMissing(_ template: String, to path: String) throws(ClientError) {
+        guard !FileManager.default.fileExists(atPath: path) else { return }
+        let folder = URL(fileURLWithPath: path).deletingLastPathComponent()
+        do {
+            try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+            try Data(template.utf8).write(to: URL(fileURLWithPath: path), options: .withoutOverwriting)
+        } catch {
+            throw ClientError(
+                code: "bad_file", detail: "\(path) cannot be made: \(error.localizedDescription)",
+                advice: "run this as root, or name a file you may write with --config")
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import MilepostClient
+import MilepostConfiguration
 import MilepostModel
 
 struct Init: ParsableCommand {
@@ -18,7 +19,7 @@ struct Init: ParsableCommand {
     func run() throws {
         let environment = ProcessEnvironment.current
         let answer = try DaemonInitialisation.run(
-            configuration: config, ownPath: ownPath(), environment: environment)
+            configuration: config, template: Configuration.reference(), ownPath: ownPath(), environment: environment)
         var saved: String?
         if !isUnsaved, let token = answer["token"]?.string {
             saved = try ClientSettings.save(token: token, environment: environment)
