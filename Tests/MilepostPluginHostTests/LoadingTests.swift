@@ -119,6 +119,15 @@ struct LoadingTests {
         await bench.close()
     }
 
+    @Test("the manifests of the plugins in this repository can be read")
+    func ourManifests() async throws {
+        for name in ["pipedrive", "hubspot", "custom-hook"] {
+            guard let text = Workshop.read("\(Workshop.repository)/Plugins/\(name)/\(name).json") else { continue }
+            let manifest = try PluginManifest(parsing: text, name: PluginName(name))
+            #expect(manifest.actions?.isEmpty == false, "\(name)")
+        }
+    }
+
     @Test("a worker without its launcher is refused with the path")
     func noLauncher() async throws {
         let bench = try PluginBench([.echo])

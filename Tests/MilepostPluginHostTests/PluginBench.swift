@@ -149,6 +149,16 @@ enum Workshop {
         guard written == bytes.count else { throw WorkshopFailure(description: "short write to \(path)") }
     }
 
+    /// Nil when the file is not there.
+    static func read(_ path: String) -> [UInt8]? {
+        let descriptor = unsafe open(path, O_RDONLY)
+        guard descriptor >= 0 else { return nil }
+        defer { Glibc.close(descriptor) }
+        var bytes = [UInt8](repeating: 0, count: 1 << 20)
+        let count = unsafe bytes.withUnsafeMutableBytes { unsafe Glibc.read(descriptor, $0.baseAddress, $0.count) }
+        return count < 0 ? nil : Array(bytes.prefix(count))
+    }
+
     static func run(_ program: String, _ arguments: [String]) throws {
         var copies: [UnsafeMutablePointer<CChar>?] = unsafe ([program] + arguments).map { unsafe strdup($0) }
         unsafe copies.append(nil)
