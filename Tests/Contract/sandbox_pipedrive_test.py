@@ -272,6 +272,21 @@ def test_the_burst_limit():
         sandbox.stop()
 
 
+@pytest.mark.parametrize("plan", ["lite", "growth", "premium", "ultimate"])
+def test_the_limits_are_the_published_ones(sandbox, plan):
+    limits = json.loads((spec.SHARED / "specs" / "pipedrive" / "limits.json").read_text())
+    sandbox.control("POST", "rate-limit", {"plan": plan})
+    me = sandbox.call("GET", "/v1/users/me").headers
+    assert int(me["x-ratelimit-limit"]) == limits["burst_api_token"][plan]
+    daily = limits["daily_budget"]
+    assert int(me["x-daily-ratelimit-token-limit"]) == daily["base"] * daily["multiplier"][plan]
+    search = sandbox.call("GET", "/api/v2/itemSearch", query={"term": "abc"}).headers
+    assert int(search["x-ratelimit-limit"]) == limits["search_per_window_all_plans"]
+    sandbox.control("POST", "tokens", {"token": "app", "kind": "oauth"})
+    app = requests.get(f"{sandbox.url}/v1/users/me", headers={"authorization": "Bearer app"}, timeout=20)
+    assert int(app.headers["x-ratelimit-limit"]) == limits["burst_oauth"][plan]
+
+
 @pytest.mark.parametrize("method, path, body", [
     ("GET", "/v1/users/me", None), ("GET", "/v1/users", None), ("GET", "/api/v2/pipelines", None),
     ("GET", "/v1/pipelines", None), ("GET", "/api/v2/stages", None), ("GET", "/v1/stages/11", None),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// What an account may do. Numbers: Pipedrive's page on rate limiting as of 2026-08, kept in `specs/pipedrive/limits.json`;
-/// `PipedriveLimitsTests` and the contract tests compare them with that file.
+/// `Tests/Contract/sandbox_pipedrive_test.py` compares them with that file.
 public enum PipedrivePlan: String, CaseIterable, Sendable {
     case lite, growth, premium, ultimate
     /// No limits and no rate headers, for tests that are about something else.
