@@ -128,6 +128,7 @@ let package = Package(
         tests("MilepostEgress"),
         tests("MilepostIntake", ["MilepostModel"]),
         tests("MilepostPluginHost", ["MilepostModel"]),
+        tests("MilepostSandbox"),
         tests("MilepostModel"),
         tests("MilepostStore", ["MilepostModel", grdb]),
         tests("MilepostVault"),
