@@ -35,11 +35,13 @@ extension StoreError {
         case .SQLITE_FULL:
             self.init(
                 code: .storageFull,
-                detail: "\(activity): the disk is full (\(seen)). Nothing was stored; make room, and it goes on by itself")
+                detail:
+                    "\(activity): the disk is full (\(seen)). Nothing was stored; make room, and it goes on by itself")
         case .SQLITE_CORRUPT, .SQLITE_NOTADB:
             self.init(
                 code: .corrupt,
-                detail: "\(activity): the database file is damaged (\(seen)). Writes are stopped; stop the daemon, keep "
+                detail:
+                    "\(activity): the database file is damaged (\(seen)). Writes are stopped; stop the daemon, keep "
                     + "the file for examination and restore the newest backup")
         case .SQLITE_CONSTRAINT:
             self.init(code: .conflict, detail: "\(activity): \(seen)")

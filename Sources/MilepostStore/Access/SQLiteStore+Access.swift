@@ -48,7 +48,8 @@ extension SQLiteStore {
         return AccessToken(
             id: row["id"], name: row["name"], hash: [UInt8](blob: row["hash"]),
             scopes: scopes.split(separator: " ").compactMap { AccessScope(rawValue: String($0)) },
-            workspace: workspace.map(WorkspaceID.init(rawValue:)), createdAt: Timestamp(milliseconds: row["created_at"]),
+            workspace: workspace.map(WorkspaceID.init(rawValue:)),
+            createdAt: Timestamp(milliseconds: row["created_at"]),
             expiresAt: expiry.map(Timestamp.init(milliseconds:)))
     }
 

@@ -59,7 +59,8 @@ enum ConnectionRow {
         guard let name = IntegrationName(integration), let known = Connection.State(rawValue: state) else {
             throw StoreError(
                 code: .corrupt,
-                detail: "connection '\(row["id"] as String)' has integration '\(integration)' and state '\(state)', which "
+                detail:
+                    "connection '\(row["id"] as String)' has integration '\(integration)' and state '\(state)', which "
                     + "this daemon never wrote; restore the newest backup")
         }
         return Connection(

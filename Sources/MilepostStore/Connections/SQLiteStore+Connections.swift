@@ -4,8 +4,8 @@ import GRDB
 public import MilepostModel
 
 extension SQLiteStore {
-    /// See `ConnectionBook`. With a nil `baseline` the cursor is the one that `connection` carries: 0 looks at every link, the
-    /// cursor of the stored connection goes on where it was.
+    /// See `ConnectionBook`. With a nil `baseline` the cursor is the one that `connection` carries: 0 looks at every
+    /// link, the cursor of the stored connection goes on where it was.
     public func saveConnection(
         _ connection: Connection, credentials: [SealedCredential], baseline: Reason?, at: Timestamp
     ) async throws -> Connection {
@@ -14,7 +14,11 @@ extension SQLiteStore {
             _ = try context.workspaceRow(connection.workspace)
             let existing = try ConnectionRow.find(connection.integration, workspace: connection.workspace, db)
             var saved = connection.identified(as: existing?.id ?? connection.id)
-            if let existing { try context.addWaiting(existing, becoming: saved.state, at: at) }
+            if let existing {
+                try context.addWaiting(existing, becoming: saved.state, at: at)
+                // A state that goes on began when it began, or the waiting so far would be forgotten.
+                if existing.state == saved.state { saved.stateSince = existing.stateSince }
+            }
             if let baseline {
                 try context.markReached(saved, thresholds: saved.policy.thresholds, reason: baseline, at: at)
                 saved.cursor = context.state.sealedSequence()
@@ -49,7 +53,8 @@ extension SQLiteStore {
                 let old = connection.policy
                 let looksElsewhere = policy.aggregation != old.aggregation || policy.audience != old.audience
                 connection.policy = policy
-                let unseen = looksElsewhere ? policy.thresholds : policy.thresholds.filter { !old.thresholds.contains($0) }
+                let unseen =
+                    looksElsewhere ? policy.thresholds : policy.thresholds.filter { !old.thresholds.contains($0) }
                 try context.markReached(connection, thresholds: unseen, reason: baseline, at: at)
             }
             if let settings { connection.settings = settings }
@@ -61,8 +66,8 @@ extension SQLiteStore {
         }
     }
 
-    /// Time that deliveries spent waiting is added to them when the connection leaves a state that is not `active`, so that
-    /// caps stand still (decisions 9).
+    /// Time that deliveries spent waiting is added to them when the connection leaves a state that is not `active`, so
+    /// that caps stand still (decisions 9).
     public func setState(
         id: ConnectionID, _ state: Connection.State, reason: Reason?, at: Timestamp
     ) async throws -> Bool {
@@ -71,7 +76,8 @@ extension SQLiteStore {
             guard connection.state != state else { return false }
             try context.addWaiting(connection, becoming: state, at: at)
             try context.db.execute(
-                sql: "UPDATE connections SET state = ?, state_since = ?, reason_code = ?, reason_message = ? WHERE id = ?",
+                sql:
+                    "UPDATE connections SET state = ?, state_since = ?, reason_code = ?, reason_message = ? WHERE id = ?",
                 arguments: [state.rawValue, at.milliseconds, reason?.code, reason?.message, id.rawValue])
             return true
         }
@@ -136,7 +142,8 @@ extension SQLiteStore {
                     WHERE workspace = ? AND scope_kind = ? AND scope_id = ? AND arming = 0 GROUP BY connection_id
                     """, arguments: [workspace.rawValue, scope.kind.rawValue, scope.id])
             return Dictionary(
-                rows.map { (ConnectionID($0["connection_id"]), $0["highest"]) }, uniquingKeysWith: { first, _ in first })
+                rows.map { (ConnectionID($0["connection_id"]), $0["highest"]) }, uniquingKeysWith: { first, _ in first }
+            )
         }
     }
 
@@ -190,7 +197,8 @@ extension WriteContext {
             guard credential.connection == id else {
                 throw StoreError(
                     code: .conflict,
-                    detail: "credential '\(credential.name)' was sealed for connection '\(credential.connection)', this one "
+                    detail:
+                        "credential '\(credential.name)' was sealed for connection '\(credential.connection)', this one "
                         + "is '\(id)': look the connection up and seal again")
             }
             try CredentialRow.store(credential, db)

@@ -12,7 +12,8 @@ extension SQLiteStore {
     public func insertDataKey(_ key: WrappedDataKey) async throws -> WrappedDataKey {
         try await write { context in
             try context.db.execute(
-                sql: "INSERT INTO data_keys (workspace, id, kek_id, wrapped) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                sql:
+                    "INSERT INTO data_keys (workspace, id, kek_id, wrapped) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 arguments: [key.workspace.rawValue, key.id, key.kekID, key.wrapped.blob])
             return try Self.dataKey(key.workspace, context.db) ?? key
         }

@@ -4,8 +4,8 @@ import GRDB
 import MilepostModel
 
 extension SQLiteStore {
-    /// Reads one snapshot of the totals and of how far each day goes, then counts the days piece by piece: days only grow at
-    /// their end, so the pieces add up to the snapshot although writes go on, and no read lasts long.
+    /// Reads one snapshot of the totals and of how far each day goes, then counts the days piece by piece: days only
+    /// grow at their end, so the pieces add up to the snapshot although writes go on, and no read lasts long.
     public func auditTotals() async throws -> [TotalMismatch] {
         await longWork.enter()
         do {

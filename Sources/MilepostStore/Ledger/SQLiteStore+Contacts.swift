@@ -10,7 +10,8 @@ extension SQLiteStore {
         let limit = PageBounds.clamped(limit)
         let parts = (cursor ?? "0-0").split(separator: "-").compactMap { Int64($0) }
         guard parts.count == 2 else {
-            throw StoreError(code: .notFound, detail: "the cursor '\(cursor?.prefix(40) ?? "")' is not one of this list's")
+            throw StoreError(
+                code: .notFound, detail: "the cursor '\(cursor?.prefix(40) ?? "")' is not one of this list's")
         }
         return try await read("reading the clicks of a contact") { db in
             guard let row = try Self.workspaceRow(workspace, db) else { return Page(items: []) }
@@ -32,9 +33,9 @@ extension SQLiteStore {
         }
     }
 
-    /// Clicks keep link, time and campaign, so totals stay; what points at the person goes. In deliveries every text that is
-    /// the contact (or, from six characters on, contains it) becomes `[erased]`; the same in journals and logs. The log is
-    /// then cut, so that the file holds no older copy.
+    /// Clicks keep link, time and campaign, so totals stay; what points at the person goes. In deliveries every text
+    /// that is the contact (or, from six characters on, contains it) becomes `[erased]`; the same in journals and logs.
+    /// The log is then cut, so that the file holds no older copy.
     public func eraseContact(workspace: WorkspaceID, contact: String) async throws -> ErasureResult {
         guard !contact.isEmpty else { return ErasureResult() }
         let days = try await read("listing days of clicks") { try DayTable.all($0) }
@@ -108,8 +109,10 @@ extension WriteContext {
                         WHERE delivery = ? AND step = ?
                         """, arguments: [result, body, id, entry.step])
             }
-            for table in ["delivery_attempts SET message = '[erased]' WHERE delivery = ?1 AND instr(message, ?2)",
-                "deliveries SET reason_message = '[erased]' WHERE id = ?1 AND instr(reason_message, ?2)"]
+            for table in [
+                "delivery_attempts SET message = '[erased]' WHERE delivery = ?1 AND instr(message, ?2)",
+                "deliveries SET reason_message = '[erased]' WHERE id = ?1 AND instr(reason_message, ?2)",
+            ]
             where contact.count >= ContactEraser.shortestPart {
                 try db.execute(sql: "UPDATE \(table)", arguments: [id, contact])
                 if db.changesCount > 0 { found = true }

@@ -5,8 +5,8 @@ import GRDB
 public import MilepostModel
 
 extension SQLiteStore {
-    /// Works in steps of `SQLiteConfiguration.retentionChunk` rows, each a transaction, so that writes go on in between. Dead
-    /// deliveries stay until they are replayed; crossings stay for ever, so nothing fires again.
+    /// Works in steps of `SQLiteConfiguration.retentionChunk` rows, each a transaction, so that writes go on in
+    /// between. Dead deliveries stay until they are replayed; crossings stay for ever, so nothing fires again.
     public func enforceRetention(
         clicksBefore: Timestamp, dedupeBefore: Timestamp, deliveriesBefore: Timestamp
     ) async throws -> RetentionResult {

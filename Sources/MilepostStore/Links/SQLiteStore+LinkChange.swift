@@ -69,20 +69,22 @@ struct FolderMove {
     func reason(threshold: Int64, sum: Int64) -> Reason {
         Reason(
             code: "folder_move",
-            message: "Folder '\(target)' reached \(threshold) clicks (\(sum)) because link '\(link)' was moved there from "
+            message:
+                "Folder '\(target)' reached \(threshold) clicks (\(sum)) because link '\(link)' was moved there from "
                 + "'\(source)'; only new clicks fire.")
     }
 }
 
 extension WriteContext {
-    /// Marks what the move alone lifts the target folder over, for each connection that adds up folders. What the folder had
-    /// reached before the move is left to the next tick.
+    /// Marks what the move alone lifts the target folder over, for each connection that adds up folders. What the
+    /// folder had reached before the move is left to the next tick.
     fileprivate func mark(
         _ move: FolderMove, workspace: WorkspaceID, row: Int64, sumBefore: ClickTotals, at: Timestamp
     ) throws {
         let sumAfter = ClickTotals(
             all: sumBefore.all + move.brought.all, people: sumBefore.people + move.brought.people)
-        for connection in try ConnectionRow.all(workspace: workspace, db) where connection.policy.aggregation == .folder {
+        for connection in try ConnectionRow.all(workspace: workspace, db) where connection.policy.aggregation == .folder
+        {
             let audience = connection.policy.audience
             for threshold in connection.policy.thresholds
             where sumBefore.counted(audience) < threshold && threshold <= sumAfter.counted(audience) {

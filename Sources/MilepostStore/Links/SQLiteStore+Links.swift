@@ -121,7 +121,8 @@ extension SQLiteStore {
             let row = try context.workspaceRow(workspace)
             if isOptedOut {
                 try context.db.execute(
-                    sql: "INSERT INTO opted_out_members (workspace, member, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    sql:
+                        "INSERT INTO opted_out_members (workspace, member, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
                     arguments: [row, member, at.milliseconds])
             } else {
                 try context.db.execute(

@@ -12,7 +12,8 @@ import Synchronization
 /// The right to be the daemon of a data directory: a lock on `milepost.lock` in it, which the kernel releases when the
 /// process ends, however it ends. A second daemon waits as a standby and takes over.
 ///
-/// Held as long as the object lives or until `release`. The descriptor closes on exec, so a plugin worker never holds it.
+/// Held as long as the object lives or until `release`. The descriptor closes on exec, so a plugin worker never holds
+/// it.
 public final class DataDirectoryLock: Sendable {
     /// The directory it is for, without symbolic links.
     public let directory: String
@@ -38,7 +39,8 @@ public final class DataDirectoryLock: Sendable {
         let descriptor = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {
             throw StoreError(
-                code: .failed, detail: "cannot open '\(path)': \(errorText()). The daemon's user must own the directory")
+                code: .failed, detail: "cannot open '\(path)': \(errorText()). The daemon's user must own the directory"
+            )
         }
         while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
             let code = errno
@@ -79,7 +81,9 @@ public final class DataDirectoryLock: Sendable {
         guard let path = unsafe realpath(directory, nil) else {
             throw StoreError(
                 code: .failed,
-                detail: "cannot use the data directory '\(directory)': \(errorText()). Create it, owned by the daemon's user")
+                detail:
+                    "cannot use the data directory '\(directory)': \(errorText()). Create it, owned by the daemon's user"
+            )
         }
         defer { unsafe free(path) }
         return unsafe String(cString: path)

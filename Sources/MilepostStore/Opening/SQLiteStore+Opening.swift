@@ -107,7 +107,8 @@ struct DatabaseFile {
             guard id == Self.applicationID else {
                 throw StoreError(
                     code: .corrupt,
-                    detail: "'\(path)' is a database of another program (application id \(id), \(tables) tables). Point "
+                    detail:
+                        "'\(path)' is a database of another program (application id \(id), \(tables) tables). Point "
                         + "data_dir elsewhere, or restore the newest backup of Milepost there")
             }
             let version = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
@@ -147,7 +148,8 @@ struct DatabaseFile {
         guard count == 100, header.starts(with: Array("SQLite format 3\0".utf8)) else {
             throw StoreError(
                 code: .corrupt,
-                detail: "'\(path)' is no SQLite database, or its header is damaged. Keep it for examination and restore "
+                detail:
+                    "'\(path)' is no SQLite database, or its header is damaged. Keep it for examination and restore "
                     + "the newest backup, or point data_dir elsewhere")
         }
         let pageBytes = Int64(header[16]) << 8 | Int64(header[17])

@@ -16,7 +16,8 @@ enum DeliveryRow {
         guard let name = IntegrationName(integration) else {
             throw StoreError(
                 code: .corrupt,
-                detail: "delivery '\(row["id"] as String)' names the integration '\(integration)', which this daemon never "
+                detail:
+                    "delivery '\(row["id"] as String)' names the integration '\(integration)', which this daemon never "
                     + "wrote; restore the newest backup")
         }
         let next: Int64? = row["next_attempt_at"]
@@ -26,7 +27,8 @@ enum DeliveryRow {
             scope: CrossingRow.scope(from: row), threshold: row["threshold"], payload: StoredJSON.value(row["payload"]),
             state: try state(row["state"]), attempts: row["attempts"], reason: ConnectionRow.reason(from: row),
             remoteID: row["remote_id"], remoteURL: row["remote_url"],
-            createdAt: Timestamp(milliseconds: row["created_at"]), updatedAt: Timestamp(milliseconds: row["updated_at"]),
+            createdAt: Timestamp(milliseconds: row["created_at"]),
+            updatedAt: Timestamp(milliseconds: row["updated_at"]),
             nextAttemptAt: next.map(Timestamp.init(milliseconds:)),
             waited: .milliseconds(row["waited"] as Int64))
     }
@@ -40,7 +42,8 @@ enum DeliveryRow {
 
     static func journal(of id: String, _ db: Database) throws -> [JournalEntry] {
         try Row.fetchAll(
-            db.cachedStatement(sql: "SELECT * FROM delivery_steps WHERE delivery = ? ORDER BY position"), arguments: [id]
+            db.cachedStatement(sql: "SELECT * FROM delivery_steps WHERE delivery = ? ORDER BY position"),
+            arguments: [id]
         ).map(step(from:))
     }
 

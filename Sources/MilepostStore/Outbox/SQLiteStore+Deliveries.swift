@@ -37,7 +37,8 @@ extension SQLiteStore {
         try await read("counting deliveries") { db in
             var counts: [ConnectionID: [Delivery.State: Int]] = [:]
             for row in try Row.fetchAll(
-                db, sql: "SELECT connection_id, state, count(*) AS counted FROM deliveries GROUP BY connection_id, state")
+                db,
+                sql: "SELECT connection_id, state, count(*) AS counted FROM deliveries GROUP BY connection_id, state")
             {
                 counts[ConnectionID(row["connection_id"]), default: [:]][try DeliveryRow.state(row["state"])] =
                     row["counted"]

@@ -22,7 +22,8 @@ extension SQLiteStore {
                 guard context.db.changesCount == 1 else {
                     throw StoreError(
                         code: .conflict,
-                        detail: "step '\(step)' of delivery '\(id)' is finished and is not sent again; the plugin must read "
+                        detail:
+                            "step '\(step)' of delivery '\(id)' is finished and is not sent again; the plugin must read "
                             + "the journal before it sends")
                 }
             }

@@ -11,8 +11,8 @@ import Synchronization
 #endif
 
 extension SQLiteStore {
-    /// Copies the whole store to a new file while writes go on. The copy is one moment's state: what is written meanwhile
-    /// goes into it too, because the copying connection is the writing one. No read transaction is held.
+    /// Copies the whole store to a new file while writes go on. The copy is one moment's state: what is written
+    /// meanwhile goes into it too, because the copying connection is the writing one. No read transaction is held.
     ///
     /// - Parameter file: must not exist; it appears under this name only when it is complete and on disk.
     /// - Throws: `conflict` when the file exists, `storageFull`, `failed`.
@@ -25,8 +25,10 @@ extension SQLiteStore {
         let copy = try await writer.outside { db, _ in try BackupCopy(db, to: partial) }
         do {
             while try await writer.outside({ _, _ in try copy.step() }) { try Task.checkCancellation() }
-            try await writer.outside { _, _ in try copy.finish() }
-            try Self.publish(partial, as: file)
+            try await writer.outside { _, _ in
+                try copy.finish()
+                try Self.publish(partial, as: file)
+            }
         } catch {
             // The first error is the one to tell; the copy is thrown away whatever its closing says.
             try? await writer.outside { _, _ in try copy.finish() }
@@ -35,14 +37,22 @@ extension SQLiteStore {
         }
     }
 
+    /// Gives the backup its name and puts the directory on disk: on the writer's thread, because that may block.
     private static func publish(_ partial: String, as file: String) throws {
         guard unsafe rename(partial, file) == 0 else {
-            throw StoreError(code: .failed, detail: "cannot name the backup '\(file)': \(unsafe String(cString: strerror(errno)))")
+            let seen = unsafe String(cString: strerror(errno))
+            throw StoreError(code: .failed, detail: "cannot name the backup '\(file)': \(seen)")
         }
+        let folder = file.lastIndex(of: "/").map { String(file[...$0]) } ?? "."
+        let descriptor = unsafe Glibc.open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else { return }  // named but unreadable: the name is there, only its durability is not ours
+        fsync(descriptor)
+        Glibc.close(descriptor)
     }
 }
 
-/// A backup in progress. Unchecked: made, stepped and finished on the writer's thread only (`BackupTests` writes meanwhile).
+/// A backup in progress. Unchecked: made, stepped and finished on the writer's thread only (`BackupTests` writes
+/// meanwhile).
 @safe final class BackupCopy: @unchecked Sendable {
     /// 4 MiB: some milliseconds, so that writes hardly wait.
     private static let pagesPerStep: Int32 = 1024

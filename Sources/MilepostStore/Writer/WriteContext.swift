@@ -3,8 +3,8 @@
 import GRDB
 import MilepostModel
 
-/// What a write may use: the connection inside its transaction, the writer's memory, and the totals that are still to be
-/// written. Lives for one transaction, on the writer's thread.
+/// What a write may use: the connection inside its transaction, the writer's memory, and the totals that are still to
+/// be written. Lives for one transaction, on the writer's thread.
 struct WriteContext {
     let db: Database
     let state: WriterState

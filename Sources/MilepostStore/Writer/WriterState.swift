@@ -4,8 +4,8 @@ import GRDB
 import MilepostModel
 
 /// What the writer remembers between transactions: numbers of workspaces and links, days that have a table, and the
-/// sequence. A transaction that fails takes back what it added (`rollBack(to:)`), else a cached number would name a row that
-/// was never stored.
+/// sequence. A transaction that fails takes back what it added (`rollBack(to:)`), else a cached number would name a row
+/// that was never stored.
 ///
 /// Confined to the writer's thread.
 final class WriterState {
@@ -21,6 +21,7 @@ final class WriterState {
     private var addedWorkspaces: [String] = []
     private var addedLinks: [(workspace: Int64, name: String)] = []
     private var addedDays: [Int32] = []
+    private var removedDays: [Int32] = []
 
     init(sequence: Int64, days: Set<Int32>, cachedLinks: Int) {
         self.sequence = sequence
@@ -71,7 +72,9 @@ final class WriterState {
         if days.insert(day).inserted { addedDays.append(day) }
     }
 
-    func forget(day: Int32) { days.remove(day) }
+    func forget(day: Int32) {
+        if days.remove(day) != nil { removedDays.append(day) }
+    }
 
     // MARK: Taking back
 
@@ -81,6 +84,7 @@ final class WriterState {
         fileprivate let workspaces: Int
         fileprivate let links: Int
         fileprivate let days: Int
+        fileprivate let removedDays: Int
     }
 
     func begin() -> Mark {
@@ -88,13 +92,14 @@ final class WriterState {
         addedWorkspaces.removeAll(keepingCapacity: true)
         addedLinks.removeAll(keepingCapacity: true)
         addedDays.removeAll(keepingCapacity: true)
+        removedDays.removeAll(keepingCapacity: true)
         return mark()
     }
 
     func mark() -> Mark {
         Mark(
             sequence: sequence, sharesSequence: sharesSequence, workspaces: addedWorkspaces.count,
-            links: addedLinks.count, days: addedDays.count)
+            links: addedLinks.count, days: addedDays.count, removedDays: removedDays.count)
     }
 
     func rollBack(to mark: Mark) {
@@ -105,8 +110,10 @@ final class WriterState {
             linkCount -= 1
         }
         for day in addedDays[mark.days...] { days.remove(day) }
+        days.formUnion(removedDays[mark.removedDays...])
         addedWorkspaces.removeSubrange(mark.workspaces...)
         addedLinks.removeSubrange(mark.links...)
         addedDays.removeSubrange(mark.days...)
+        removedDays.removeSubrange(mark.removedDays...)
     }
 }

@@ -6,8 +6,8 @@ import GRDB
 import MilepostModel
 import Synchronization
 
-/// The one thread that writes and checkpoints (SQLite, safely): it takes what has queued up, puts as much as fits into one
-/// transaction, and answers the callers once that is on disk.
+/// The one thread that writes and checkpoints (SQLite, safely): it takes what has queued up, puts as much as fits into
+/// one transaction, and answers the callers once that is on disk.
 ///
 /// A thread of its own because a commit waits for the disk, which the cooperative pool must not.
 final class WriterThread: Sendable {

@@ -53,7 +53,8 @@ struct AccessTests {
     func pluginValues() async throws {
         func set(_ value: UInt8, expecting: UInt64, expiresAt: Timestamp? = nil) async throws -> UInt64 {
             try await store.setPluginValue(
-                connection: "con_1", key: "cursor", value: [value], expecting: expecting, expiresAt: expiresAt, at: .start)
+                connection: "con_1", key: "cursor", value: [value], expecting: expecting, expiresAt: expiresAt,
+                at: .start)
         }
         #expect(try await set(1, expecting: 0) == 1)
         #expect(try await set(2, expecting: 1) == 2)

@@ -38,7 +38,8 @@ struct ConnectionBookTests {
         #expect(saved.cursor == sequence)
         #expect(try await store.connection(id: "con_1") == saved)
         await store.close()
-        #expect(try sqliteValue(directory.database, "SELECT highest_threshold FROM link_threshold_state") == "100", "Z-02")
+        #expect(
+            try sqliteValue(directory.database, "SELECT highest_threshold FROM link_threshold_state") == "100", "Z-02")
     }
 
     @Test("without a baseline the current state fires and the cursor is the caller's (THR-19)")
@@ -78,7 +79,8 @@ struct ConnectionBookTests {
 
     @Test("a threshold that is added does not fire for what is behind, and history outlives changes (CFG-03, CFG-04)")
     func changedThresholds() async throws {
-        _ = try await store.saveConnection(connection(thresholds: [100]), credentials: [], baseline: baseline, at: .start)
+        _ = try await store.saveConnection(
+            connection(thresholds: [100]), credentials: [], baseline: baseline, at: .start)
         try await store.click("a", times: 600, tag: "x")
         let (fired, delivery) = crossing("dlv_a")
         _ = try await store.commitEvaluation(
@@ -147,7 +149,8 @@ struct ConnectionBookTests {
         var foreign = sealed
         foreign.connection = "con_9"
         let error = await #expect(throws: StoreError.self) {
-            try await store.saveConnection(connection(thresholds: [7]), credentials: [foreign], baseline: nil, at: .start)
+            try await store.saveConnection(
+                connection(thresholds: [7]), credentials: [foreign], baseline: nil, at: .start)
         }
         #expect(error?.code == .conflict)
         #expect(try await store.connection(id: "con_1")?.policy.thresholds == [100, 1000], "both or neither")
@@ -156,7 +159,9 @@ struct ConnectionBookTests {
         await store.close()
     }
 
-    @Test("racing workers make one delivery of a crossing with no lock at all (DUP-02, DUP-03, DUP-04, DUP-07)", arguments: [Scope.Kind.link, .folder])
+    @Test(
+        "racing workers make one delivery of a crossing with no lock at all (DUP-02, DUP-03, DUP-04, DUP-07)",
+        arguments: [Scope.Kind.link, .folder])
     func oneDelivery(kind: Scope.Kind) async throws {
         let store = store
         _ = try await store.saveConnection(connection(), credentials: [], baseline: baseline, at: .start)

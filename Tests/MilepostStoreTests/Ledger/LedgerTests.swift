@@ -7,7 +7,9 @@ import Testing
 
 @Suite("The ledger of clicks")
 struct LedgerTests {
-    @Test("totals equal a recount over random streams with repeats, bots, lateness and failing calls (ING-15)", arguments: 1...6)
+    @Test(
+        "totals equal a recount over random streams with repeats, bots, lateness and failing calls (ING-15)",
+        arguments: 1...6)
     func totalsEqualARecount(seed: UInt64) async throws {
         let directory = try TemporaryDirectory()
         let store = try directory.open(SQLiteConfiguration(retentionChunk: 50, cachedLinks: 7))
@@ -141,7 +143,8 @@ struct LedgerTests {
         #expect(try await store.mostFrequentUTM(workspace: .acme, scope: scope, audience: .all) == post)
         #expect(try await store.mostFrequentUTM(workspace: .acme, scope: scope, audience: .people) == mail)
         #expect(
-            try await store.mostFrequentUTM(workspace: .acme, scope: Scope(kind: .link, id: "z"), audience: .all) == nil)
+            try await store.mostFrequentUTM(workspace: .acme, scope: Scope(kind: .link, id: "z"), audience: .all) == nil
+        )
         await store.close()
     }
 

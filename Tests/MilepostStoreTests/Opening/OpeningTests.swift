@@ -56,7 +56,8 @@ struct OpeningTests {
         await store.close()
         let file = URL(fileURLWithPath: directory.database)
         var bytes = try Data(contentsOf: file)
-        let root = Int(try sqliteValue(directory.database, "SELECT rootpage FROM sqlite_schema WHERE name = 'event_ids'")!)!
+        let root = Int(
+            try sqliteValue(directory.database, "SELECT rootpage FROM sqlite_schema WHERE name = 'event_ids'")!)!
         for offset in (root - 1) * 4096..<root * 4096 { bytes[offset] = 0xAA }
         try bytes.write(to: file)
         store = try directory.open()

@@ -67,7 +67,9 @@ struct WriterTests {
         await store.close()
     }
 
-    @Test("readers that run beside writes and checkpoints never see a loss (SQLite's WAL-reset bug)", .timeLimit(.minutes(1)))
+    @Test(
+        "readers that run beside writes and checkpoints never see a loss (SQLite's WAL-reset bug)",
+        .timeLimit(.minutes(1)))
     func readersAndCheckpoints() async throws {
         // Every commit is followed by a checkpoint.
         let store = try directory.open(SQLiteConfiguration(checkpointBytes: 0))
