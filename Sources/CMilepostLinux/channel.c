@@ -17,10 +17,12 @@
 
 int milepost_channel_pair(int *ret_daemon_end, int *ret_worker_end) {
     int ends[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return -errno;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+        return -errno;
     int size = 1024 * 1024;
     for (int i = 0; i < 2; i++)
-        (void)setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof size); /* more is better, less still works */
+        (void)setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &size,
+                         sizeof size); /* more is better, less still works */
     int flags = fcntl(ends[0], F_GETFL);
     if (flags < 0 || fcntl(ends[0], F_SETFL, flags | O_NONBLOCK) != 0) {
         int error = errno;
@@ -35,12 +37,14 @@ int milepost_channel_pair(int *ret_daemon_end, int *ret_worker_end) {
 
 static int sealed_memfd(const void *payload, uint32_t length) {
     int fd = memfd_create("milepost-frame", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0) return -errno;
+    if (fd < 0)
+        return -errno;
     const uint8_t *next = payload;
     uint32_t left = length;
     while (left > 0) {
         ssize_t written = write(fd, next, left);
-        if (written < 0 && errno == EINTR) continue;
+        if (written < 0 && errno == EINTR)
+            continue;
         if (written <= 0) {
             int error = written < 0 ? errno : EIO;
             close(fd);
@@ -57,8 +61,10 @@ static int sealed_memfd(const void *payload, uint32_t length) {
     return fd;
 }
 
-int milepost_channel_send(int channel, struct milepost_frame *frame, const void *payload, uint32_t length) {
-    if (length > MILEPOST_FRAME_PAYLOAD_MAX) return -EMSGSIZE;
+int milepost_channel_send(int channel, struct milepost_frame *frame, const void *payload,
+                          uint32_t length) {
+    if (length > MILEPOST_FRAME_PAYLOAD_MAX)
+        return -EMSGSIZE;
     frame->magic = MILEPOST_FRAME_MAGIC;
     frame->version = MILEPOST_FRAME_VERSION;
     frame->length = length;
@@ -75,7 +81,8 @@ int milepost_channel_send(int channel, struct milepost_frame *frame, const void 
     int fd = -1;
     if (length > MILEPOST_FRAME_INLINE_MAX) {
         fd = sealed_memfd(payload, length);
-        if (fd < 0) return fd;
+        if (fd < 0)
+            return fd;
         frame->flags = MILEPOST_FRAME_MEMFD;
         frame->fd_count = 1;
         message.msg_iovlen = 1;
@@ -89,50 +96,62 @@ int milepost_channel_send(int channel, struct milepost_frame *frame, const void 
         memcpy(CMSG_DATA(header), &fd, sizeof fd);
     }
     ssize_t sent;
-    do sent = sendmsg(channel, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    do
+        sent = sendmsg(channel, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     while (sent < 0 && errno == EINTR);
     int error = sent < 0 ? errno : 0;
-    if (fd >= 0) close(fd);
+    if (fd >= 0)
+        close(fd);
     return -error;
 }
 
-int64_t milepost_channel_receive(
-    int channel, struct milepost_frame *ret_frame, void *ret_payload, uint64_t capacity, int *ret_fd) {
+int64_t milepost_channel_receive(int channel, struct milepost_frame *ret_frame, void *ret_payload,
+                                 uint64_t capacity, int *ret_fd) {
     struct iovec parts[2] = {{ret_frame, sizeof *ret_frame}, {ret_payload, capacity}};
     union {
         struct cmsghdr align;
         char bytes[CMSG_SPACE(4 * sizeof(int))];
     } control;
-    struct msghdr message = {
-        .msg_iov = parts, .msg_iovlen = 2, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+    struct msghdr message = {.msg_iov = parts,
+                             .msg_iovlen = 2,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof control.bytes};
     *ret_fd = -1;
     ssize_t got;
-    do got = recvmsg(channel, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    do
+        got = recvmsg(channel, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     while (got < 0 && errno == EINTR);
-    if (got < 0) return errno == ECONNRESET ? -EPIPE : -errno;
+    if (got < 0)
+        return errno == ECONNRESET ? -EPIPE : -errno;
 
     int fd_count = 0, kept = -1;
-    for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
-        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header;
+         header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+            continue;
         size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
         for (size_t i = 0; i < count; i++) {
             int fd;
             memcpy(&fd, CMSG_DATA(header) + i * sizeof fd, sizeof fd);
-            if (fd_count++ == 0) kept = fd;
-            else close(fd);
+            if (fd_count++ == 0)
+                kept = fd;
+            else
+                close(fd);
         }
     }
     int wanted = (ret_frame->flags & MILEPOST_FRAME_MEMFD) ? 1 : 0;
     if (got == 0) {
-        if (kept >= 0) close(kept);
+        if (kept >= 0)
+            close(kept);
         return -EPIPE;
     }
-    if (got < (ssize_t)sizeof *ret_frame || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
-        || ret_frame->magic != MILEPOST_FRAME_MAGIC || ret_frame->version != MILEPOST_FRAME_VERSION
-        || fd_count != wanted || ret_frame->fd_count != (uint32_t)wanted
-        || ret_frame->length > MILEPOST_FRAME_PAYLOAD_MAX
-        || (got - (ssize_t)sizeof *ret_frame) != (wanted ? 0 : (ssize_t)ret_frame->length)) {
-        if (kept >= 0) close(kept);
+    if (got < (ssize_t)sizeof *ret_frame || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) ||
+        ret_frame->magic != MILEPOST_FRAME_MAGIC || ret_frame->version != MILEPOST_FRAME_VERSION ||
+        fd_count != wanted || ret_frame->fd_count != (uint32_t)wanted ||
+        ret_frame->length > MILEPOST_FRAME_PAYLOAD_MAX ||
+        (got - (ssize_t)sizeof *ret_frame) != (wanted ? 0 : (ssize_t)ret_frame->length)) {
+        if (kept >= 0)
+            close(kept);
         return -EBADMSG;
     }
     *ret_fd = kept;
@@ -141,18 +160,24 @@ int64_t milepost_channel_receive(
 
 int milepost_channel_copy_memfd(int fd, void *ret_bytes, uint32_t length) {
     int seals = fcntl(fd, F_GET_SEALS);
-    if (seals < 0) return -errno;
-    if ((seals & REQUIRED_SEALS) != REQUIRED_SEALS) return -EPERM;
+    if (seals < 0)
+        return -errno;
+    if ((seals & REQUIRED_SEALS) != REQUIRED_SEALS)
+        return -EPERM;
     struct stat status;
-    if (fstat(fd, &status) != 0) return -errno;
-    if (status.st_size != (off_t)length) return -EBADMSG;
+    if (fstat(fd, &status) != 0)
+        return -errno;
+    if (status.st_size != (off_t)length)
+        return -EBADMSG;
     /* Read rather than map: one copy is made anyway, and a read cannot fault. */
     uint8_t *next = ret_bytes;
     off_t offset = 0;
     while (offset < (off_t)length) {
         ssize_t got = pread(fd, next + offset, (size_t)length - (size_t)offset, offset);
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) return got < 0 ? -errno : -EIO;
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return got < 0 ? -errno : -EIO;
         offset += got;
     }
     return 0;

@@ -42,7 +42,9 @@ public final class LoadedPlugin: Sendable {
     ///
     /// - Parameter config: schemas/instance.json.
     /// - Throws: `PluginInstanceError` when the plugin refuses the configuration or cannot be reached.
-    public func makeInstance(connection: ConnectionID, config: [UInt8]) async throws(PluginInstanceError) -> PluginInstance {
+    public func makeInstance(connection: ConnectionID, config: [UInt8]) async throws(PluginInstanceError)
+        -> PluginInstance
+    {
         let instance = PluginInstance(connection: connection, plugin: self, config: config)
         state.withLock { $0.instances[ObjectIdentifier(instance)] = instance }
         let limit = core.now.addingSaturating(core.configuration.createBudget.nanoseconds)

@@ -147,7 +147,9 @@ extension PluginInstance {
         }
     }
 
-    func sign(_ credential: [UInt8], scheme: [UInt8], bytes: [UInt8], token: UInt64, from attachment: Attachment) -> Int32 {
+    func sign(_ credential: [UInt8], scheme: [UInt8], bytes: [UInt8], token: UInt64, from attachment: Attachment)
+        -> Int32
+    {
         guard let credential = text(credential, atMost: Self.maximumName),
             let scheme = text(scheme, atMost: Self.maximumName)
         else { return PluginCallStatus.invalid }

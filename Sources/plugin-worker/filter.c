@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The two system-call filters. What is not listed answers ENOSYS, so that libraries take their fall-backs (EPERM from
- * clone3, for one, would break thread start).
+ * The two system-call filters. What is not listed answers ENOSYS, so that libraries take their
+ * fall-backs (EPERM from clone3, for one, would break thread start).
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -36,14 +36,16 @@ struct program {
 };
 
 static void emit(struct program *program, struct sock_filter instruction) {
-    if (program->count < FILTER_MAX) program->code[program->count++] = instruction;
+    if (program->count < FILTER_MAX)
+        program->code[program->count++] = instruction;
 }
 
 #define STATEMENT(code, k) ((struct sock_filter)BPF_STMT(code, k))
 #define JUMP(code, k, yes, no) ((struct sock_filter)BPF_JUMP(code, k, yes, no))
 #define LOAD(offset) STATEMENT(BPF_LD | BPF_W | BPF_ABS, offset)
 #define NUMBER offsetof(struct seccomp_data, nr)
-/* The low half: both architectures are little-endian, and the arguments tested here are 32 bits wide. */
+/* The low half: both architectures are little-endian, and the arguments tested here are 32 bits
+ * wide. */
 #define ARGUMENT(n) (offsetof(struct seccomp_data, args) + 8 * (n))
 #define RETURN(value) STATEMENT(BPF_RET | BPF_K, value)
 #define REFUSE(error) RETURN(SECCOMP_RET_ERRNO | (error))
@@ -75,7 +77,8 @@ static void allow_if_equal(struct program *program, int number, int n, unsigned 
 }
 
 /* Allowed when argument `n` has any bit of `mask` (`wanted` 1) or none (`wanted` 0). */
-static void allow_by_bits(struct program *program, int number, int n, unsigned mask, int wanted, int error) {
+static void allow_by_bits(struct program *program, int number, int n, unsigned mask, int wanted,
+                          int error) {
     emit(program, JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 0, 4));
     emit(program, LOAD(ARGUMENT(n)));
     emit(program, JUMP(BPF_JMP | BPF_JSET | BPF_K, mask, wanted ? 0 : 1, wanted ? 1 : 0));
@@ -84,18 +87,76 @@ static void allow_by_bits(struct program *program, int number, int n, unsigned m
 }
 
 static const int allowed[] = {
-    SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_pwrite64, SYS_close, SYS_lseek, SYS_fstat,
-    SYS_newfstatat, SYS_statx, SYS_getdents64, SYS_openat, SYS_readlinkat, SYS_getcwd, SYS_fcntl, SYS_dup, SYS_dup3,
-    SYS_mprotect, SYS_munmap, SYS_mremap, SYS_madvise, SYS_brk, SYS_memfd_create,
-    SYS_futex, SYS_set_robust_list, SYS_rseq, SYS_set_tid_address, SYS_membarrier, SYS_sched_yield,
-    SYS_sched_getaffinity, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sigaltstack,
-    SYS_clock_gettime, SYS_clock_getres, SYS_gettimeofday, SYS_nanosleep, SYS_clock_nanosleep,
-    SYS_timerfd_create, SYS_timerfd_settime, SYS_timerfd_gettime,
-    SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_ppoll, SYS_eventfd2, SYS_pipe2,
-    SYS_uname, SYS_sysinfo, SYS_getpid, SYS_gettid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_getrusage,
-    SYS_getrandom, SYS_exit, SYS_exit_group, SYS_restart_syscall,
+    SYS_read,
+    SYS_write,
+    SYS_readv,
+    SYS_writev,
+    SYS_pread64,
+    SYS_pwrite64,
+    SYS_close,
+    SYS_lseek,
+    SYS_fstat,
+    SYS_newfstatat,
+    SYS_statx,
+    SYS_getdents64,
+    SYS_openat,
+    SYS_readlinkat,
+    SYS_getcwd,
+    SYS_fcntl,
+    SYS_dup,
+    SYS_dup3,
+    SYS_mprotect,
+    SYS_munmap,
+    SYS_mremap,
+    SYS_madvise,
+    SYS_brk,
+    SYS_memfd_create,
+    SYS_futex,
+    SYS_set_robust_list,
+    SYS_rseq,
+    SYS_set_tid_address,
+    SYS_membarrier,
+    SYS_sched_yield,
+    SYS_sched_getaffinity,
+    SYS_rt_sigaction,
+    SYS_rt_sigprocmask,
+    SYS_rt_sigreturn,
+    SYS_sigaltstack,
+    SYS_clock_gettime,
+    SYS_clock_getres,
+    SYS_gettimeofday,
+    SYS_nanosleep,
+    SYS_clock_nanosleep,
+    SYS_timerfd_create,
+    SYS_timerfd_settime,
+    SYS_timerfd_gettime,
+    SYS_epoll_create1,
+    SYS_epoll_ctl,
+    SYS_epoll_pwait,
+    SYS_ppoll,
+    SYS_eventfd2,
+    SYS_pipe2,
+    SYS_uname,
+    SYS_sysinfo,
+    SYS_getpid,
+    SYS_gettid,
+    SYS_getuid,
+    SYS_geteuid,
+    SYS_getgid,
+    SYS_getegid,
+    SYS_getrusage,
+    SYS_getrandom,
+    SYS_exit,
+    SYS_exit_group,
+    SYS_restart_syscall,
 #if defined(__x86_64__)
-    SYS_epoll_wait, SYS_poll, SYS_readlink, SYS_getrlimit, SYS_stat, SYS_lstat, SYS_time,
+    SYS_epoll_wait,
+    SYS_poll,
+    SYS_readlink,
+    SYS_getrlimit,
+    SYS_stat,
+    SYS_lstat,
+    SYS_time,
 #endif
 };
 
@@ -104,21 +165,27 @@ static const int denied[] = {
 };
 
 static int install(struct program *program, unsigned flags) {
-    if (program->count >= FILTER_MAX) return -E2BIG;
+    if (program->count >= FILTER_MAX)
+        return -E2BIG;
     struct sock_fprog filter = {.len = program->count, .filter = program->code};
     long result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &filter);
-    if (result > 0) return -EBUSY; /* a thread that could not be brought along */
-    if (result == 0) return 0;
+    if (result > 0)
+        return -EBUSY; /* a thread that could not be brought along */
+    if (result == 0)
+        return 0;
     /* Some service managers filter the call itself; prctl does the same for one thread. */
-    if (flags == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0) return 0;
+    if (flags == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0)
+        return 0;
     return -errno;
 }
 
 int filter_install_one(void) {
     struct program program = {.count = 0};
     begin(&program);
-    for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++) answer(&program, allowed[i], ALLOW);
-    for (size_t i = 0; i < sizeof denied / sizeof *denied; i++) answer(&program, denied[i], REFUSE(EACCES));
+    for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++)
+        answer(&program, allowed[i], ALLOW);
+    for (size_t i = 0; i < sizeof denied / sizeof *denied; i++)
+        answer(&program, denied[i], REFUSE(EACCES));
     answer(&program, SYS_execve, REFUSE(EPERM));
     answer(&program, SYS_execveat, REFUSE(EPERM));
     allow_if_equal(&program, SYS_sendmsg, 0, WORKER_CHANNEL, EACCES);

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Instances: a thread and a queue each, so that calls into one never overlap and a wedged one holds up no other.
+ * Instances: a thread and a queue each, so that calls into one never overlap and a wedged one holds
+ * up no other.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "worker.h"
+#include "instance.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,39 +22,6 @@ struct job {
     struct payload *payload; /**< owned, may be null */
 };
 
-struct live_op {
-    struct live_op *next;
-    uint64_t id;
-};
-
-struct blob {
-    struct blob *next;
-    uint64_t id, op;
-    struct payload *payload; /**< owned */
-    mp_view view;
-};
-
-struct facts {
-    struct facts *next;
-    uint64_t name_len, json_len;
-    uint8_t bytes[]; /**< name, then JSON */
-};
-
-struct instance {
-    struct instance *next_in_bucket;
-    uint64_t id;
-    uint32_t references; /**< under table_lock */
-    void *self;          /**< own thread only */
-    int created;         /**< own thread only */
-    _Atomic uint64_t call_since;
-    pthread_mutex_t lock; /**< guards all below; never held while plugin code runs */
-    pthread_cond_t wake;
-    struct job *first_job, **last_job;
-    struct live_op *live;
-    struct blob *blobs;
-    struct facts *facts;
-};
-
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct instance *table[BUCKETS];
 static const mp_plugin *plugin;
@@ -68,16 +34,18 @@ void instances_start(const mp_plugin *the_plugin, const mp_host *the_host) {
 }
 
 static void payload_free(struct payload *payload) {
-    if (!payload) return;
+    if (!payload)
+        return;
     free(payload->bytes);
     free(payload);
 }
 
-static void release(struct instance *instance) {
+void instance_release(struct instance *instance) {
     pthread_mutex_lock(&table_lock);
     int gone = --instance->references == 0;
     pthread_mutex_unlock(&table_lock);
-    if (!gone) return;
+    if (!gone)
+        return;
     while (instance->live) {
         struct live_op *next = instance->live->next;
         free(instance->live);
@@ -105,11 +73,13 @@ static void release(struct instance *instance) {
     free(instance);
 }
 
-static struct instance *acquire(uint64_t id) {
+struct instance *instance_acquire(uint64_t id) {
     pthread_mutex_lock(&table_lock);
     struct instance *instance = table[id % BUCKETS];
-    while (instance && instance->id != id) instance = instance->next_in_bucket;
-    if (instance) instance->references++;
+    while (instance && instance->id != id)
+        instance = instance->next_in_bucket;
+    if (instance)
+        instance->references++;
     pthread_mutex_unlock(&table_lock);
     return instance;
 }
@@ -117,15 +87,18 @@ static struct instance *acquire(uint64_t id) {
 static void unlink_instance(struct instance *instance) {
     pthread_mutex_lock(&table_lock);
     struct instance **link = &table[instance->id % BUCKETS];
-    while (*link && *link != instance) link = &(*link)->next_in_bucket;
-    if (*link) *link = instance->next_in_bucket;
+    while (*link && *link != instance)
+        link = &(*link)->next_in_bucket;
+    if (*link)
+        *link = instance->next_in_bucket;
     pthread_mutex_unlock(&table_lock);
 }
 
 /* The instance's lock is held. */
 static int is_live(const struct instance *instance, uint64_t op) {
     for (const struct live_op *live = instance->live; live; live = live->next)
-        if (live->id == op) return 1;
+        if (live->id == op)
+            return 1;
     return 0;
 }
 
@@ -155,13 +128,15 @@ static int finish(struct instance *instance, uint64_t op) {
     struct live_op *found = NULL;
     pthread_mutex_lock(&instance->lock);
     for (struct live_op **link = &instance->live; *link; link = &(*link)->next) {
-        if ((*link)->id != op) continue;
+        if ((*link)->id != op)
+            continue;
         found = *link;
         *link = found->next;
         break;
     }
     pthread_mutex_unlock(&instance->lock);
-    if (!found) return 0;
+    if (!found)
+        return 0;
     free(found);
     drop_blobs(instance, op);
     return 1;
@@ -178,11 +153,24 @@ static int32_t call_verb(struct instance *instance, uint64_t id, const struct pa
         .body = payload->view_count > 0 ? payload->views[0] : (mp_view){NULL, 0},
     };
     int32_t (*const verbs[])(void *, const mp_op *) = {
-        NULL, plugin->configure, plugin->connect, plugin->provision, plugin->deprovision, plugin->query,
-        plugin->options, plugin->catalog, plugin->deliver, plugin->reconcile, plugin->intercept, plugin->webhook,
-        plugin->pull, plugin->ping, plugin->shutdown,
+        NULL,
+        plugin->configure,
+        plugin->connect,
+        plugin->provision,
+        plugin->deprovision,
+        plugin->query,
+        plugin->options,
+        plugin->catalog,
+        plugin->deliver,
+        plugin->reconcile,
+        plugin->intercept,
+        plugin->webhook,
+        plugin->pull,
+        plugin->ping,
+        plugin->shutdown,
     };
-    if (!instance->created || op.verb < 1 || op.verb >= (int32_t)(sizeof verbs / sizeof *verbs) || !verbs[op.verb])
+    if (!instance->created || op.verb < 1 || op.verb >= (int32_t)(sizeof verbs / sizeof *verbs) ||
+        !verbs[op.verb])
         return MP_UNSUPPORTED;
     return verbs[op.verb](instance->self, &op);
 }
@@ -197,7 +185,8 @@ static void run_operation(struct instance *instance, const struct job *job) {
         pthread_mutex_unlock(&instance->lock);
     }
     int32_t status = live ? call_verb(instance, job->op, job->payload) : MP_RETRY;
-    if (status == MP_OK) return;
+    if (status == MP_OK)
+        return;
     (void)finish(instance, job->op);
     uint64_t scalar = (uint64_t)(int64_t)status;
     (void)outbox_send(MILEPOST_FRAME_NOT_ACCEPTED, job->op, instance->id, &scalar, 1, NULL, 0);
@@ -220,8 +209,10 @@ static void run_event(struct instance *instance, struct job *job) {
     if (event.data.len > MILEPOST_BLOB_THRESHOLD) {
         struct blob *blob = malloc(sizeof *blob);
         if (blob) {
-            *blob = (struct blob){
-                .id = atomic_fetch_add(&next_blob, 1), .op = job->op, .payload = payload, .view = event.data};
+            *blob = (struct blob){.id = atomic_fetch_add(&next_blob, 1),
+                                  .op = job->op,
+                                  .payload = payload,
+                                  .view = event.data};
             event.blob = blob->id;
             event.blob_len = event.data.len;
             event.data = (mp_view){NULL, 0};
@@ -232,12 +223,14 @@ static void run_event(struct instance *instance, struct job *job) {
             pthread_mutex_unlock(&instance->lock);
         }
     }
-    if (instance->created) plugin->on_event(instance->self, &event);
+    if (instance->created)
+        plugin->on_event(instance->self, &event);
     if (event.blob != 0) {
         pthread_mutex_lock(&instance->lock);
         int live = is_live(instance, job->op);
         pthread_mutex_unlock(&instance->lock);
-        if (!live) drop_blobs(instance, job->op);
+        if (!live)
+            drop_blobs(instance, job->op);
     }
 }
 
@@ -251,14 +244,20 @@ static int run_job(struct instance *instance, struct job *job) {
         (void)outbox_send(MILEPOST_FRAME_CREATED, 0, instance->id, &scalar, 1, NULL, 0);
         return 1;
     }
-    case JOB_OPERATION: run_operation(instance, job); return 1;
-    case JOB_CANCEL:
-        if (instance->created && plugin->cancel) plugin->cancel(instance->self, job->op);
+    case JOB_OPERATION:
+        run_operation(instance, job);
         return 1;
-    case JOB_EVENT: run_event(instance, job); return 1;
+    case JOB_CANCEL:
+        if (instance->created && plugin->cancel)
+            plugin->cancel(instance->self, job->op);
+        return 1;
+    case JOB_EVENT:
+        run_event(instance, job);
+        return 1;
     case JOB_DESTROY:
         unlink_instance(instance); /* before destroy: late host calls are stale from here on */
-        if (instance->created) plugin->destroy(instance->self);
+        if (instance->created)
+            plugin->destroy(instance->self);
         (void)outbox_send(MILEPOST_FRAME_DESTROYED, 0, instance->id, NULL, 0, NULL, 0);
         return 0;
     }
@@ -270,10 +269,12 @@ static void *instance_thread(void *argument) {
     int alive = 1;
     while (alive) {
         pthread_mutex_lock(&instance->lock);
-        while (!instance->first_job) pthread_cond_wait(&instance->wake, &instance->lock);
+        while (!instance->first_job)
+            pthread_cond_wait(&instance->wake, &instance->lock);
         struct job *job = instance->first_job;
         instance->first_job = job->next;
-        if (!instance->first_job) instance->last_job = &instance->first_job;
+        if (!instance->first_job)
+            instance->last_job = &instance->first_job;
         pthread_mutex_unlock(&instance->lock);
 
         atomic_store(&instance->call_since, monotonic_ns());
@@ -282,20 +283,24 @@ static void *instance_thread(void *argument) {
         payload_free(job->payload);
         free(job);
     }
-    release(instance);
+    instance_release(instance);
     return NULL;
 }
 
 static struct payload *payload_copy(const struct payload *payload) {
     struct payload *copy = malloc(sizeof *copy);
-    if (copy) memcpy(copy, payload, offsetof(struct payload, views) + payload->view_count * sizeof(mp_view));
+    if (copy)
+        memcpy(copy, payload,
+               offsetof(struct payload, views) + payload->view_count * sizeof(mp_view));
     return copy;
 }
 
-static void enqueue(struct instance *instance, enum job_kind kind, uint64_t op, struct payload *payload) {
+static void enqueue(struct instance *instance, enum job_kind kind, uint64_t op,
+                    struct payload *payload) {
     struct job *job = malloc(sizeof *job);
     struct payload *owned = payload ? payload_copy(payload) : NULL;
-    if (!job || (payload && !owned)) abort(); /* out of memory here loses a frame: the daemon restarts us instead */
+    if (!job || (payload && !owned))
+        abort(); /* out of memory here loses a frame: the daemon restarts us instead */
     *job = (struct job){.next = NULL, .kind = kind, .op = op, .payload = owned};
     pthread_mutex_lock(&instance->lock);
     *instance->last_job = job;
@@ -305,46 +310,28 @@ static void enqueue(struct instance *instance, enum job_kind kind, uint64_t op, 
 }
 
 static void send_to(uint64_t id, enum job_kind kind, uint64_t op, struct payload *payload) {
-    struct instance *instance = acquire(id);
+    struct instance *instance = instance_acquire(id);
     if (!instance) {
-        if (payload) free(payload->bytes);
+        if (payload)
+            free(payload->bytes);
         return;
     }
     enqueue(instance, kind, op, payload);
-    release(instance);
-}
-
-static void store_facts(struct instance *instance, mp_view name, mp_view json) {
-    struct facts *entry = malloc(sizeof *entry + name.len + json.len);
-    if (!entry) return;
-    entry->name_len = name.len;
-    entry->json_len = json.len;
-    if (name.len > 0) memcpy(entry->bytes, name.ptr, name.len);
-    if (json.len > 0) memcpy(entry->bytes + name.len, json.ptr, json.len);
-    pthread_mutex_lock(&instance->lock);
-    struct facts *old = NULL;
-    for (struct facts **link = &instance->facts; *link; link = &(*link)->next) {
-        if ((*link)->name_len != name.len || memcmp((*link)->bytes, name.ptr, name.len) != 0) continue;
-        old = *link;
-        *link = old->next;
-        break;
-    }
-    entry->next = instance->facts;
-    instance->facts = entry;
-    pthread_mutex_unlock(&instance->lock);
-    free(old);
+    instance_release(instance);
 }
 
 void instance_create(uint64_t id, struct payload *payload) {
     struct instance *instance = calloc(1, sizeof *instance);
-    if (!instance) abort();
+    if (!instance)
+        abort();
     instance->id = id;
     instance->references = 2; /* the table's user and the thread */
     pthread_mutex_init(&instance->lock, NULL);
     pthread_cond_init(&instance->wake, NULL);
     instance->last_job = &instance->first_job;
     for (uint32_t i = 1; i + 1 < payload->view_count; i += 2)
-        if (payload->views[i].ptr) store_facts(instance, payload->views[i], payload->views[i + 1]);
+        if (payload->views[i].ptr)
+            instance_store_facts(instance, payload->views[i], payload->views[i + 1]);
     pthread_mutex_lock(&table_lock);
     instance->next_in_bucket = table[id % BUCKETS];
     table[id % BUCKETS] = instance;
@@ -356,26 +343,24 @@ void instance_create(uint64_t id, struct payload *payload) {
         uint64_t status = MP_RETRY;
         (void)outbox_send(MILEPOST_FRAME_CREATED, 0, id, &status, 1, NULL, 0);
         unlink_instance(instance);
-        release(instance);
+        instance_release(instance);
     } else {
         pthread_detach(thread);
     }
-    release(instance);
+    instance_release(instance);
 }
 
-void instance_operation(uint64_t id, uint64_t op, struct payload *payload) { send_to(id, JOB_OPERATION, op, payload); }
-void instance_cancel(uint64_t id, uint64_t op) { send_to(id, JOB_CANCEL, op, NULL); }
-void instance_event(uint64_t id, uint64_t op, struct payload *payload) { send_to(id, JOB_EVENT, op, payload); }
-void instance_destroy(uint64_t id) { send_to(id, JOB_DESTROY, 0, NULL); }
-
-void instance_credential(uint64_t id, struct payload *payload) {
-    struct instance *instance = acquire(id);
-    if (instance) {
-        if (payload->view_count > 1 && payload->views[0].ptr)
-            store_facts(instance, payload->views[0], payload->views[1]);
-        release(instance);
-    }
-    free(payload->bytes);
+void instance_operation(uint64_t id, uint64_t op, struct payload *payload) {
+    send_to(id, JOB_OPERATION, op, payload);
+}
+void instance_cancel(uint64_t id, uint64_t op) {
+    send_to(id, JOB_CANCEL, op, NULL);
+}
+void instance_event(uint64_t id, uint64_t op, struct payload *payload) {
+    send_to(id, JOB_EVENT, op, payload);
+}
+void instance_destroy(uint64_t id) {
+    send_to(id, JOB_DESTROY, 0, NULL);
 }
 
 uint64_t instances_longest_call(uint64_t *ret_instance) {
@@ -384,7 +369,8 @@ uint64_t instances_longest_call(uint64_t *ret_instance) {
     for (uint32_t i = 0; i < BUCKETS; i++)
         for (struct instance *instance = table[i]; instance; instance = instance->next_in_bucket) {
             uint64_t since = atomic_load(&instance->call_since);
-            if (since == 0 || now <= since || now - since <= longest) continue;
+            if (since == 0 || now <= since || now - since <= longest)
+                continue;
             longest = now - since;
             *ret_instance = instance->id;
         }
@@ -393,61 +379,24 @@ uint64_t instances_longest_call(uint64_t *ret_instance) {
 }
 
 int instance_is_live(uint64_t id, uint64_t op) {
-    struct instance *instance = acquire(id);
-    if (!instance) return 0;
+    struct instance *instance = instance_acquire(id);
+    if (!instance)
+        return 0;
     int live = 1;
     if (op != 0) {
         pthread_mutex_lock(&instance->lock);
         live = is_live(instance, op);
         pthread_mutex_unlock(&instance->lock);
     }
-    release(instance);
+    instance_release(instance);
     return live;
 }
 
 int instance_finish(uint64_t id, uint64_t op) {
-    struct instance *instance = acquire(id);
-    if (!instance) return 0;
+    struct instance *instance = instance_acquire(id);
+    if (!instance)
+        return 0;
     int live = finish(instance, op);
-    release(instance);
+    instance_release(instance);
     return live;
-}
-
-int32_t instance_credential_facts(
-    uint64_t id, mp_view name, uint8_t *ret_json, uint64_t capacity, uint64_t *ret_len) {
-    struct instance *instance = acquire(id);
-    if (!instance) return MP_CALL_STALE;
-    int32_t result = MP_CALL_NOT_FOUND;
-    pthread_mutex_lock(&instance->lock);
-    for (struct facts *entry = instance->facts; entry; entry = entry->next) {
-        if (entry->name_len != name.len || (name.len > 0 && memcmp(entry->bytes, name.ptr, name.len) != 0)) continue;
-        uint64_t count = entry->json_len < capacity ? entry->json_len : capacity;
-        if (ret_json && count > 0) memcpy(ret_json, entry->bytes + entry->name_len, count);
-        if (ret_len) *ret_len = entry->json_len;
-        result = MP_CALL_OK;
-        break;
-    }
-    pthread_mutex_unlock(&instance->lock);
-    release(instance);
-    return result;
-}
-
-int32_t instance_blob_read(
-    uint64_t id, uint64_t blob_id, uint64_t offset, uint8_t *ret_bytes, uint64_t capacity, uint64_t *ret_len) {
-    struct instance *instance = acquire(id);
-    if (!instance) return MP_CALL_STALE;
-    int32_t result = MP_CALL_STALE;
-    pthread_mutex_lock(&instance->lock);
-    for (struct blob *blob = instance->blobs; blob; blob = blob->next) {
-        if (blob->id != blob_id) continue;
-        uint64_t left = offset < blob->view.len ? blob->view.len - offset : 0;
-        uint64_t count = left < capacity ? left : capacity;
-        if (ret_bytes && count > 0) memcpy(ret_bytes, blob->view.ptr + offset, count);
-        if (ret_len) *ret_len = count;
-        result = MP_CALL_OK;
-        break;
-    }
-    pthread_mutex_unlock(&instance->lock);
-    release(instance);
-    return result;
 }

@@ -16,8 +16,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Debian 12's kernel headers lack the later fields and all that came with them, so the definitions are our own; the
- * kernel takes the size that fits its level. */
+/* Debian 12's kernel headers lack the later fields and all that came with them, so the definitions
+ * are our own; the kernel takes the size that fits its level. */
 #ifndef SYS_landlock_create_ruleset
 #define SYS_landlock_create_ruleset 444
 #define SYS_landlock_add_rule 445
@@ -59,9 +59,11 @@ enum {
 
 static void allow_path(int ruleset, const char *path, uint64_t access) {
     int fd = open(path, O_PATH | O_CLOEXEC);
-    if (fd < 0) return; /* not on every system: /lib64 */
+    if (fd < 0)
+        return; /* not on every system: /lib64 */
     struct stat status;
-    if (fstat(fd, &status) == 0 && !S_ISDIR(status.st_mode)) access &= FS_EXECUTE | FS_READ_FILE;
+    if (fstat(fd, &status) == 0 && !S_ISDIR(status.st_mode))
+        access &= FS_EXECUTE | FS_READ_FILE;
     struct path_rule rule = {.allowed_access = access, .parent_fd = fd};
     (void)syscall(SYS_landlock_add_rule, ruleset, RULE_PATH_BENEATH, &rule, 0);
     close(fd);
@@ -69,22 +71,27 @@ static void allow_path(int ruleset, const char *path, uint64_t access) {
 
 static uint32_t restrict_files(const char *plugin_path) {
     long level = syscall(SYS_landlock_create_ruleset, NULL, 0, CREATE_RULESET_VERSION);
-    if (level < 1) return 0;
+    if (level < 1)
+        return 0;
     struct ruleset attributes = {.handled_access_fs = FS_LEVEL_1};
     size_t size = sizeof attributes.handled_access_fs;
-    if (level >= 2) attributes.handled_access_fs |= FS_REFER;
-    if (level >= 3) attributes.handled_access_fs |= FS_TRUNCATE;
+    if (level >= 2)
+        attributes.handled_access_fs |= FS_REFER;
+    if (level >= 3)
+        attributes.handled_access_fs |= FS_TRUNCATE;
     if (level >= 4) {
         attributes.handled_access_net = NET_TCP; /* handled and granted to nobody */
         size = offsetof(struct ruleset, scoped);
     }
-    if (level >= 5) attributes.handled_access_fs |= FS_IOCTL_DEV;
+    if (level >= 5)
+        attributes.handled_access_fs |= FS_IOCTL_DEV;
     if (level >= 6) {
         attributes.scoped = SCOPES;
         size = sizeof attributes;
     }
     int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attributes, size, 0);
-    if (ruleset < 0) return 0;
+    if (ruleset < 0)
+        return 0;
 
     static const char *const libraries[] = {"/lib", "/lib64", "/usr/lib", "/usr/lib64"};
     for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++)
@@ -97,8 +104,8 @@ static uint32_t restrict_files(const char *plugin_path) {
         *slash = 0;
         allow_path(ruleset, folder, FS_EXECUTE | FS_READ_FILE | FS_READ_DIR);
     }
-    static const char *const readable[] = {
-        "/usr/share/zoneinfo", "/etc/localtime", "/etc/ld.so.cache", "/dev/urandom", "/dev/null"};
+    static const char *const readable[] = {"/usr/share/zoneinfo", "/etc/localtime",
+                                           "/etc/ld.so.cache", "/dev/urandom", "/dev/null"};
     for (size_t i = 0; i < sizeof readable / sizeof *readable; i++)
         allow_path(ruleset, readable[i], FS_READ_FILE | FS_READ_DIR);
     long result = syscall(SYS_landlock_restrict_self, ruleset, 0);
@@ -108,20 +115,25 @@ static uint32_t restrict_files(const char *plugin_path) {
 
 static void limit(int resource, uint64_t value) {
     struct rlimit current;
-    if (getrlimit(resource, &current) != 0) return;
-    if (current.rlim_max != RLIM_INFINITY && current.rlim_max < value) value = current.rlim_max;
+    if (getrlimit(resource, &current) != 0)
+        return;
+    if (current.rlim_max != RLIM_INFINITY && current.rlim_max < value)
+        value = current.rlim_max;
     struct rlimit wanted = {value, value};
     (void)setrlimit(resource, &wanted);
 }
 
 static void offer_to_oom_killer(void) {
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-    if (fd < 0) return;
-    if (write(fd, "1000", 4) < 0) {} /* a hint: the limits below are the rule */
+    if (fd < 0)
+        return;
+    if (write(fd, "1000", 4) < 0) {
+    } /* a hint: the limits below are the rule */
     close(fd);
 }
 
-void sandbox_enter(const char *plugin_path, uint64_t memory_mb, uint64_t threads, struct sandbox_levels *ret_levels) {
+void sandbox_enter(const char *plugin_path, uint64_t memory_mb, uint64_t threads,
+                   struct sandbox_levels *ret_levels) {
     (void)syscall(SYS_close_range, WORKER_CHANNEL + 1, ~0u, 0);
     offer_to_oom_killer();
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
@@ -144,4 +156,6 @@ void sandbox_enter(const char *plugin_path, uint64_t memory_mb, uint64_t threads
     ret_levels->filter_two = 0;
 }
 
-void sandbox_seal(struct sandbox_levels *levels) { levels->filter_two = filter_install_two() == 0; }
+void sandbox_seal(struct sandbox_levels *levels) {
+    levels->filter_two = filter_install_two() == 0;
+}

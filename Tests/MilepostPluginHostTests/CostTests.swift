@@ -21,7 +21,8 @@ struct CostTests {
                     }
                 }
             }
-            let each = Double(spent.components.attoseconds) / 1e12 / Double(total)
+            let each =
+                Double(spent.components.attoseconds) / 1e12 / Double(total)
                 + Double(spent.components.seconds) * 1e6 / Double(total)
             print("\(isolation) depth \(depth): \(each) us an operation")
         }

@@ -34,7 +34,9 @@ struct LoadingTests {
         Refusal(
             code: .manifestDisagrees, says: "needs the verb reconcile",
             variant: .zoo.with { $0.manifest["actions"] = "[{\"name\":\"deal\",\"idempotency\":\"none\"}]" }),
-        Refusal(code: .manifestInvalid, says: "lacks 'abi'", variant: .echo.with { $0.sidecar = "{\"id\":\"a.b\",\"name\":\"echo\",\"title\":\"x\",\"version\":\"1\"}" }),
+        Refusal(
+            code: .manifestInvalid, says: "lacks 'abi'",
+            variant: .echo.with { $0.sidecar = "{\"id\":\"a.b\",\"name\":\"echo\",\"title\":\"x\",\"version\":\"1\"}" }),
         Refusal(code: .manifestInvalid, says: "is not valid JSON", variant: .echo.with { $0.sidecar = "{]" }),
         Refusal(
             code: .manifestInvalid, says: "nests deeper",
@@ -51,7 +53,8 @@ struct LoadingTests {
             variant: .echo.with { $0.definitions = ["-DCALLS_NOTHING"] }),
         Refusal(code: .fileUntrusted, says: "writable", variant: .echo.with { $0.mode = 0o666 }),
         Refusal(
-            code: .describeTooSlow, says: "its describe took", variant: .zoo.with { $0.definitions = ["-DSLOW_DESCRIBE"] }),
+            code: .describeTooSlow, says: "its describe took",
+            variant: .zoo.with { $0.definitions = ["-DSLOW_DESCRIBE"] }),
     ]
 
     @Test("a plugin that does not fit is refused with a sentence", arguments: refusals, PluginIsolation.allCases)

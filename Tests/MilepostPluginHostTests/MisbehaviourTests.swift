@@ -7,7 +7,9 @@ import Testing
 /// A plugin that crashes, hangs, leaks or lies harms its own operations only (EXT-02, invariant 7).
 @Suite(.serialized, .timeLimit(.minutes(3)))
 struct MisbehaviourTests {
-    @Test("a crash ends the operation as crashed and the next one finds a new worker", arguments: ["abort", "segfault", "exit"])
+    @Test(
+        "a crash ends the operation as crashed and the next one finds a new worker",
+        arguments: ["abort", "segfault", "exit"])
     func crashes(way: String) async throws {
         let bench = try PluginBench([.zoo, .echo])
         let instance = try await bench.instance("zoo")
@@ -52,7 +54,8 @@ struct MisbehaviourTests {
         await bench.close()
     }
 
-    @Test("a hang is killed at the deadline and the grace; another plugin goes on", arguments: ["spin", "block", "never"])
+    @Test(
+        "a hang is killed at the deadline and the grace; another plugin goes on", arguments: ["spin", "block", "never"])
     func hangs(way: String) async throws {
         let bench = try PluginBench([.zoo, .echo])
         let instance = try await bench.instance("zoo")
@@ -70,7 +73,9 @@ struct MisbehaviourTests {
         await bench.close()
     }
 
-    @Test("a long call shows in the health before it is killed, spinning apart from blocked", arguments: ["spin", "block"])
+    @Test(
+        "a long call shows in the health before it is killed, spinning apart from blocked",
+        arguments: ["spin", "block"])
     func longCallsAreSeen(way: String) async throws {
         let bench = try PluginBench([.zoo])
         let instance = try await bench.instance("zoo")

@@ -99,12 +99,14 @@ enum Workshop {
     static let worker: Result<String, WorkshopFailure> = {
         do {
             let path = try makeFolder() + "/milepost-plugin-worker"
-            let sources = ["main", "channel", "filter", "sandbox", "outbox", "instances", "host_table"]
+            let sources = ["main", "channel", "filter", "sandbox", "outbox", "instances", "facts", "host_table"]
                 .map { "\(repository)/Sources/plugin-worker/\($0).c" }
             try run(
                 "cc",
-                ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-I", "\(repository)/include", "-o",
-                 path] + sources)
+                [
+                    "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-I", "\(repository)/include", "-o",
+                    path,
+                ] + sources)
             return .success(path)
         } catch {
             return .failure(WorkshopFailure(description: "\(error)"))
@@ -122,8 +124,10 @@ enum Workshop {
             let quoted = manifest.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")
             try run(
                 "cc",
-                ["-std=gnu11", "-O1", "-shared", "-fPIC", "-pthread", "-I", "\(repository)/include",
-                 "-DMANIFEST=\"\(quoted)\"", "-o", path, "\(repository)/Tests/Plugins/\(source)"] + definitions)
+                [
+                    "-std=gnu11", "-O1", "-shared", "-fPIC", "-pthread", "-I", "\(repository)/include",
+                    "-DMANIFEST=\"\(quoted)\"", "-o", path, "\(repository)/Tests/Plugins/\(source)",
+                ] + definitions)
             libraries[key] = path
             return path
         }
@@ -162,7 +166,7 @@ enum Workshop {
     static func run(_ program: String, _ arguments: [String]) throws {
         var copies: [UnsafeMutablePointer<CChar>?] = unsafe ([program] + arguments).map { unsafe strdup($0) }
         unsafe copies.append(nil)
-        defer { for unsafe copy in unsafe copies { unsafe free(copy) } }
+        defer { unsafe copies.forEach { unsafe free($0) } }
         var process: pid_t = 0
         let error = unsafe copies.withUnsafeBufferPointer {
             unsafe posix_spawnp(&process, program, nil, nil, $0.baseAddress!, environ)
@@ -212,7 +216,8 @@ final class FakeServices: PluginServices {
         }
         record.withLock { $0.finishedCalls += 1 }
         return PluginHTTPResult(
-            callStatus: PluginCallStatus.ok, wire: 2, httpStatus: 201, json: Array("{\"status\":201}".utf8), body: answer)
+            callStatus: PluginCallStatus.ok, wire: 2, httpStatus: 201, json: Array("{\"status\":201}".utf8),
+            body: answer)
     }
 
     func storeJournal(

@@ -25,7 +25,8 @@ struct RoundTripTests {
         await bench.close()
     }
 
-    @Test("a request reaches the services whole and its answer the plugin (EXT-03)", arguments: PluginIsolation.allCases)
+    @Test(
+        "a request reaches the services whole and its answer the plugin (EXT-03)", arguments: PluginIsolation.allCases)
     func submitsRequests(isolation: PluginIsolation) async throws {
         let bench = try PluginBench([.echo])
         let instance = try await bench.instance("echo", isolation)

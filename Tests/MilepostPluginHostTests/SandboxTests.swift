@@ -61,9 +61,12 @@ struct SwiftPluginTests {
         let plugins = "\(Workshop.repository)/Tests/Plugins/swift"
         try Workshop.run(
             "swiftc",
-            ["-emit-library", "-static-stdlib", "-O", "-parse-as-library", "-module-name", "translator", "-I",
-             "\(Workshop.repository)/Sources/CMilepostABI", "-Xlinker", "--version-script=\(plugins)/exports.map",
-             "-Xlinker", "-z", "-Xlinker", "now", "-o", "\(bench.folder)/swift.so", "\(plugins)/translator.swift", source])
+            [
+                "-emit-library", "-static-stdlib", "-O", "-parse-as-library", "-module-name", "translator", "-I",
+                "\(Workshop.repository)/Sources/CMilepostABI", "-Xlinker", "--version-script=\(plugins)/exports.map",
+                "-Xlinker", "-z", "-Xlinker", "now", "-o", "\(bench.folder)/swift.so", "\(plugins)/translator.swift",
+                source,
+            ])
         let instance = try await bench.instance("swift", isolation)
         for round in 1...3 {
             let result = await instance.ask(.query, "{\"a\":\"1\",\"b\":\"2\"}")

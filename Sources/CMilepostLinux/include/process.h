@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Processes, threads and waiting, shaped so that Swift can call them: no variadic function, no macro, no struct by
- * value. Results are 0 or more, or a negative errno.
+ * Processes, threads and waiting, shaped so that Swift can call them: no variadic function, no
+ * macro, no struct by value. Results are 0 or more, or a negative errno.
  */
 #ifndef MILEPOST_PROCESS_H
 #define MILEPOST_PROCESS_H
@@ -10,17 +10,18 @@
 #include <stdint.h>
 
 /**
- * Starts a worker: empty environment, cwd /, own session, default signals, stdin /dev/null, stdout and stderr as
- * given, `channel` as descriptor 3, everything else closed. posix_spawn, because forking a process with threads leaves
- * locks held in the child.
+ * Starts a worker: empty environment, cwd /, own session, default signals, stdin /dev/null, stdout
+ * and stderr as given, `channel` as descriptor 3, everything else closed. posix_spawn, because
+ * forking a process with threads leaves locks held in the child.
  */
-int milepost_process_spawn(
-    const char *path, const char *const *arguments, int output, int errors, int channel, int *ret_pid, int *ret_pidfd);
+int milepost_process_spawn(const char *path, const char *const *arguments, int output, int errors,
+                           int channel, int *ret_pid, int *ret_pidfd);
 
 /** SIGKILL through the pidfd: a pid that was reused cannot be hit. */
 int milepost_process_kill(int pidfd);
 
-/** Reaps without waiting. 1: ended, with `ret_signal` or `ret_status` set (the other is -1); 0: still there. */
+/** Reaps without waiting. 1: ended, with `ret_signal` or `ret_status` set (the other is -1); 0:
+ * still there. */
 int milepost_process_reap(int pidfd, int *ret_status, int *ret_signal);
 
 /** A pipe whose reading end does not block; both close on exec. */
@@ -67,11 +68,13 @@ int milepost_file_open(const char *path, struct milepost_file *ret_file);
 /** The same facts for a folder. */
 int milepost_folder_inspect(const char *path, struct milepost_file *ret_file);
 
-/** dlopen(RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE). Null on failure, with the loader's sentence in `ret_error`. */
+/** dlopen(RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE). Null on failure, with the loader's sentence in
+ * `ret_error`. */
 void *milepost_library_open(const char *path, char *ret_error, size_t capacity);
 void *milepost_library_symbol(void *library, const char *name);
 
-/** PR_SET_DUMPABLE 0 and core limit 0 for the daemon itself: no dump of it can be had (decisions 38). */
+/** PR_SET_DUMPABLE 0 and core limit 0 for the daemon itself: no dump of it can be had (decisions
+ * 38). */
 int milepost_process_forbid_dumps(void);
 
 #endif

@@ -87,11 +87,15 @@ final class InlineBackend: PluginBackend {
             let bytes = message.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
             throw refuse(.loadFailed, String(decoding: bytes, as: UTF8.self))
         }
-        guard let symbol = unsafe milepost_library_symbol(handle, MP_ENTRY_NAME) else { throw refuse(.entryMissing, "") }
+        guard let symbol = unsafe milepost_library_symbol(handle, MP_ENTRY_NAME) else {
+            throw refuse(.entryMissing, "")
+        }
         let entry = unsafe unsafeBitCast(
             symbol,
-            to: (@convention(c) (UnsafePointer<mp_host_info>?, UnsafeMutablePointer<Int32>?) -> UnsafePointer<mp_plugin>?)
-                .self)
+            to: (@convention(c) (UnsafePointer<mp_host_info>?, UnsafeMutablePointer<Int32>?) -> UnsafePointer<
+                mp_plugin
+            >?)
+            .self)
         var status: Int32 = 0
         let version = Array("milepost".utf8)
         let table = unsafe version.withView { view in
@@ -137,11 +141,13 @@ final class InlineBackend: PluginBackend {
         if state.withLock({ $0.isStopped }) {
             return .failure(Unavailable(code: "plugin_closed", message: "the daemon is stopping"))
         }
-        return .success(InlineTransport(core: plugin.core, table: table) { [self] reason in
-            state.withLock { $0.lastHang = reason }
-            plugin.core.services.metric(.host(plugin: plugin.name, event: "quarantine", code: "inline"))
-            plugin.announce(4, "\(reason); inline it cannot be ended, so the connection is quarantined: restart the daemon")
-        })
+        return .success(
+            InlineTransport(core: plugin.core, table: table) { [self] reason in
+                state.withLock { $0.lastHang = reason }
+                plugin.core.services.metric(.host(plugin: plugin.name, event: "quarantine", code: "inline"))
+                plugin.announce(
+                    4, "\(reason); inline it cannot be ended, so the connection is quarantined: restart the daemon")
+            })
     }
 
     func tick(now: UInt64) {}

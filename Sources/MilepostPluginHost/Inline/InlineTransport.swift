@@ -50,7 +50,8 @@ final class InlineTransport: PluginTransport {
 
     // MARK: PluginTransport
 
-    func attach(_ instance: PluginInstance, id: UInt64, config: [UInt8], credentials: [(name: String, facts: [UInt8])]) {
+    func attach(_ instance: PluginInstance, id: UInt64, config: [UInt8], credentials: [(name: String, facts: [UInt8])])
+    {
         state.withLock { state in
             state.instance = instance
             state.id = id

@@ -19,9 +19,12 @@ struct PluginAgreement {
         }
         if minHostMinor > hostABIMinor {
             return refuse(
-                .hostTooOld, "its code needs ABI 1.\(minHostMinor), this Milepost has 1.\(hostABIMinor); upgrade milepostd")
+                .hostTooOld,
+                "its code needs ABI 1.\(minHostMinor), this Milepost has 1.\(hostABIMinor); upgrade milepostd")
         }
-        if describeCPU > budget.nanoseconds || describeWall > budget.nanoseconds.multipliedReportingOverflow(by: 10).partialValue {
+        if describeCPU > budget.nanoseconds
+            || describeWall > budget.nanoseconds.multipliedReportingOverflow(by: 10).partialValue
+        {
             return refuse(
                 .describeTooSlow,
                 "its describe took \(describeCPU / 1_000_000) ms of CPU, \(describeWall / 1_000_000) ms in all; it must "
@@ -61,7 +64,8 @@ struct PluginAgreement {
             case .entryMissing:
                 "\(library) does not export milepost_plugin_v1: it is no plugin, or one for another major of the ABI"
             case .hostTooOld: "\(detail); upgrade milepostd or install an older build of the plugin"
-            case .sandboxUnavailable: "\(detail); set sandbox to best-effort to run it all the same, or upgrade the kernel"
+            case .sandboxUnavailable:
+                "\(detail); set sandbox to best-effort to run it all the same, or upgrade the kernel"
             default: "\(library) cannot be loaded: \(detail)"
             }
         return PluginLoadError(code: code, plugin: plugin, detail: sentence)

@@ -18,7 +18,8 @@ struct FrameWriter {
                 offset += 8
             }
             for view in views {
-                unsafe target.storeBytes(of: view.map { UInt64($0.count) } ?? .max, toByteOffset: offset, as: UInt64.self)
+                unsafe target.storeBytes(
+                    of: view.map { UInt64($0.count) } ?? .max, toByteOffset: offset, as: UInt64.self)
                 offset += 8
             }
             for case let view? in views where !view.isEmpty {

@@ -143,13 +143,14 @@ final class WorkerProcess: PluginTransport {
     ) -> Value {
         var copies: [UnsafePointer<CChar>?] = unsafe strings.map { unsafe UnsafePointer(strdup($0)) }
         unsafe copies.append(nil)
-        defer { for unsafe copy in unsafe copies { unsafe free(UnsafeMutablePointer(mutating: copy)) } }
+        defer { unsafe copies.forEach { unsafe free(UnsafeMutablePointer(mutating: $0)) } }
         return unsafe copies.withUnsafeBufferPointer { unsafe body($0.baseAddress!) }
     }
 
     // MARK: Sending
 
-    func attach(_ instance: PluginInstance, id: UInt64, config: [UInt8], credentials: [(name: String, facts: [UInt8])]) {
+    func attach(_ instance: PluginInstance, id: UInt64, config: [UInt8], credentials: [(name: String, facts: [UInt8])])
+    {
         let isHere = state.withLock { state in
             guard !state.hasEnded else { return false }
             state.instances[id] = instance
@@ -425,13 +426,15 @@ final class WorkerProcess: PluginTransport {
         let isSpinning = state.withLock { state in
             defer { state.cpu = payload.scalar(0) }
             // A blocked call takes next to nothing; a spinning one all it gets, which may be little on a busy machine.
-            return state.cpu > 0 && payload.scalar(0) &- state.cpu > core.configuration.heartbeatInterval.nanoseconds / 50
+            return state.cpu > 0
+                && payload.scalar(0) &- state.cpu > core.configuration.heartbeatInterval.nanoseconds / 50
         }
         guard longest > budget else { return }
         let connection = state.withLock { $0.instances[payload.scalar(2)]?.connection }
         core.services.metric(.host(plugin: plugin.name, event: "slow_call", code: isSpinning ? "spinning" : "blocked"))
         plugin.noteMisbehaviour(
-            "has been in one call for \(longest / 1_000_000) ms (\(isSpinning ? "spinning" : "blocked"))", connection, nil)
+            "has been in one call for \(longest / 1_000_000) ms (\(isSpinning ? "spinning" : "blocked"))", connection,
+            nil)
     }
 
     private func readLines(_ descriptor: Int32, _ source: PluginLogLine.Source, key: UInt64) {
@@ -446,7 +449,8 @@ final class WorkerProcess: PluginTransport {
             guard got > 0 else { return }
             state.withLock { state in
                 var line = state.partialLines[key] ?? []
-                for unsafe byte in unsafe buffer[..<Int(got)] {
+                let chunk = unsafe Array(buffer[..<Int(got)])
+                for byte in chunk {
                     if byte == 0x0a || line.count >= Self.lineMaximum {
                         lines.append(line)
                         line = []

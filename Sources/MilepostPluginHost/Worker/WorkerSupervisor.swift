@@ -5,7 +5,9 @@ internal import Synchronization
 
 /// Keeps one plugin's worker alive: starts it, checks what it loaded, restarts it with back-off, quarantines it.
 final class WorkerSupervisor: PluginBackend, WorkerObserver {
-    typealias Waiter = (deadline: UInt64, continuation: CheckedContinuation<Result<any PluginTransport, Unavailable>, Never>)
+    typealias Waiter = (
+        deadline: UInt64, continuation: CheckedContinuation<Result<any PluginTransport, Unavailable>, Never>
+    )
     typealias Loading = CheckedContinuation<PluginLoadError?, Never>
 
     private enum Phase {
@@ -55,7 +57,8 @@ final class WorkerSupervisor: PluginBackend, WorkerObserver {
             if isBusy {
                 continuation.resume(
                     returning: PluginLoadError(
-                        code: .loadFailed, plugin: plugin.name, detail: "another load of it is still running; wait for it"))
+                        code: .loadFailed, plugin: plugin.name,
+                        detail: "another load of it is still running; wait for it"))
             } else {
                 core.loop.enqueue { [self] in startProcess() }
             }

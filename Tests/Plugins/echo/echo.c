@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A plugin that says back what it is told. `deliver` sends one request a record and completes when all have been
- * answered; `query` repeats its body, large or small; `catalog` goes once through timer, kv, journal-less services and
- * blob_read. Built by the tests.
+ * A plugin that says back what it is told. `deliver` sends one request a record and completes when
+ * all have been answered; `query` repeats its body, large or small; `catalog` goes once through
+ * timer, kv, journal-less services and blob_read. Built by the tests.
  */
 #include <milepost/plugin.h>
 #include <stdio.h>
@@ -26,12 +26,17 @@ struct echo {
 extern void nobody_defines_this(void);
 #endif
 
-static mp_view text(const char *string) { return (mp_view){(const uint8_t *)string, strlen(string)}; }
+static mp_view text(const char *string) {
+    return (mp_view){(const uint8_t *)string, strlen(string)};
+}
 
-static void describe(mp_view *ret_manifest) { *ret_manifest = text(MANIFEST); }
+static void describe(mp_view *ret_manifest) {
+    *ret_manifest = text(MANIFEST);
+}
 
 static int32_t create(const mp_host *host, uint64_t instance, mp_view config, void **ret_self) {
-    if (config.len >= 6 && memcmp(config.ptr, "refuse", 6) == 0) return MP_CONFIG;
+    if (config.len >= 6 && memcmp(config.ptr, "refuse", 6) == 0)
+        return MP_CONFIG;
     struct echo *self = calloc(1, sizeof *self);
     self->host = host;
     self->instance = instance;
@@ -40,7 +45,9 @@ static int32_t create(const mp_host *host, uint64_t instance, mp_view config, vo
     return MP_OK;
 }
 
-static void destroy(void *pointer) { free(pointer); }
+static void destroy(void *pointer) {
+    free(pointer);
+}
 
 static int32_t repeat(void *pointer, const mp_op *op) {
     struct echo *self = pointer;
@@ -55,16 +62,17 @@ static int32_t connect_account(void *pointer, const mp_op *op) {
     struct echo *self = pointer;
     char facts[256] = {0}, result[400];
     uint64_t length = 0;
-    int32_t status =
-        self->host->cred_info(self->instance, text("api_token"), (uint8_t *)facts, sizeof facts - 1, &length);
+    int32_t status = self->host->cred_info(self->instance, text("api_token"), (uint8_t *)facts,
+                                           sizeof facts - 1, &length);
     mp_time now = {.struct_size = sizeof now};
     uint8_t random[16] = {0};
-    int ok = self->host->now(self->instance, &now) == MP_CALL_OK && now.wall_ns > 0
-        && now.monotonic_ns < op->deadline_ns && self->host->random(self->instance, random, 16) == MP_CALL_OK
-        && self->host->get_extension(self->instance, text("nobody.knows/1")) == NULL;
-    snprintf(
-        result, sizeof result, "{\"facts\":%s,\"status\":%d,\"length\":%d,\"attempt\":%u,\"ok\":%d}",
-        status == MP_CALL_OK ? facts : "null", status, (int)length, op->attempt, ok);
+    int ok = self->host->now(self->instance, &now) == MP_CALL_OK && now.wall_ns > 0 &&
+             now.monotonic_ns < op->deadline_ns &&
+             self->host->random(self->instance, random, 16) == MP_CALL_OK &&
+             self->host->get_extension(self->instance, text("nobody.knows/1")) == NULL;
+    snprintf(result, sizeof result,
+             "{\"facts\":%s,\"status\":%d,\"length\":%d,\"attempt\":%u,\"ok\":%d}",
+             status == MP_CALL_OK ? facts : "null", status, (int)length, op->attempt, ok);
     self->host->op_complete(self->instance, op->id, MP_OK, text(result));
     return MP_OK;
 }
@@ -93,7 +101,8 @@ static int32_t deliver(void *pointer, const mp_op *op) {
         .bucket = text("search"),
     };
     int32_t status = self->host->http_submit(self->instance, &request);
-    if (status != MP_CALL_OK) return MP_REJECTED;
+    if (status != MP_CALL_OK)
+        return MP_REJECTED;
     self->host->op_partial(self->instance, op->id, text("{\"index\":0}"));
     return MP_OK;
 }
@@ -112,16 +121,19 @@ static void answered(struct echo *self, const mp_event *event) {
         length = event->blob_len;
         copy = malloc(length);
         uint64_t at = 0, got = 0;
-        while (self->host->blob_read(self->instance, event->blob, at, copy + at, 10000, &got) == MP_CALL_OK && got > 0)
+        while (self->host->blob_read(self->instance, event->blob, at, copy + at, 10000, &got) ==
+                   MP_CALL_OK &&
+               got > 0)
             at += got;
         bytes = copy;
     }
-    for (uint64_t i = 0; i < length; i++) sum = sum * 31 + bytes[i];
+    for (uint64_t i = 0; i < length; i++)
+        sum = sum * 31 + bytes[i];
     char result[300];
-    snprintf(
-        result, sizeof result, "{\"http\":%d,\"wire\":%d,\"status\":%d,\"token\":%d,\"bytes\":%llu,\"sum\":%llu}",
-        event->http_status, event->wire, event->status, (int)event->token, (unsigned long long)length,
-        (unsigned long long)sum);
+    snprintf(result, sizeof result,
+             "{\"http\":%d,\"wire\":%d,\"status\":%d,\"token\":%d,\"bytes\":%llu,\"sum\":%llu}",
+             event->http_status, event->wire, event->status, (int)event->token,
+             (unsigned long long)length, (unsigned long long)sum);
     free(copy);
     self->host->op_complete(self->instance, event->op, MP_OK, text(result));
 }
@@ -130,18 +142,29 @@ static void on_event(void *pointer, const mp_event *event) {
     struct echo *self = pointer;
     char result[200];
     switch (event->kind) {
-    case MP_EVENT_HTTP: answered(self, event); break;
-    case MP_EVENT_TIMER: self->host->kv_put(self->instance, 6, text("key"), text("value"), 0, 0); break;
-    case MP_EVENT_KV:
-        if (event->token == 6) self->host->kv_get(self->instance, 7, text("key"));
-        else self->host->journal_put(self->instance, self->delivering, 8, 0, text("step"), event->data);
+    case MP_EVENT_HTTP:
+        answered(self, event);
         break;
-    case MP_EVENT_JOURNAL: self->host->sign(self->instance, 9, text("api_token"), text("hmac-sha256"), text("x")); break;
+    case MP_EVENT_TIMER:
+        self->host->kv_put(self->instance, 6, text("key"), text("value"), 0, 0);
+        break;
+    case MP_EVENT_KV:
+        if (event->token == 6)
+            self->host->kv_get(self->instance, 7, text("key"));
+        else
+            self->host->journal_put(self->instance, self->delivering, 8, 0, text("step"),
+                                    event->data);
+        break;
+    case MP_EVENT_JOURNAL:
+        self->host->sign(self->instance, 9, text("api_token"), text("hmac-sha256"), text("x"));
+        break;
     case MP_EVENT_SIGNATURE:
-        snprintf(result, sizeof result, "{\"signature\":%d,\"status\":%d}", (int)event->data.len, event->status);
+        snprintf(result, sizeof result, "{\"signature\":%d,\"status\":%d}", (int)event->data.len,
+                 event->status);
         self->host->op_complete(self->instance, self->delivering, MP_OK, text(result));
         break;
-    default: break;
+    default:
+        break;
     }
 }
 

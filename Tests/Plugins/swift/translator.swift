@@ -90,6 +90,8 @@ let table: UnsafePointer<mp_plugin> = {
 }()
 
 @_cdecl("milepost_plugin_v1")
-public func entry(_ info: UnsafePointer<mp_host_info>?, _ status: UnsafeMutablePointer<Int32>?) -> UnsafePointer<mp_plugin>? {
+public func entry(_ info: UnsafePointer<mp_host_info>?, _ status: UnsafeMutablePointer<Int32>?) -> UnsafePointer<
+    mp_plugin
+>? {
     table
 }

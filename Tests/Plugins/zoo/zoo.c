@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Every way to misbehave, chosen by the first word of `query`'s body; `ping` stays well. Built by the tests.
+ * Every way to misbehave, chosen by the first word of `query`'s body; `ping` stays well. Built by
+ * the tests.
  */
 #define _GNU_SOURCE
 #include <milepost/plugin.h>
@@ -26,16 +27,20 @@ struct zoo {
     uint64_t cancellable;
 };
 
-static mp_view text(const char *string) { return (mp_view){(const uint8_t *)string, strlen(string)}; }
+static mp_view text(const char *string) {
+    return (mp_view){(const uint8_t *)string, strlen(string)};
+}
 static void describe(mp_view *ret_manifest) {
 #ifdef SLOW_DESCRIBE
-    for (clock_t end = clock() + CLOCKS_PER_SEC / 5; clock() < end;) {}
+    for (clock_t end = clock() + CLOCKS_PER_SEC / 5; clock() < end;) {
+    }
 #endif
     *ret_manifest = text(MANIFEST);
 }
 
 static int32_t create(const mp_host *host, uint64_t instance, mp_view config, void **ret_self) {
-    if (config.len >= 4 && memcmp(config.ptr, "slow", 4) == 0) sleep(3600);
+    if (config.len >= 4 && memcmp(config.ptr, "slow", 4) == 0)
+        sleep(3600);
     struct zoo *self = calloc(1, sizeof *self);
     self->host = host;
     self->instance = instance;
@@ -43,7 +48,9 @@ static int32_t create(const mp_host *host, uint64_t instance, mp_view config, vo
     return MP_OK;
 }
 
-static void destroy(void *pointer) { free(pointer); }
+static void destroy(void *pointer) {
+    free(pointer);
+}
 
 static int32_t well(void *pointer, const mp_op *op) {
     struct zoo *self = pointer;
@@ -61,7 +68,8 @@ static void complete(struct zoo *self, const mp_op *op, const char *result) {
 
 static const char *verdict(long result) {
     static __thread char buffer[32];
-    if (result >= 0) return "ALLOWED";
+    if (result >= 0)
+        return "ALLOWED";
     snprintf(buffer, sizeof buffer, "%s", strerrorname_np(errno));
     return buffer;
 }
@@ -71,10 +79,11 @@ static void probe(struct zoo *self, const mp_op *op) {
     char result[1200];
     int used = 0;
     long outcome;
-#define PROBE(name, expression)                                                                                        \
-    errno = 0;                                                                                                         \
-    outcome = (long)(expression);                                                                                      \
-    used += snprintf(result + used, sizeof result - (size_t)used, "%s\"%s\":\"%s\"", used ? "," : "{", name, verdict(outcome))
+#define PROBE(name, expression)                                                                    \
+    errno = 0;                                                                                     \
+    outcome = (long)(expression);                                                                  \
+    used += snprintf(result + used, sizeof result - (size_t)used, "%s\"%s\":\"%s\"",               \
+                     used ? "," : "{", name, verdict(outcome))
     PROBE("socket", socket(AF_INET, SOCK_STREAM, 0));
     PROBE("unix_socket", socket(AF_UNIX, SOCK_STREAM, 0));
     int pair[2];
@@ -84,22 +93,31 @@ static void probe(struct zoo *self, const mp_op *op) {
     PROBE("write_tmp", open("/tmp/milepost-zoo-was-here", O_CREAT | O_WRONLY, 0600));
     PROBE("list_root", open("/", O_RDONLY | O_DIRECTORY));
     outcome = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-    if (outcome == 0) _exit(0);
-    used += snprintf(result + used, sizeof result - (size_t)used, ",\"fork\":\"%s\"", verdict(outcome));
+    if (outcome == 0)
+        _exit(0);
+    used +=
+        snprintf(result + used, sizeof result - (size_t)used, ",\"fork\":\"%s\"", verdict(outcome));
     char *arguments[] = {"/bin/true", NULL};
     PROBE("exec", execve("/bin/true", arguments, NULL));
     PROBE("kill_parent", kill(getppid() > 1 ? getppid() : 1, 0));
     PROBE("ptrace", syscall(SYS_ptrace, 16, 1, 0, 0));
     PROBE("io_uring", syscall(425, 1, NULL));
-    PROBE("executable_memory", mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -1 : 0);
-    PROBE("shared_memory", mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -1 : 0);
+    PROBE("executable_memory", mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
+                                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED
+                                   ? -1
+                                   : 0);
+    PROBE("shared_memory",
+          mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED
+              ? -1
+              : 0);
     struct rlimit more = {RLIM_INFINITY, RLIM_INFINITY};
     PROBE("raise_limit", setrlimit(RLIMIT_DATA, &more));
     PROBE("zoneinfo", open("/usr/share/zoneinfo", O_RDONLY | O_DIRECTORY));
     PROBE("urandom", open("/dev/urandom", O_RDONLY));
-    snprintf(
-        result + used, sizeof result - (size_t)used, ",\"environment\":\"%s\",\"descriptors\":\"%s\"}",
-        environ && environ[0] ? environ[0] : "empty", fcntl(5, F_GETFD) < 0 || fcntl(40, F_GETFD) < 0 ? "few" : "many");
+    snprintf(result + used, sizeof result - (size_t)used,
+             ",\"environment\":\"%s\",\"descriptors\":\"%s\"}",
+             environ && environ[0] ? environ[0] : "empty",
+             fcntl(5, F_GETFD) < 0 || fcntl(40, F_GETFD) < 0 ? "few" : "many");
     complete(self, op, result);
 #undef PROBE
 }
@@ -117,12 +135,17 @@ static int32_t query(void *pointer, const mp_op *op) {
         fprintf(stderr, "the zoo says goodbye\n");
         abort();
     }
-    if (is(op, "segfault")) *(volatile int *)16 = 1;
-    if (is(op, "exit")) exit(7);
+    if (is(op, "segfault"))
+        *(volatile int *)16 = 1;
+    if (is(op, "exit"))
+        exit(7);
     if (is(op, "spin"))
-        for (volatile uint64_t i = 0;; i++) {}
-    if (is(op, "block")) pause(), sleep(3600);
-    if (is(op, "never")) return MP_OK;
+        for (volatile uint64_t i = 0;; i++) {
+        }
+    if (is(op, "block"))
+        pause(), sleep(3600);
+    if (is(op, "never"))
+        return MP_OK;
     if (is(op, "until_cancelled")) {
         self->cancellable = op->id;
         return MP_OK;
@@ -130,7 +153,8 @@ static int32_t query(void *pointer, const mp_op *op) {
     if (is(op, "hog")) {
         for (;;) {
             char *chunk = malloc(8 << 20);
-            if (!chunk) break;
+            if (!chunk)
+                break;
             memset(chunk, 1, 8 << 20);
         }
         complete(self, op, "{\"memory\":\"refused\"}");
@@ -142,7 +166,8 @@ static int32_t query(void *pointer, const mp_op *op) {
         return MP_OK;
     }
     if (is(op, "rubbish")) {
-        self->host->op_complete(self->instance, op->id, MP_OK, (mp_view){(const uint8_t *)"\xff{]not json", 11});
+        self->host->op_complete(self->instance, op->id, MP_OK,
+                                (mp_view){(const uint8_t *)"\xff{]not json", 11});
         return MP_OK;
     }
     if (is(op, "status")) {
@@ -152,19 +177,22 @@ static int32_t query(void *pointer, const mp_op *op) {
     if (is(op, "stdout")) {
         printf("hello from stdout\n");
         fflush(stdout);
-        for (int i = 0; i < 2000; i++) fprintf(stderr, "line %d\n", i);
+        for (int i = 0; i < 2000; i++)
+            fprintf(stderr, "line %d\n", i);
         complete(self, op, "{}");
         return MP_OK;
     }
     if (is(op, "stale")) {
-        int32_t status = self->host->op_complete(self->instance + 1000000, op->id, MP_OK, text("{}"));
+        int32_t status =
+            self->host->op_complete(self->instance + 1000000, op->id, MP_OK, text("{}"));
         char result[64];
         snprintf(result, sizeof result, "{\"status\":%d}", status);
         complete(self, op, result);
         return MP_OK;
     }
     if (is(op, "frame")) { /* the worker's channel is number 3 */
-        if (write(3, "this is no frame", 16) < 0) {}
+        if (write(3, "this is no frame", 16) < 0) {
+        }
         sleep(3600);
     }
     if (is(op, "close")) {
@@ -175,24 +203,31 @@ static int32_t query(void *pointer, const mp_op *op) {
         pthread_t thread;
         uint64_t ids[2] = {self->instance, op->id};
         int error = pthread_create(&thread, NULL, late, ids);
-        if (error == 0) pthread_join(thread, NULL);
+        if (error == 0)
+            pthread_join(thread, NULL);
         complete(self, op, error == 0 ? "{\"thread\":\"ran\"}" : "{\"thread\":\"refused\"}");
         return MP_OK;
     }
     if (is(op, "submit_then_abort")) {
-        mp_http_request request = {
-            .struct_size = sizeof request, .op = op->id, .token = 1, .method = text("POST"),
-            .url = text("https://api.example.com/"), .step = text("deal")};
+        mp_http_request request = {.struct_size = sizeof request,
+                                   .op = op->id,
+                                   .token = 1,
+                                   .method = text("POST"),
+                                   .url = text("https://api.example.com/"),
+                                   .step = text("deal")};
         self->host->http_submit(self->instance, &request);
         usleep(50000);
         abort();
     }
     if (is(op, "no_step")) {
-        mp_http_request request = {
-            .struct_size = sizeof request, .op = op->id, .token = 1, .method = text("POST"),
-            .url = text("https://api.example.com/")};
+        mp_http_request request = {.struct_size = sizeof request,
+                                   .op = op->id,
+                                   .token = 1,
+                                   .method = text("POST"),
+                                   .url = text("https://api.example.com/")};
         int32_t status = self->host->http_submit(self->instance, &request);
-        complete(self, op, status == MP_CALL_INVALID ? "{\"refused\":true}" : "{\"refused\":false}");
+        complete(self, op,
+                 status == MP_CALL_INVALID ? "{\"refused\":true}" : "{\"refused\":false}");
         return MP_OK;
     }
     if (is(op, "probe")) {
@@ -204,7 +239,8 @@ static int32_t query(void *pointer, const mp_op *op) {
 
 static void cancel(void *pointer, uint64_t op) {
     struct zoo *self = pointer;
-    if (op == self->cancellable) self->host->op_complete(self->instance, op, MP_CANCELLED, text("{}"));
+    if (op == self->cancellable)
+        self->host->op_complete(self->instance, op, MP_CANCELLED, text("{}"));
 }
 static void on_event(void *pointer, const mp_event *event) {
     (void)pointer;
