@@ -1,0 +1,21 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Builds one plugin: Plugins/build.sh NAME OUTDIR. Leaves OUTDIR/NAME.so (stripped) and OUTDIR/NAME.json.
+# PLUGIN_SCRATCH names the folder for intermediate files.
+set -eu
+[ $# -eq 2 ] || { echo "usage: $0 NAME OUTDIR" >&2; exit 64; }
+name=$1
+here=$(cd "$(dirname "$0")" && pwd)
+package=$here/$name
+scratch=${PLUGIN_SCRATCH:-$here/../.build/plugins/$name}
+mkdir -p "$2" "$scratch"
+out=$(cd "$2" && pwd)
+cd "$package"
+swift build -c release --product "$name" --scratch-path "$scratch"
+library=$(swift build -c release --product "$name" --scratch-path "$scratch" --show-bin-path)/lib$name.so
+# Symbols go, the runtime's metadata sections stay: strip leaves every allocated section alone. Written beside and
+# renamed, so that a daemon that has the old file mapped keeps it.
+strip --strip-unneeded -o "$out/.$name.so.new" "$library"
+chmod 755 "$out/.$name.so.new"
+mv -f "$out/.$name.so.new" "$out/$name.so"
+install -m 644 "$package/$name.json" "$out/$name.json"

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import MilepostKit
+import Synchronization
+
+/// Turns crossings of thresholds into Pipedrive deals with a note.
+public final class PipedrivePlugin: Plugin {
+    public static var manifest: [UInt8] { PackageResources.pipedrive_json }
+
+    private let endpoints: [String: String]
+    private let state: Mutex<State>
+
+    private struct State {
+        var settings: Settings
+        /// Definitions of the custom deal fields: read once, again on an unknown label or a refusal (FLD-03, FLD-04).
+        var fields: [DealField]?
+        var ownUser: Int64?
+    }
+
+    public init(context: PluginContext, configuration: InstanceConfiguration) throws {
+        endpoints = configuration.endpoints
+        // Wrong settings are `configure`'s to name: an instance must exist for that.
+        state = Mutex(State(settings: Settings.read(configuration.settings).settings))
+    }
+
+    var settings: Settings { state.withLock { $0.settings } }
+    func vendor(_ settings: Settings) -> Vendor { Vendor(settings: settings, endpoints: endpoints) }
+
+    /// Definitions, from the cache unless `fresh`.
+    func fields(fresh: Bool = false, _ vendor: Vendor, _ operation: Operation) async throws -> [DealField] {
+        if !fresh, let known = state.withLock({ $0.fields }) { return known }
+        let read = try await vendor.dealFields(operation)
+        state.withLock { $0.fields = read }
+        return read
+    }
+
+    func forgetFields() { state.withLock { $0.fields = nil } }
+
+    func ownUser(_ vendor: Vendor, _ operation: Operation) async throws -> Int64 {
+        if let known = state.withLock({ $0.ownUser }) { return known }
+        let read = try await vendor.ownUser(operation)
+        state.withLock { $0.ownUser = read }
+        return read
+    }
+
+    private func adopt(_ settings: Settings) {
+        state.withLock { state in
+            if state.settings.api != settings.api { state.fields = nil }
+            state.settings = settings
+        }
+    }
+}
+
+// MARK: Connecting
+
+extension PipedrivePlugin: Connecting, Configuring, Choosing {
+    public func connect(_ request: SettingsRequest, _ operation: Operation) async throws -> ConnectResult {
+        let settings = request.settings.map { Settings.read($0).settings } ?? settings
+        let vendor = vendor(settings)
+        let json = try await vendor.get(vendor.v1("/users/me"), cost: 2, operation)
+        guard let user = json["data"], let id = user["id"]?.int, let company = user["company_id"]?.int else {
+            throw Verdict.retry(
+                code: "answer_unreadable", message: "Pipedrive does not say whose token this is: no user or company.")
+        }
+        state.withLock { $0.ownUser = id }
+        var warnings: [Warning] = []
+        if !isAdministrator(user) {
+            warnings.append(
+                Warning(
+                    code: "not_admin",
+                    message: "The token's user is no administrator: deals go only where this user may write, and "
+                        + "webhooks cannot be created. Use an administrator's token if that is not enough."))
+        }
+        return ConnectResult(
+            account: .init(
+                id: String(company), label: user["company_name"]?.string ?? String(company),
+                domain: user["company_domain"]?.string, user_id: String(id), user_label: user["name"]?.string),
+            warnings: warnings)
+    }
+
+    private func isAdministrator(_ user: JSONValue) -> Bool {
+        if user["is_admin"]?.bool == true || user["is_admin"]?.int == 1 { return true }
+        return (user["access"]?.array ?? []).contains { $0["admin"]?.bool == true }
+    }
+
+    public func configure(_ request: SettingsRequest, _ operation: Operation) async throws -> ConfigureResult {
+        let (settings, found) = Settings.read(request.settings ?? [:])
+        var errors = found
+        for (name, value) in [("pipeline_id", settings.pipelineID), ("stage_id", settings.stageID)]
+        where value == nil && !errors.contains(where: { $0.pointer == "/\(name)" }) {
+            errors.append(
+                SettingError(pointer: "/\(name)", code: "setting_missing", message: "\(name) must be chosen."))
+        }
+        guard errors.isEmpty, let pipeline = settings.pipelineID, let stage = settings.stageID else {
+            return ConfigureResult(errors: errors)
+        }
+        let vendor = vendor(settings)
+        if let missing = try await missingTarget(pipeline: pipeline, stage: stage, vendor, operation) {
+            return ConfigureResult(errors: [missing])
+        }
+        var warnings: [Warning] = []
+        let names = (settings.linkField.map { [$0] } ?? []) + settings.fields.keys.sorted()
+        if !names.isEmpty {
+            let fields = try await fields(fresh: true, vendor, operation)
+            for name in names { if let warning = Self.warning(about: name, in: fields) { warnings.append(warning) } }
+        }
+        adopt(settings)
+        return ConfigureResult(warnings: warnings)
+    }
+
+    /// nil when pipeline and stage are there.
+    func missingTarget(pipeline: Int64, stage: Int64, _ vendor: Vendor, _ operation: Operation) async throws
+        -> SettingError?
+    {
+        guard try await vendor.pipelines(operation).contains(where: { $0.id == pipeline }) else {
+            return SettingError(
+                pointer: "/pipeline_id", code: "target_missing",
+                message: "Pipeline \(pipeline) does not exist in Pipedrive. Choose another one.")
+        }
+        guard try await vendor.stages(of: pipeline, operation).contains(where: { $0.id == stage }) else {
+            return SettingError(
+                pointer: "/stage_id", code: "target_missing",
+                message: "Stage \(stage) does not exist in pipeline \(pipeline) of Pipedrive. Choose another one.")
+        }
+        return nil
+    }
+
+    /// What is wrong with a field's name; nil when it names one field.
+    static func warning(about name: String, in fields: [DealField]) -> Warning? {
+        let shown = DealText.plain(name, longest: 80)
+        switch DealField.find(name, in: fields) {
+        case .found: return nil
+        case .unknown:
+            return Warning(
+                code: "field_unknown",
+                message: "No custom deal field of Pipedrive is called \(shown); deals are made without it. "
+                    + "Give the field's 40-character key instead of its label.")
+        case .ambiguous(let hits):
+            return Warning(
+                code: "field_ambiguous",
+                message: "\(hits.count) deal fields of Pipedrive are called \(shown); deals are made without it. "
+                    + "Give the key of the one you mean: \(hits.prefix(5).map(\.key).joined(separator: ", ")).")
+        }
+    }
+
+    public func options(_ request: OptionsRequest, _ operation: Operation) async throws -> OptionsResult {
+        let vendor = vendor(settings)
+        let result: OptionsResult
+        switch request.picker {
+        case "pipelines":
+            let pipelines = try await vendor.pipelines(operation)
+            let suggested = pipelines.first { $0.name.lowercased() == "inbound" } ?? pipelines.first
+            result = OptionsResult(
+                items: pipelines.map { .init(value: .int($0.id), label: $0.name) },
+                suggested: suggested.map { .int($0.id) })
+        case "stages":
+            let given = request.values?["pipeline_id"]
+            guard let id = given?.int ?? given?.string.flatMap({ Int64($0) }) ?? settings.pipelineID else {
+                throw Verdict.rejected(
+                    code: "field_invalid", message: "Choose a pipeline first.", pointer: "/pipeline_id")
+            }
+            let stages = try await vendor.stages(of: id, operation)
+            result = OptionsResult(
+                items: stages.map { .init(value: .int($0.id), label: $0.name) },
+                suggested: stages.first.map { .int($0.id) })
+        case "deal_fields":
+            let fields = try await fields(fresh: true, vendor, operation)
+            result = OptionsResult(
+                items: fields.map { .init(value: .string($0.key), label: $0.label, group: $0.type) })
+        case "users":
+            result = OptionsResult(
+                items: try await vendor.users(operation).map { .init(value: .int($0.id), label: $0.name) })
+        default:
+            throw Verdict.rejected(
+                code: "picker_unknown", message: "Pipedrive has no picker \(DealText.plain(request.picker, longest: 80)).")
+        }
+        guard let search = request.search?.lowercased(), !search.isEmpty else { return result }
+        var filtered = result
+        filtered.items = result.items.filter { $0.label.lowercased().contains(search) }
+        return filtered
+    }
+}
