@@ -110,7 +110,8 @@ package struct SandboxWorld: Sendable {
         case .html403:
             response = VendorResponse(
                 status: 403, headers: [Header("content-type", "text/html; charset=UTF-8")],
-                body: Array("<!DOCTYPE html><html><head><title>Access denied</title></head><body>Blocked</body></html>".utf8))
+                body: Array(
+                    "<!DOCTYPE html><html><head><title>Access denied</title></head><body>Blocked</body></html>".utf8))
         case .echoToken401:
             response = VendorResponse(
                 status: 401,

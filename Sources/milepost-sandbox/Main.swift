@@ -61,10 +61,15 @@ struct SandboxCommand: AsyncParsableCommand {
     var quiet = false
 
     func validate() throws {
-        guard Self.milliseconds(searchLag) != nil else { throw ValidationError("--search-lag: \(searchLag) is not like 5s or 500ms") }
-        guard let address = Self.address(listen) else { throw ValidationError("--listen: \(listen) is not like 127.0.0.1:8899") }
+        guard Self.milliseconds(searchLag) != nil else {
+            throw ValidationError("--search-lag: \(searchLag) is not like 5s or 500ms")
+        }
+        guard let address = Self.address(listen) else {
+            throw ValidationError("--listen: \(listen) is not like 127.0.0.1:8899")
+        }
         guard ["127.0.0.1", "localhost", "::1"].contains(address.host) else {
-            throw ValidationError("--listen: the sandbox has no secrets and no access control, so it listens on loopback only")
+            throw ValidationError(
+                "--listen: the sandbox has no secrets and no access control, so it listens on loopback only")
         }
     }
 
@@ -81,7 +86,11 @@ struct SandboxCommand: AsyncParsableCommand {
         try await server.run(host: address.host, port: address.port, logger: logger) { port in
             // Scripts wait for this line, so it must not stay in a buffer.
             Self.say("listening on http://\(host):\(port)")
-            if !isQuiet { Self.say("what was created: http://\(host):\(port)/_sandbox/ledger.txt   help: http://\(host):\(port)/_sandbox") }
+            if !isQuiet {
+                Self.say(
+                    "what was created: http://\(host):\(port)/_sandbox/ledger.txt   help: http://\(host):\(port)/_sandbox"
+                )
+            }
         }
     }
 
@@ -100,7 +109,9 @@ struct SandboxCommand: AsyncParsableCommand {
     }
 
     private static func address(_ text: String) -> (host: String, port: Int)? {
-        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else { return nil }
+        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else {
+            return nil
+        }
         let host = text[..<colon].filter { $0 != "[" && $0 != "]" }
         return host.isEmpty ? nil : (String(host), Int(port))
     }

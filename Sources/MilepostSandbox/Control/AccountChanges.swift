@@ -6,9 +6,12 @@ extension SandboxWorld {
         _ request: VendorRequest, kind: String, rest: [String], now: Instant
     ) throws(ControlError) -> VendorResponse {
         let body = try Self.body(request)
-        let companyID = body["company_id"]?.integer ?? request.queryValue("company_id").flatMap(Int.init)
+        let companyID =
+            body["company_id"]?.integer ?? request.queryValue("company_id").flatMap(Int.init)
             ?? Pipedrive.firstCompanyID
-        guard var company = pipedrive.companies[companyID] else { throw ControlError("no company \(companyID)", status: 404) }
+        guard var company = pipedrive.companies[companyID] else {
+            throw ControlError("no company \(companyID)", status: 404)
+        }
         let made: JSONValue
         switch (request.method, kind, rest.first) {
         case ("POST", "pipelines", nil): made = try company.addPipeline(body, now: now)
@@ -31,7 +34,8 @@ extension SandboxWorld {
         .object([
             ("plan", .string(pipedrive.plan.rawValue)),
             ("daily_budget", .optional(pipedrive.dailyBudget ?? pipedrive.plan.dailyBudget)),
-            ("search_lag_ms", .integer(Int(pipedrive.searchLagMilliseconds))), ("faults", .integer(faults.faults.count)),
+            ("search_lag_ms", .integer(Int(pipedrive.searchLagMilliseconds))),
+            ("faults", .integer(faults.faults.count)),
             ("requests", .integer(ledger.entries.count + ledger.dropped)),
             ("companies", .array(pipedrive.companies.values.sorted { $0.id < $1.id }.map(state))),
         ])
@@ -101,13 +105,18 @@ extension PipedriveCompany {
         _ body: JSONValue, keys: inout SeededKeys, now: Instant
     ) throws(ControlError) -> JSONValue {
         let types = [
-            "varchar", "varchar_auto", "text", "double", "phone", "date", "daterange", "time", "timerange", "set", "enum",
+            "varchar", "varchar_auto", "text", "double", "phone", "date", "daterange", "time", "timerange", "set",
+            "enum",
             "address", "monetary", "org", "people", "user",
         ]
         let type = body["field_type"]?.string ?? "varchar"
-        guard types.contains(type) else { throw ControlError("field_type must be one of \(types.joined(separator: ", "))") }
+        guard types.contains(type) else {
+            throw ControlError("field_type must be one of \(types.joined(separator: ", "))")
+        }
         let key = body["key"]?.string ?? keys.fieldKey()
-        guard key.utf8.count == 40, key.allSatisfy(\.isHexDigit) else { throw ControlError("key must be 40 hexadecimal characters") }
+        guard key.utf8.count == 40, key.allSatisfy(\.isHexDigit) else {
+            throw ControlError("key must be 40 hexadecimal characters")
+        }
         guard !fields.contains(where: { $0.key == key }) else { throw ControlError("the key is taken", status: 409) }
         let labels = (body["options"]?.array ?? []).compactMap(\.string)
         return addField(name: try Self.name(body), type: type, labels: labels, key: key, isCustom: true, now: now).json

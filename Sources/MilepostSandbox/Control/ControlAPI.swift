@@ -72,10 +72,13 @@ extension SandboxWorld {
 
         """
 
-    static func ok(_ json: JSONValue, status: Int = 200) -> VendorResponse { VendorResponse(status: status, json: json) }
+    static func ok(_ json: JSONValue, status: Int = 200) -> VendorResponse {
+        VendorResponse(status: status, json: json)
+    }
 
     private static func text(_ text: String) -> VendorResponse {
-        VendorResponse(status: 200, headers: [Header("content-type", "text/plain; charset=utf-8")], body: Array(text.utf8))
+        VendorResponse(
+            status: 200, headers: [Header("content-type", "text/plain; charset=utf-8")], body: Array(text.utf8))
     }
 
     static func body(_ request: VendorRequest) throws(ControlError) -> JSONValue {
@@ -126,7 +129,8 @@ extension SandboxWorld {
     private mutating func setLimits(_ body: JSONValue) throws(ControlError) -> VendorResponse {
         if let name = body["plan"] {
             guard let plan = name.string.flatMap(PipedrivePlan.init(rawValue:)) else {
-                throw ControlError("plan must be one of \(PipedrivePlan.allCases.map(\.rawValue).joined(separator: ", "))")
+                throw ControlError(
+                    "plan must be one of \(PipedrivePlan.allCases.map(\.rawValue).joined(separator: ", "))")
             }
             pipedrive.plan = plan
         }
@@ -154,7 +158,8 @@ extension SandboxWorld {
                 keys: &pipedrive.keys, now: now)
         }
         pipedrive.tokens[token] = PipedriveToken(
-            companyID: companyID, userID: body["admin"]?.bool == false ? 2 : 1, isOAuth: body["kind"]?.string == "oauth",
+            companyID: companyID, userID: body["admin"]?.bool == false ? 2 : 1,
+            isOAuth: body["kind"]?.string == "oauth",
             isRevoked: body["revoked"]?.bool ?? false)
         return Self.ok(stateJSON(), status: 201)
     }

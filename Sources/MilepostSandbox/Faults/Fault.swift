@@ -132,7 +132,8 @@ extension Fault {
             (
                 "match",
                 .object([
-                    ("method", .optional(method)), ("path", .optional(path)), ("body_contains", .optional(bodyContains)),
+                    ("method", .optional(method)), ("path", .optional(path)),
+                    ("body_contains", .optional(bodyContains)),
                 ])
             ), ("kind", .string(kind.rawValue)), ("after", .integer(after)), ("times", .integer(times)),
             ("status", .integer(status)), ("delay_ms", .integer(delayMilliseconds)),

@@ -44,7 +44,8 @@ final class LedgerFile: Sendable {
             // A torn last line is what a kill leaves behind; its object was never acknowledged. Cut it off.
             let isTorn = index == lines.count - 1 && content.last != UInt8(ascii: "\n")
             guard isTorn else {
-                throw LedgerFileError(path: path, detail: "line \(index + 1) is not a line of the sandbox; name another file")
+                throw LedgerFileError(
+                    path: path, detail: "line \(index + 1) is not a line of the sandbox; name another file")
             }
             guard ftruncate(descriptor, off_t(content.count - bytes.count)) == 0 else { throw failure("mend") }
         }

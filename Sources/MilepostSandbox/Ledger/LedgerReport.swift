@@ -28,13 +28,17 @@ extension SandboxWorld {
     private func chosenCompanies(_ request: VendorRequest) throws(ControlError) -> [PipedriveCompany] {
         let all = pipedrive.companies.values.sorted { $0.id < $1.id }
         guard let text = request.queryValue("company") else { return all }
-        guard let id = Int(text), pipedrive.companies[id] != nil else { throw ControlError("no company \(text)", status: 404) }
+        guard let id = Int(text), pipedrive.companies[id] != nil else {
+            throw ControlError("no company \(text)", status: 404)
+        }
         return all.filter { $0.id == id }
     }
 
     private func chosenEntries(_ request: VendorRequest) throws(ControlError) -> [RequestLedger.Entry] {
         var entries = ledger.entries
-        if let method = request.queryValue("method")?.uppercased() { entries = entries.filter { $0.request.method == method } }
+        if let method = request.queryValue("method")?.uppercased() {
+            entries = entries.filter { $0.request.method == method }
+        }
         if let path = request.queryValue("path") {
             entries = entries.filter { entry in
                 path.hasSuffix("*") ? entry.request.path.hasPrefix(path.dropLast()) : entry.request.path == path

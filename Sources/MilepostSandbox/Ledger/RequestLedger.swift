@@ -49,14 +49,18 @@ package struct RequestLedger: Sendable {
         entries.removeAll()
     }
 
-    private static let secretHeaders: Set<String> = ["x-api-token", "authorization", "cookie", "proxy-authorization", "api-key"]
+    private static let secretHeaders: Set<String> = [
+        "x-api-token", "authorization", "cookie", "proxy-authorization", "api-key",
+    ]
     private static let secretParameters: Set<String> = ["api_token", "access_token", "hapikey"]
 
     /// The request with every credential replaced by stars.
     private static func masked(_ request: VendorRequest) -> VendorRequest {
         var masked = request
         masked.headers = request.headers.map { secretHeaders.contains($0.name) ? Header($0.name, "***") : $0 }
-        masked.query = request.query.map { secretParameters.contains($0.name) ? .init(name: $0.name, value: "***") : $0 }
+        masked.query = request.query.map {
+            secretParameters.contains($0.name) ? .init(name: $0.name, value: "***") : $0
+        }
         return masked
     }
 }

@@ -17,7 +17,9 @@ struct Pipedrive: Sendable {
 
     static let firstCompanyID = 54_235_233
 
-    init(token: String, plan: PipedrivePlan, dailyBudget: Int?, searchLagMilliseconds: Int64, seed: UInt64, now: Instant) {
+    init(
+        token: String, plan: PipedrivePlan, dailyBudget: Int?, searchLagMilliseconds: Int64, seed: UInt64, now: Instant
+    ) {
         self.plan = plan
         self.dailyBudget = dailyBudget
         self.searchLagMilliseconds = searchLagMilliseconds
@@ -71,7 +73,8 @@ struct Pipedrive: Sendable {
     private mutating func admit(
         _ request: VendorRequest, now: Instant, headers: inout [Header]
     ) throws(PipedriveFailure) -> PipedriveCall {
-        if request.header("x-api-token") == nil, request.header("authorization") != nil, Self.bearer(of: request) == nil {
+        if request.header("x-api-token") == nil, request.header("authorization") != nil, Self.bearer(of: request) == nil
+        {
             throw PipedriveFailure(status: 400, error: "The authorization header is malformed")
         }
         let isBearer = request.header("x-api-token") == nil && Self.bearer(of: request) != nil

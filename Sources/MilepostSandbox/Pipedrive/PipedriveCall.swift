@@ -77,7 +77,9 @@ struct PipedriveCall {
 
     func time(_ name: String) throws(PipedriveFailure) -> Instant? {
         guard let text = request.queryValue(name) else { return nil }
-        guard let instant = Instant(rfc3339: text) else { throw refusal(name, "must be an RFC 3339 time without fraction") }
+        guard let instant = Instant(rfc3339: text) else {
+            throw refusal(name, "must be an RFC 3339 time without fraction")
+        }
         return instant
     }
 

@@ -94,7 +94,8 @@ struct PipedriveTable: Sendable {
 extension PipedriveCompany {
     /// The account every sandbox starts with: pipeline "Inbound" with New, Contacted, Qualified, pipeline "Renewals", and
     /// custom deal fields of the types a mapping may meet.
-    static func sample(id: Int, name: String, domain: String, keys: inout SeededKeys, now: Instant) -> PipedriveCompany {
+    static func sample(id: Int, name: String, domain: String, keys: inout SeededKeys, now: Instant) -> PipedriveCompany
+    {
         func stage(_ id: Int, _ pipelineID: Int, _ order: Int, _ name: String) -> PipedriveStage {
             PipedriveStage(id: id, pipelineID: pipelineID, name: name, order: order, addTime: now, updateTime: now)
         }

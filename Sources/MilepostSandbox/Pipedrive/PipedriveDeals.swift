@@ -11,7 +11,8 @@ extension Pipedrive {
         let place = try place(of: body, current: nil, in: company)
         let now = JSONValue.string(call.now.rfc3339)
         let blank = JSONObject([
-            ("id", .integer(company.deals.nextID)), ("title", .string(title)), ("creator_user_id", .integer(call.userID)),
+            ("id", .integer(company.deals.nextID)), ("title", .string(title)),
+            ("creator_user_id", .integer(call.userID)),
             ("owner_id", .integer(call.userID)), ("value", .integer(0)), ("person_id", .null), ("org_id", .null),
             ("stage_id", .integer(place.stage)), ("pipeline_id", .integer(place.pipeline)), ("currency", "EUR"),
             ("archive_time", .null), ("add_time", now), ("update_time", now), ("stage_change_time", .null),
@@ -31,7 +32,9 @@ extension Pipedrive {
         let company = company(of: call)
         let current = try deal(call, company)
         let body = try dealBody(call, company)
-        guard current["is_deleted"] == .bool(false) || body["is_deleted"] == .bool(false) else { throw .notFound("Deal") }
+        guard current["is_deleted"] == .bool(false) || body["is_deleted"] == .bool(false) else {
+            throw .notFound("Deal")
+        }
         if let title = body["title"], title.string?.isEmpty != false { throw .schema("title", "must not be empty") }
         let deal = try changed(current, by: body, call, company)
         commit(.deal, deal, call)
@@ -80,7 +83,8 @@ extension Pipedrive {
         let today = JSONValue.string(String(call.now.rfc3339.prefix(10)))
         switch status {
         case "open":
-            for key in ["won_time", "lost_time", "close_time", "local_won_date", "local_lost_date", "local_close_date"] {
+            for key in ["won_time", "lost_time", "close_time", "local_won_date", "local_lost_date", "local_close_date"]
+            {
                 deal[key] = .null
             }
         case "won", "lost":
@@ -102,7 +106,9 @@ extension Pipedrive {
     ) throws(PipedriveFailure) -> (pipeline: Int, stage: Int) {
         func first(of pipelineID: Int) throws(PipedriveFailure) -> Int {
             let stages = company.stages.filter { $0.pipelineID == pipelineID && !$0.isDeleted }
-            guard let stage = stages.min(by: { $0.order < $1.order }) else { throw .badRequest("Pipeline has no stages") }
+            guard let stage = stages.min(by: { $0.order < $1.order }) else {
+                throw .badRequest("Pipeline has no stages")
+            }
             return stage.id
         }
         let wantedPipeline = body["pipeline_id"]?.integer
@@ -128,15 +134,21 @@ extension Pipedrive {
     }
 
     private func checkRelations(_ body: JSONObject, _ company: PipedriveCompany) throws(PipedriveFailure) {
-        if let owner = body["owner_id"]?.integer, company.user(owner) == nil { throw .badRequest("User \(owner) does not exist") }
+        if let owner = body["owner_id"]?.integer, company.user(owner) == nil {
+            throw .badRequest("User \(owner) does not exist")
+        }
         if let person = body["person_id"]?.integer, company.persons[person] == nil {
             throw .badRequest("Person \(person) does not exist")
         }
-        if let organization = body["org_id"]?.integer { throw .badRequest("Organization \(organization) does not exist") }
+        if let organization = body["org_id"]?.integer {
+            throw .badRequest("Organization \(organization) does not exist")
+        }
         if let visible = body["visible_to"]?.integer, ![1, 3, 5, 7].contains(visible) {
             throw .schema("visible_to", "must be one of [1, 3, 5, 7]")
         }
-        if let currency = body["currency"]?.string, currency.utf8.count != 3 { throw .badRequest("Currency is invalid") }
+        if let currency = body["currency"]?.string, currency.utf8.count != 3 {
+            throw .badRequest("Currency is invalid")
+        }
     }
 
     // MARK: Read
@@ -212,7 +224,9 @@ extension Pipedrive {
         }
         if try call.flag("include_option_labels") == true, var values = deal["custom_fields"]?.object {
             for member in values.members {
-                guard let field = company.fields.first(where: { $0.key == member.key }), !field.options.isEmpty else { continue }
+                guard let field = company.fields.first(where: { $0.key == member.key }), !field.options.isEmpty else {
+                    continue
+                }
                 values[member.key] = field.labelled(member.value)
             }
             deal["custom_fields"] = .object(values)

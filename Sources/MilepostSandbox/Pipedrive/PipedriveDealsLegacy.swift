@@ -11,7 +11,8 @@ extension Pipedrive {
             let whole: JSONValue = member.value.string.flatMap(Int.init).map { .integer($0) } ?? member.value
             let number: JSONValue = member.value.string.flatMap(Double.init).map { .number($0) } ?? member.value
             switch member.key {
-            case "title", "currency", "status", "lost_reason", "expected_close_date", "close_time", "won_time", "lost_time":
+            case "title", "currency", "status", "lost_reason", "expected_close_date", "close_time", "won_time",
+                "lost_time":
                 translated[member.key] = member.value
             case "person_id", "org_id", "pipeline_id", "stage_id", "visible_to": translated[member.key] = whole
             case "user_id": translated["owner_id"] = whole
@@ -28,7 +29,9 @@ extension Pipedrive {
     }
 
     /// `status`, `stage_id`, `user_id` and `sort` of the v1 list.
-    static func legacyFiltered(_ call: PipedriveCall, _ company: PipedriveCompany) throws(PipedriveFailure) -> [JSONObject] {
+    static func legacyFiltered(_ call: PipedriveCall, _ company: PipedriveCompany) throws(PipedriveFailure)
+        -> [JSONObject]
+    {
         let status = try call.choice(
             "status", of: ["open", "won", "lost", "deleted", "all_not_deleted"], default: "all_not_deleted")
         var rows = company.deals.all.filter { row in
@@ -45,10 +48,16 @@ extension Pipedrive {
     }
 
     /// `sort=add_time DESC, id ASC`.
-    static func legacySorted(_ rows: [JSONObject], _ call: PipedriveCall, keys: [String]) throws(PipedriveFailure) -> [JSONObject] {
-        guard let text = call.request.queryValue("sort"), let first = text.split(separator: ",").first else { return rows }
+    static func legacySorted(_ rows: [JSONObject], _ call: PipedriveCall, keys: [String]) throws(PipedriveFailure)
+        -> [JSONObject]
+    {
+        guard let text = call.request.queryValue("sort"), let first = text.split(separator: ",").first else {
+            return rows
+        }
         let words = first.split(separator: " ").map(String.init)
-        guard let key = words.first, keys.contains(key) else { throw .badRequest("Bad request: sort field is not allowed") }
+        guard let key = words.first, keys.contains(key) else {
+            throw .badRequest("Bad request: sort field is not allowed")
+        }
         let isDescending = words.dropFirst().first?.uppercased() == "DESC"
         let sorted = rows.sorted { left, right in
             (key == "id" ? "" : left[key]?.string ?? "", left["id"]?.integer ?? 0)

@@ -63,5 +63,7 @@ struct PipedriveFailure: Error {
     }
 
     static func badRequest(_ error: String) -> PipedriveFailure { PipedriveFailure(status: 400, error: error) }
-    static func notFound(_ what: String) -> PipedriveFailure { PipedriveFailure(status: 404, error: "\(what) not found") }
+    static func notFound(_ what: String) -> PipedriveFailure {
+        PipedriveFailure(status: 404, error: "\(what) not found")
+    }
 }

@@ -3,24 +3,32 @@
 /// Notes exist in v1 only, and are not deprecated there.
 extension Pipedrive {
     private static let targets = ["lead_id", "deal_id", "person_id", "org_id", "project_id", "task_id"]
-    private static let pins = ["lead", "deal", "organization", "person", "project", "task"].map { "pinned_to_\($0)_flag" }
+    private static let pins = ["lead", "deal", "organization", "person", "project", "task"].map {
+        "pinned_to_\($0)_flag"
+    }
 
     /// The notes on a deal that have not been deleted, oldest first.
     func notes(on dealID: Int?, _ company: PipedriveCompany) -> [JSONObject] {
-        company.notes.all.filter { $0["deal_id"]?.integer == dealID && dealID != nil && $0["active_flag"] == .bool(true) }
+        company.notes.all.filter {
+            $0["deal_id"]?.integer == dealID && dealID != nil && $0["active_flag"] == .bool(true)
+        }
     }
 
     mutating func createNote(_ call: PipedriveCall) throws(PipedriveFailure) -> VendorResponse {
         let company = company(of: call)
         let body = try call.body()
-        guard let content = body["content"]?.string, !content.isEmpty else { throw .badRequest("Bad request: content is required") }
+        guard let content = body["content"]?.string, !content.isEmpty else {
+            throw .badRequest("Bad request: content is required")
+        }
         guard Self.targets.contains(where: { body[$0].map { !$0.isNull } ?? false }) else {
-            throw .badRequest("Bad request: one of lead_id, deal_id, person_id, org_id, project_id or task_id is required")
+            throw .badRequest(
+                "Bad request: one of lead_id, deal_id, person_id, org_id, project_id or task_id is required")
         }
         let now = JSONValue.string(call.now.plain)
         var note = JSONObject([
             ("id", .integer(company.notes.nextID)), ("active_flag", .bool(true)), ("add_time", now),
-            ("content", .string(content)), ("lead_id", .null), ("deal_id", .null), ("person_id", .null), ("org_id", .null),
+            ("content", .string(content)), ("lead_id", .null), ("deal_id", .null), ("person_id", .null),
+            ("org_id", .null),
             ("project_id", .null), ("task_id", .null), ("last_update_user_id", .null),
         ])
         for pin in Self.pins { note[pin] = .bool(false) }
@@ -36,7 +44,9 @@ extension Pipedrive {
         var note = try note(call, company)
         let body = try call.body()
         if let content = body["content"] {
-            guard let text = content.string, !text.isEmpty else { throw .badRequest("Bad request: content must be text") }
+            guard let text = content.string, !text.isEmpty else {
+                throw .badRequest("Bad request: content must be text")
+            }
             note["content"] = .string(text)
         }
         try apply(body, to: &note, company)
@@ -83,7 +93,9 @@ extension Pipedrive {
         return note
     }
 
-    private func apply(_ body: JSONObject, to note: inout JSONObject, _ company: PipedriveCompany) throws(PipedriveFailure) {
+    private func apply(_ body: JSONObject, to note: inout JSONObject, _ company: PipedriveCompany)
+        throws(PipedriveFailure)
+    {
         for name in Self.targets {
             guard let value = body[name], !value.isNull else { continue }
             // v1 is lenient: a form, and many clients, send ids as text.

@@ -8,7 +8,9 @@ extension Pipedrive {
         let body = call.generation == .v1 ? Self.personBody(legacy: written) : written
         try PipedriveSchema.person.check(body)
         guard let name = body["name"]?.string, !name.isEmpty else { throw .schema("name", "is required") }
-        if let owner = body["owner_id"]?.integer, company.user(owner) == nil { throw .badRequest("User \(owner) does not exist") }
+        if let owner = body["owner_id"]?.integer, company.user(owner) == nil {
+            throw .badRequest("User \(owner) does not exist")
+        }
         if body["custom_fields"]?.object?.members.isEmpty == false {
             throw .schema("custom_fields", "the sandbox has no custom person fields")
         }
@@ -91,7 +93,8 @@ extension Pipedrive {
             ("add_time", .optional(Self.plainTime(person["add_time"]))),
             ("update_time", .optional(Self.plainTime(person["update_time"]))),
             ("visible_to", .optional(person["visible_to"]?.integer.map(String.init))), ("picture_id", .null),
-            ("label_ids", person["label_ids"] ?? .array([])), ("org_name", .null), ("owner_name", .optional(owner?.name)),
+            ("label_ids", person["label_ids"] ?? .array([])), ("org_name", .null),
+            ("owner_name", .optional(owner?.name)),
         ])
     }
 }

@@ -8,7 +8,8 @@ extension Pipedrive {
         let company = company(of: call)
         switch call.segments.count {
         case 1:
-            return Self.success(.array(company.users.map { .object(user($0, of: company, isYou: $0.id == call.userID)) }))
+            return Self.success(
+                .array(company.users.map { .object(user($0, of: company, isYou: $0.id == call.userID)) }))
         case 2 where call.segments[1] == "me":
             guard let me = company.user(call.userID) else { throw .unauthorized }
             let account = JSONObject([
@@ -55,7 +56,9 @@ extension Pipedrive {
             guard let pipeline = company.pipeline(try Self.id(in: call)) else { throw .notFound("Pipeline") }
             return Self.success(view(pipeline, call))
         }
-        let sorted = try sort(company.pipelines.filter { !$0.isDeleted }, call, keys: ["id", "update_time", "add_time"]) {
+        let sorted = try sort(
+            company.pipelines.filter { !$0.isDeleted }, call, keys: ["id", "update_time", "add_time"]
+        ) {
             (pipeline, key) in
             switch key {
             case "update_time": pipeline.updateTime.milliseconds
@@ -169,7 +172,8 @@ extension Pipedrive {
                 ? .null
                 : .array([
                     subfield(field.key, "Amount of \(field.name)", "double"),
-                    subfield(field.isCustom ? field.key + "_currency" : "currency", "Currency of \(field.name)", "varchar"),
+                    subfield(
+                        field.isCustom ? field.key + "_currency" : "currency", "Currency of \(field.name)", "varchar"),
                 ])
             return .object([
                 ("field_name", .string(field.name)), ("field_code", .string(field.key)), ("description", ""),
@@ -182,7 +186,8 @@ extension Pipedrive {
                 [
                     ("id", .integer(field.id)), ("key", .string(field.key)), ("name", .string(field.name)),
                     ("order_nr", .integer(order)), ("field_type", .string(field.type)), ("add_time", time),
-                    ("update_time", time), ("last_updated_by_user_id", .integer(1)), ("created_by_user_id", .integer(1)),
+                    ("update_time", time), ("last_updated_by_user_id", .integer(1)),
+                    ("created_by_user_id", .integer(1)),
                     ("active_flag", .bool(true)), ("edit_flag", .bool(field.isCustom)),
                     ("index_visible_flag", .bool(true)), ("details_visible_flag", .bool(true)),
                     ("add_visible_flag", .bool(false)), ("important_flag", .bool(false)),

@@ -86,7 +86,8 @@ extension PipedriveField {
         case "set":
             guard let ids = value.array, !ids.isEmpty else { return "must be a non-empty array of numbers" }
             let known = options.map(\.id)
-            return ids.allSatisfy { $0.integer.map(known.contains) == true } ? nil : "must hold ids of options of this field"
+            return ids.allSatisfy { $0.integer.map(known.contains) == true }
+                ? nil : "must hold ids of options of this field"
         case "date":
             return value.string.map(Instant.isDay) == true ? nil : "must be a date in the form YYYY-MM-DD"
         case "monetary":
@@ -109,7 +110,8 @@ extension PipedriveField {
         case "double", "int": return number ?? value
         case "set":
             guard let text = value.string else { return value }
-            return .array(text.split(separator: ",").map { part in Int(part).map { .integer($0) } ?? .string(String(part)) })
+            return .array(
+                text.split(separator: ",").map { part in Int(part).map { .integer($0) } ?? .string(String(part)) })
         case "monetary":
             if value.isNull || value.object != nil { return value }
             return .object([("value", number ?? value), ("currency", .string(currency ?? "EUR"))])
@@ -140,7 +142,9 @@ extension PipedriveField {
         }
     }
 
-    static let searchableTypes: Set<String> = ["varchar", "varchar_auto", "text", "phone", "double", "int", "monetary", "address"]
+    static let searchableTypes: Set<String> = [
+        "varchar", "varchar_auto", "text", "phone", "double", "int", "monetary", "address",
+    ]
 }
 
 extension PipedriveCompany {

@@ -104,7 +104,9 @@ extension Pipedrive {
             guard deal["is_deleted"] == .bool(false), statuses?.contains(deal["status"]?.string ?? "") != false,
                 person == nil || deal["person_id"]?.integer == person
             else { return nil }
-            let custom = searchedFields.compactMap { field in deal["custom_fields"]?[field.key].flatMap(field.searchable) }
+            let custom = searchedFields.compactMap { field in
+                deal["custom_fields"]?[field.key].flatMap(field.searchable)
+            }
             let notes = index.notes.all.filter { $0["deal_id"] == deal["id"] && $0["active_flag"] == .bool(true) }
                 .compactMap { $0["content"]?.string }
             let isHit =
@@ -112,11 +114,13 @@ extension Pipedrive {
                 || wants("custom_fields") && custom.contains(where: matches)
                 || wants("notes") && notes.contains(where: matches)
             guard isHit else { return nil }
-            return Self.hit(Self.item(deal: deal, custom: custom.filter(matches), notes: notes.filter(matches), company))
+            return Self.hit(
+                Self.item(deal: deal, custom: custom.filter(matches), notes: notes.filter(matches), company))
         }
     }
 
-    private mutating func foundPersons(_ call: PipedriveCall, fields: [String]?) throws(PipedriveFailure) -> [JSONValue] {
+    private mutating func foundPersons(_ call: PipedriveCall, fields: [String]?) throws(PipedriveFailure) -> [JSONValue]
+    {
         let isExact = try call.flag("exact_match") ?? false
         let term = try Self.term(call, isExact: isExact).lowercased()
         let index = index(call)
@@ -127,14 +131,17 @@ extension Pipedrive {
         return index.persons.all.compactMap { person in
             let emails = Self.values(person["emails"])
             let phones = Self.values(person["phones"])
-            guard wants("name") && matches(person["name"]?.string ?? "") || wants("email") && emails.contains(where: matches)
-                || wants("phone") && phones.contains(where: matches)
+            guard
+                wants("name") && matches(person["name"]?.string ?? "")
+                    || wants("email") && emails.contains(where: matches)
+                    || wants("phone") && phones.contains(where: matches)
             else { return nil }
             return Self.hit(
                 .object([
                     ("id", person["id"] ?? .null), ("type", "person"), ("name", person["name"] ?? .null),
                     ("phones", .array(phones.map { .string($0) })), ("emails", .array(emails.map { .string($0) })),
-                    ("visible_to", person["visible_to"] ?? .null), ("owner", .object([("id", person["owner_id"] ?? .null)])),
+                    ("visible_to", person["visible_to"] ?? .null),
+                    ("owner", .object([("id", person["owner_id"] ?? .null)])),
                     ("organization", .null), ("custom_fields", .array([])), ("notes", .array([])),
                 ]))
         }
@@ -154,7 +161,8 @@ extension Pipedrive {
         let stage = company.stage(deal["stage_id"]?.integer ?? 0)
         let person = deal["person_id"]?.integer.flatMap { company.persons[$0] }
         func kept(_ key: String) -> (String, JSONValue) { (key, deal[key] ?? .null) }
-        let contact: JSONValue = person.map { .object([("id", $0["id"] ?? .null), ("name", $0["name"] ?? .null)]) } ?? .null
+        let contact: JSONValue =
+            person.map { .object([("id", $0["id"] ?? .null), ("name", $0["name"] ?? .null)]) } ?? .null
         let standing: JSONValue = .object([("id", deal["stage_id"] ?? .null), ("name", .optional(stage?.name))])
         let owner: JSONValue = .object([("id", deal["owner_id"] ?? .null)])
         return .object([
@@ -175,7 +183,8 @@ extension Pipedrive {
             isOld ? "field_type" : "entity_type", of: isOld ? entities.map { $0 + "Field" } : entities, default: "")
         let key = call.request.queryValue(isOld ? "field_key" : "field") ?? ""
         guard !entity.isEmpty, !key.isEmpty else {
-            throw isOld ? .badRequest("field_type and field_key are required") : .schema("entity_type, field", "are required")
+            throw isOld
+                ? .badRequest("field_type and field_key are required") : .schema("entity_type, field", "are required")
         }
         let match: String
         if isOld {
@@ -186,7 +195,9 @@ extension Pipedrive {
         let term = try Self.term(call, isExact: match == "exact")
         let index = index(call)
         guard entity.hasPrefix("deal") else { return try Self.list([], of: call, limit: Self.searchPage) }
-        guard let field = company(of: call).fields.first(where: { $0.key == key }) else { throw .badRequest("Field not found") }
+        guard let field = company(of: call).fields.first(where: { $0.key == key }) else {
+            throw .badRequest("Field not found")
+        }
         guard PipedriveField.searchableTypes.contains(field.type) else {
             throw .badRequest("Field type \(field.type) is not searchable")
         }

@@ -47,7 +47,8 @@ final class SandboxShell: Sendable {
     private let file: LedgerFile?
     private let clock: @Sendable () -> Int64
 
-    init(settings: SandboxSettings, ledgerPath: String?, clock: @escaping @Sendable () -> Int64) throws(LedgerFileError) {
+    init(settings: SandboxSettings, ledgerPath: String?, clock: @escaping @Sendable () -> Int64) throws(LedgerFileError)
+    {
         let now = Instant(milliseconds: clock())
         var world = SandboxWorld(settings: settings, now: now)
         if let ledgerPath {

@@ -50,7 +50,8 @@ package struct VendorResponse: Hashable, Sendable {
     }
 
     package init(status: Int, json: JSONValue) {
-        self.init(status: status, headers: [Header("content-type", "application/json; charset=utf-8")], body: json.bytes)
+        self.init(
+            status: status, headers: [Header("content-type", "application/json; charset=utf-8")], body: json.bytes)
     }
 }
 

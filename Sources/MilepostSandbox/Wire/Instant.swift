@@ -51,9 +51,13 @@ package struct Instant: Hashable, Comparable, Sendable {
 extension Instant {
     /// Reads `2026-11-02T15:04:05Z` or an offset instead of `Z`. No fraction: the vendor answered milliseconds with 400.
     package init?(rfc3339 text: String) {
-        guard let date = Self.parts(text.prefix(10), count: 3, separator: "-"), text.utf8.count >= 20 else { return nil }
+        guard let date = Self.parts(text.prefix(10), count: 3, separator: "-"), text.utf8.count >= 20 else {
+            return nil
+        }
         let rest = text.dropFirst(10)
-        guard rest.first == "T", let time = Self.parts(rest.dropFirst().prefix(8), count: 3, separator: ":") else { return nil }
+        guard rest.first == "T", let time = Self.parts(rest.dropFirst().prefix(8), count: 3, separator: ":") else {
+            return nil
+        }
         let zone = rest.dropFirst(9)
         var offsetSeconds = 0
         if zone != "Z" {
@@ -62,7 +66,9 @@ extension Instant {
             else { return nil }
             offsetSeconds = (parts[0] * 3600 + parts[1] * 60) * (sign == "-" ? -1 : 1)
         }
-        guard Self.isDay(year: date[0], month: date[1], day: date[2]), time[0] < 24, time[1] < 60, time[2] < 60 else { return nil }
+        guard Self.isDay(year: date[0], month: date[1], day: date[2]), time[0] < 24, time[1] < 60, time[2] < 60 else {
+            return nil
+        }
         let days = Self.daysSince1970(year: date[0], month: date[1], day: date[2])
         let seconds = days * 86_400 + time[0] * 3600 + time[1] * 60 + time[2] - offsetSeconds
         self.init(milliseconds: Int64(seconds) * 1000)
@@ -82,7 +88,9 @@ extension Instant {
 
     private static func parts(_ text: Substring, count: Int, separator: Character) -> [Int]? {
         let parts = text.split(separator: separator, omittingEmptySubsequences: false)
-        guard parts.count == count, parts.allSatisfy({ $0.utf8.allSatisfy { (0x30...0x39).contains($0) } }) else { return nil }
+        guard parts.count == count, parts.allSatisfy({ $0.utf8.allSatisfy { (0x30...0x39).contains($0) } }) else {
+            return nil
+        }
         let numbers = parts.compactMap { Int($0) }
         return numbers.count == count ? numbers : nil
     }
