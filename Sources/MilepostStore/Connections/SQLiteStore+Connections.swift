@@ -77,7 +77,10 @@ extension SQLiteStore {
             try context.addWaiting(connection, becoming: state, at: at)
             try context.db.execute(
                 sql:
-                    "UPDATE connections SET state = ?, state_since = ?, reason_code = ?, reason_message = ? WHERE id = ?",
+                    """
+                    UPDATE connections SET state = ?, state_since = ?, reason_code = ?, reason_message = ?
+                    WHERE id = ?
+                    """,
                 arguments: [state.rawValue, at.milliseconds, reason?.code, reason?.message, id.rawValue])
             return true
         }
@@ -198,7 +201,7 @@ extension WriteContext {
                 throw StoreError(
                     code: .conflict,
                     detail:
-                        "credential '\(credential.name)' was sealed for connection '\(credential.connection)', this one "
+                        "credential '\(credential.name)' was sealed for '\(credential.connection)', this connection "
                         + "is '\(id)': look the connection up and seal again")
             }
             try CredentialRow.store(credential, db)

@@ -79,7 +79,8 @@ enum CredentialRow {
                     (connection_id, name, workspace, version, key_id, nonce, ciphertext, tag)
                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
                 ON CONFLICT DO UPDATE SET workspace = excluded.workspace, version = excluded.version,
-                    key_id = excluded.key_id, nonce = excluded.nonce, ciphertext = excluded.ciphertext, tag = excluded.tag
+                    key_id = excluded.key_id, nonce = excluded.nonce, ciphertext = excluded.ciphertext,
+                    tag = excluded.tag
                 """
         ).execute(arguments: [
             credential.connection.rawValue, credential.name, credential.workspace.rawValue, credential.version,

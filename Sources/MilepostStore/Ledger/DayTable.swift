@@ -36,8 +36,8 @@ struct DayTable {
             statement = try RawStatement(
                 db,
                 """
-                INSERT INTO \(table.name) (link, at, is_bot, event, url, contact, gclid, fbclid, source, medium, campaign,
-                term, content, referrer, country, device, user_agent, received_at)
+                INSERT INTO \(table.name) (link, at, is_bot, event, url, contact, gclid, fbclid, source, medium,
+                campaign, term, content, referrer, country, device, user_agent, received_at)
                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                 """)
             statement.bind(receivedAt.milliseconds, at: 18)

@@ -74,8 +74,8 @@ extension WriteContext {
         guard state.days.contains(table.day) else { return 0 }  // retention was faster
         try db.execute(
             sql: """
-                UPDATE \(table.name) SET event = 'erased-' || id, contact = NULL, gclid = NULL, fbclid = NULL, url = NULL,
-                    referrer = NULL, user_agent = NULL, term = NULL, content = NULL
+                UPDATE \(table.name) SET event = 'erased-' || id, contact = NULL, gclid = NULL, fbclid = NULL,
+                    url = NULL, referrer = NULL, user_agent = NULL, term = NULL, content = NULL
                 WHERE contact = ? AND link IN (SELECT id FROM links WHERE workspace = ?)
                 """, arguments: [contact, try workspaceRow(workspace)])
         return db.changesCount

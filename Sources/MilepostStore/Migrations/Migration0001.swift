@@ -44,7 +44,9 @@ enum Migration0001 {
             PRIMARY KEY (link, source, medium, campaign)
         ) STRICT, WITHOUT ROWID;
 
-        CREATE TABLE event_ids (hash BLOB PRIMARY KEY CHECK (length(hash) = 16), day INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+        CREATE TABLE event_ids (
+            hash BLOB PRIMARY KEY CHECK (length(hash) = 16), day INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID;
         CREATE TABLE click_days (day INTEGER PRIMARY KEY) STRICT;
 
         CREATE TABLE forms (

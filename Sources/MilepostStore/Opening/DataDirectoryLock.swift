@@ -82,7 +82,7 @@ public final class DataDirectoryLock: Sendable {
             throw StoreError(
                 code: .failed,
                 detail:
-                    "cannot use the data directory '\(directory)': \(errorText()). Create it, owned by the daemon's user"
+                    "cannot use the data directory '\(directory)': \(errorText()). Create it for the daemon's user"
             )
         }
         defer { unsafe free(path) }

@@ -23,7 +23,7 @@ extension SQLiteStore {
                     throw StoreError(
                         code: .conflict,
                         detail:
-                            "step '\(step)' of delivery '\(id)' is finished and is not sent again; the plugin must read "
+                            "step '\(step)' of delivery '\(id)' is finished and is not sent again; the plugin reads "
                             + "the journal before it sends")
                 }
             }
@@ -37,7 +37,8 @@ extension SQLiteStore {
             for id in deliveries {
                 try context.db.cachedStatement(
                     sql: """
-                        UPDATE delivery_steps SET state = 'answered', answered_at = ?, wire = ?, http_status = ?, body = ?
+                        UPDATE delivery_steps SET state = 'answered', answered_at = ?, wire = ?, http_status = ?,
+                            body = ?
                         WHERE delivery = ? AND step = ? AND state <> 'done'
                         """
                 ).execute(arguments: [at.milliseconds, wire, httpStatus, body, id.rawValue, step])

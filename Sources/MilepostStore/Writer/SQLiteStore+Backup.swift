@@ -45,7 +45,8 @@ extension SQLiteStore {
         }
         let folder = file.lastIndex(of: "/").map { String(file[...$0]) } ?? "."
         let descriptor = unsafe Glibc.open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard descriptor >= 0 else { return }  // named but unreadable: the name is there, only its durability is not ours
+        // The copy is there under its name; only when a power cut could still take the name is left to the kernel.
+        guard descriptor >= 0 else { return }
         fsync(descriptor)
         Glibc.close(descriptor)
     }

@@ -182,9 +182,10 @@ struct ConnectionBookTests {
             try sqlite(
                 directory.database,
                 """
-                INSERT INTO crossings (connection_id, scope_kind, scope_id, threshold, arming, target, workspace, at, clicks,
-                    people) SELECT connection_id, scope_kind, scope_id, threshold, arming, target, workspace, at, clicks,
-                    people FROM crossings
+                INSERT INTO crossings (connection_id, scope_kind, scope_id, threshold, arming, target, workspace, at,
+                    clicks, people)
+                SELECT connection_id, scope_kind, scope_id, threshold, arming, target, workspace, at, clicks, people
+                FROM crossings
                 """)
         }
     }
