@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""House rules that a machine can see: docs/architecture.md and CONTRIBUTING.md say why each is there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+LONG_FILES = {
+    # Path: why it may be longer than LINE_LIMIT.
+    "Tests/EndToEnd/harness.py": "the one library of the end-to-end tests",
+    "Tests/EndToEnd/test_thresholds.py": "one test a requirement of the threshold chapter, in its order",
+}
+LINE_LIMIT = 500
+CODE = {".swift", ".c", ".h", ".py", ".sh"}
+# Data and formats that have no comments, or files of two lines.
+WITHOUT_LICENCE = {".json", ".ndjson", ".jsonl", ".modulemap", ".map", ".txt", ".ini", ".md", ".toml", ".pem"}
+
+
+def files() -> list[Path]:
+    """What is in the repository or about to be: tracked, and untracked but not ignored."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
+    paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    return [path for path in paths if path.is_file() and not path.is_symlink()]
+
+
+FILES = files()
+SWIFT = [path for path in FILES if path.suffix == ".swift"]
+DOCUMENTS = [path for path in FILES if path.suffix == ".md"]
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def code_lines(path: Path) -> list[tuple[int, str]]:
+    """Numbered lines of Swift or C without comments and without what stands in quotation marks."""
+    bare = re.sub(r'"""(?:.|\n)*?"""|/\*(?:.|\n)*?\*/', lambda found: "\n" * found.group().count("\n"), text(path))
+    return [
+        (number, re.sub(r"//.*", "", re.sub(r'"(?:\\.|[^"\\])*"', '""', line)))
+        for number, line in enumerate(bare.splitlines(), 1)
+    ]
+
+
+def matches(paths: list[Path], pattern: str) -> list[str]:
+    """`path:line: text` of every line of code that the pattern finds."""
+    compiled = re.compile(pattern)
+    return [
+        f"{name(path)}:{number}: {line.strip()}" for path in paths for number, line in code_lines(path) if compiled.search(line)
+    ]
+
+
+def test_files_are_short_enough_to_hold_one_idea() -> None:
+    long = {name(path): len(text(path).splitlines()) for path in FILES if path.suffix in CODE}
+    found = [f"{path}: {lines} lines" for path, lines in long.items() if lines > LINE_LIMIT and path not in LONG_FILES]
+    assert not found, "split these, or give a reason in LONG_FILES: " + "; ".join(found)
+
+
+def test_long_files_with_a_reason_are_still_there() -> None:
+    assert not [path for path in LONG_FILES if not (ROOT / path).is_file()]
+
+
+def test_every_source_file_names_its_licence() -> None:
+    unnamed = []
+    for path in FILES:
+        is_source = path.suffix in CODE or (path.suffix == "" and text(path).startswith("#!"))
+        if is_source and "SPDX-License-Identifier: Apache-2.0" not in "\n".join(text(path).splitlines()[:5]):
+            unnamed.append(name(path))
+    assert not unnamed, unnamed
+
+
+def test_no_unknown_kind_of_file() -> None:
+    """A new kind is either code, which names its licence, or listed as data."""
+    named = {"LICENSE", "Makefile", ".gitignore", ".clang-format", ".swift-format"}
+    unknown = [
+        name(path) for path in FILES
+        if path.suffix not in CODE | WITHOUT_LICENCE | {".yaml", ".yml", ".service"} and path.name not in named
+        and not text(path).startswith("#!")
+    ]
+    assert not unknown, unknown
+
+
+def test_nothing_is_left_to_do_in_the_code() -> None:
+    """Open work is an issue."""
+    marks = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X:"]))
+    found = [
+        f"{name(path)}:{number}" for path in FILES if path.suffix in CODE
+        for number, line in enumerate(text(path).splitlines(), 1) if marks.search(line)
+    ]
+    assert not found, found
+
+
+def test_no_path_of_somebodys_machine() -> None:
+    """Home folders, and the folder that this checkout happens to lie in."""
+    patterns = [r"/(?:home|Users)/[a-z]\w*/", r"/root/[A-Za-z.]"]
+    if len(ROOT.parts) > 2 and ROOT.as_posix() not in ("/", "/tmp"):
+        patterns.append(rf"(?<![\w.-]){re.escape(ROOT.as_posix())}\b")
+    pattern = re.compile("|".join(patterns))
+    found = [
+        f"{name(path)}:{number}: {line.strip()[:120]}" for path in FILES if path.suffix not in {".ndjson", ".jsonl"}
+        for number, line in enumerate(text(path).splitlines(), 1) if pattern.search(line) and path != Path(__file__)
+    ]
+    assert not found, found
+
+
+# ---------------------------------------------------------------------------------------------------------------- rooms
+
+LEVELS = [
+    {"CMilepostABI", "COpenSSL", "CZlib", "CMilepostCurl", "CMilepostLinux"},
+    {"MilepostModel"},
+    {"MilepostRules", "MilepostVault", "MilepostStore", "MilepostEgress", "MilepostPluginHost", "MilepostConfiguration",
+     "MilepostIntake"},
+    {"MilepostEngine"},
+    {"MilepostServer", "MilepostClient", "MilepostSandbox"},
+    {"milepostd", "milepost", "milepost-sandbox"},
+]
+LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
+EXECUTABLES = LEVELS[-1]
+
+NEVER = {
+    # Room: modules that it must not import, as the table of docs/architecture.md says.
+    "MilepostModel": {"Foundation", "GRDB", "Hummingbird", "HTTPTypes", "Logging", "Yams", "NIOCore"},
+    "MilepostRules": {"Foundation", "FoundationEssentials", "Glibc", "GRDB", "Hummingbird", "HTTPTypes", "Logging"},
+    "MilepostVault": {"GRDB", "Hummingbird", "HTTPTypes", "CMilepostCurl"},
+    "MilepostStore": {"Hummingbird", "HTTPTypes", "CMilepostCurl", "CMilepostABI", "COpenSSL"},
+    "MilepostEgress": {"GRDB", "Hummingbird", "CMilepostABI"},
+    "MilepostPluginHost": {"GRDB", "Hummingbird", "CMilepostCurl", "COpenSSL"},
+    "MilepostIntake": {"GRDB", "Hummingbird", "HTTPTypes", "CMilepostCurl"},
+    "MilepostConfiguration": {"GRDB", "Hummingbird", "CMilepostCurl"},
+    "MilepostEngine": {"GRDB", "GRDBSQLite", "Hummingbird", "HTTPTypes", "CMilepostCurl", "CMilepostABI", "COpenSSL"},
+    "MilepostServer": {"GRDB", "GRDBSQLite", "CMilepostCurl", "CMilepostABI"},
+    "MilepostClient": {"GRDB", "Hummingbird", "COpenSSL"},
+}
+
+
+def room_of(path: Path) -> str | None:
+    parts = path.relative_to(ROOT).parts
+    return parts[1] if parts[0] == "Sources" and parts[1] in LEVEL else None
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    pattern = re.compile(r"^\s*(?:@\w+(?:\([^)]*\))?\s+)*(?:(?:public|package|internal|private|fileprivate)\s+)?import\s+(?:(?:struct|class|enum|func|protocol|typealias|var|let)\s+)?(\w+)")
+    return [(number, found.group(1)) for number, line in enumerate(text(path).splitlines(), 1) if (found := pattern.match(line))]
+
+
+def declared() -> dict[str, set[str]]:
+    """Target name to the names in its call in Package.swift: its dependencies among them."""
+    manifest = text(ROOT / "Package.swift")
+    calls: dict[str, set[str]] = {}
+    for found in re.finditer(r"(?:\broom|\.target|\.executableTarget)\(", manifest):
+        depth, at = 1, found.end()
+        while depth:
+            depth += {"(": 1, ")": -1}.get(manifest[at], 0)
+            at += 1
+        names = re.findall(r'"([\w-]+)"', manifest[found.end():at])
+        if names and names[0] in LEVEL:
+            calls[names[0]] = set(names[1:])
+    return calls
+
+
+ROOM_FILES = [(path, room) for path in SWIFT if (room := room_of(path))]
+
+
+def test_every_room_has_its_place() -> None:
+    folders = {path.name for path in (ROOT / "Sources").iterdir() if path.is_dir()}
+    assert folders - {"MilepostKit", "plugin-worker"} == set(LEVEL), "a new room needs a level here and a line in docs/architecture.md"
+    assert set(declared()) >= {room for room in LEVEL if room not in {"CMilepostABI", "COpenSSL", "CZlib"}}
+
+
+def test_imports_point_downward() -> None:
+    wrong = [
+        f"{name(path)}:{number}: {room} imports {module}"
+        for path, room in ROOM_FILES for number, module in imports(path)
+        if module in LEVEL and module != room and LEVEL[module] >= LEVEL[room]
+    ]
+    assert not wrong, wrong
+
+
+def test_dependencies_point_downward() -> None:
+    wrong = [
+        f"{room} depends on {other}" for room, names in declared().items() for other in names
+        if other in LEVEL and LEVEL[other] >= LEVEL[room]
+    ]
+    assert not wrong, wrong
+
+
+def test_rooms_declare_what_they_import() -> None:
+    calls = declared()
+    wrong = sorted({
+        f"{name(path)}: {module} is not among the dependencies of {room} in Package.swift"
+        for path, room in ROOM_FILES for _, module in imports(path)
+        if module in LEVEL and module != room and module not in calls[room]
+    })
+    assert not wrong, wrong
+
+
+@pytest.mark.parametrize("room", sorted(NEVER))
+def test_a_room_keeps_out_of_what_is_not_its_business(room: str) -> None:
+    wrong = [
+        f"{name(path)}:{number}: import {module}"
+        for path, own in ROOM_FILES if own == room for number, module in imports(path) if module in NEVER[room]
+    ]
+    assert not wrong, wrong
+
+
+def test_the_core_knows_no_vendor() -> None:
+    """A vendor's name in the core would be the first step of its logic. Comments may give it as an example."""
+    rooms = {"MilepostModel", "MilepostRules", "MilepostVault", "MilepostStore", "MilepostEgress", "MilepostPluginHost",
+             "MilepostEngine", "MilepostServer"}
+    found = []
+    for path, room in ROOM_FILES:
+        if room not in rooms:
+            continue
+        for number, line in enumerate(text(path).splitlines(), 1):
+            if re.search(r"pipedrive|hubspot|brevo", re.sub(r"//.*", "", line), re.IGNORECASE):
+                found.append(f"{name(path)}:{number}: {line.strip()[:120]}")
+    assert not found, found
+
+
+def test_clock_randomness_and_environment_come_from_outside() -> None:
+    """Below the executables nothing asks the machine, so that the engine can run in a simulated world. MilepostModel/Ambient
+    is the one place that does; who needs it is handed it."""
+    below = [path for path, room in ROOM_FILES if room not in EXECUTABLES and name(path) != "Sources/MilepostModel/Ambient.swift"]
+    found = matches(below, r"\bDate\(\)|\bDate\.now\b|\bUUID\(\)|\bSystemRandomNumberGenerator\b|\bProcessInfo\b|\bgetenv\(")
+    assert not found, found
+
+
+def test_no_test_looks_inside_with_testable() -> None:
+    """The tests build in release too."""
+    found = matches([path for path in SWIFT if path.relative_to(ROOT).parts[0] in ("Tests", "Plugins")], r"@testable\b")
+    assert not found, found
+
+
+# ------------------------------------------------------------------------------------------------------------ documents
+
+
+def anchors(path: Path) -> set[str]:
+    """Headings as GitHub turns them into anchors."""
+    found = set()
+    for heading in re.findall(r"^#{1,6}\s+(.*?)\s*#*$", re.sub(r"```(?:.|\n)*?```", "", text(path)), re.MULTILINE):
+        plain = re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        found.add(re.sub(r"[^\w\- ]", "", plain).replace(" ", "-"))
+    return found
+
+
+def links(path: Path) -> list[str]:
+    bare = re.sub(r"```(?:.|\n)*?```|`[^`\n]*`", "", text(path))
+    return re.findall(r"\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)", bare)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_links_of_documents_lead_somewhere(document: Path) -> None:
+    broken = []
+    for link in links(document):
+        if re.match(r"[a-z][a-z0-9+.-]*:", link):
+            continue
+        target, _, anchor = link.partition("#")
+        aimed = (document.parent / target).resolve() if target else document
+        if not aimed.exists() or (anchor and aimed.suffix == ".md" and anchor not in anchors(aimed)):
+            broken.append(link)
+    assert not broken, f"{name(document)}: {broken}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_files_that_documents_name_exist(document: Path) -> None:
+    """A path in back quotes below one of our folders is a promise too."""
+    if document.name == "CHANGELOG.md":
+        return  # tells of files that are gone
+    bare = re.sub(r"```(?:.|\n)*?```", "", text(document))
+    tops = "Sources|Tests|Plugins|include|docs|packaging"
+    named = re.findall(rf"`((?:{tops})/[\w./+-]+)`", bare)
+    missing = [path for path in named if not (ROOT / path).exists() and not list(ROOT.glob(path.rstrip("/") + "*"))]
+    assert not missing, f"{name(document)}: {missing}"
+
+
+def test_decision_records_are_numbered_once() -> None:
+    records = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    numbers = [record.name[:4] for record in records]
+    assert all(re.fullmatch(r"\d{4}-[a-z0-9-]+\.md", record.name) for record in records), records
+    assert len(set(numbers)) == len(numbers), numbers
+
+
+def test_administrators_page_names_every_setting() -> None:
+    """And the reverse is the page's own business: it names none that is not there."""
+    schema = text(ROOT / "Sources/MilepostConfiguration/Schema/Configuration+Settings.swift")
+    keys = re.findall(r'Setting\(\s*"([a-z0-9_.]+)"', schema)
+    assert len(keys) > 30
+    page = text(ROOT / "docs" / "admin.md")
+    missing = [key for key in keys if f"`{key}`" not in page]
+    assert not missing, missing
+
+
+def test_administrators_page_names_every_metric() -> None:
+    registry = text(ROOT / "Sources/MilepostServer/Metrics/MetricsRegistry.swift")
+    metrics = set(re.findall(r'name: "(milepost_\w+)"', registry))
+    assert metrics
+    page = text(ROOT / "docs" / "admin.md")
+    written = set(re.findall(r"`(milepost_[a-z_]+)`", page))
+    assert written == metrics, (sorted(metrics - written), sorted(written - metrics))
