@@ -112,6 +112,20 @@ public final class PluginHost: Sendable {
         return plugin
     }
 
+    /// Takes a plugin out of service: its instances are shut down and its worker ends. The code of an inline one stays in
+    /// memory, since nothing is ever unloaded there, but nothing calls it. It can be loaded again, in either mode.
+    public func unload(_ name: PluginName) async {
+        state.withLock { _ = $0.refused.removeValue(forKey: name) }
+        guard let plugin = state.withLock({ $0.plugins[name] }) else { return }
+        await withTaskGroup { group in
+            for instance in plugin.instances { group.addTask { await instance.close() } }
+        }
+        plugin.backend.stop()
+        state.withLock { state in
+            if state.plugins[name] === plugin { state.plugins[name] = nil }
+        }
+    }
+
     /// Every plugin that was loaded or refused, by name.
     public func status() -> [PluginHealth] {
         let (plugins, refused) = state.withLock { ($0.plugins, $0.refused) }

@@ -122,6 +122,21 @@ struct LoadingTests {
         await bench.close()
     }
 
+    @Test(
+        "an unloaded plugin can be loaded again, in the other mode as well (EXT-01)",
+        arguments: PluginIsolation.allCases)
+    func unloads(isolation: PluginIsolation) async throws {
+        let bench = try PluginBench([.echo])
+        let instance = try await bench.instance("echo", isolation)
+        #expect(await instance.ask(.ping).status == .ok)
+        await bench.host.unload(PluginName("echo"))
+        #expect(bench.host.status().isEmpty)
+        #expect(await instance.ask(.ping).text.contains("plugin_closed"))
+        let again = try await bench.instance("echo", isolation == .inline ? .worker : .inline)
+        #expect(await again.ask(.ping).status == .ok)
+        await bench.close()
+    }
+
     @Test("the manifests of the plugins in this repository can be read")
     func ourManifests() async throws {
         for name in ["pipedrive", "hubspot", "custom-hook"] {
