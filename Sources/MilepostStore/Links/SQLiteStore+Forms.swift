@@ -33,7 +33,9 @@ extension SQLiteStore {
             return try Row.fetchAll(
                 db,
                 sql: """
-                    SELECT * FROM forms WHERE (workspace = ?1 AND contact = ?2) OR (workspace = ?1 AND email = ?2)
+                    SELECT * FROM forms WHERE id IN (
+                        SELECT id FROM forms WHERE workspace = ?1 AND contact = ?2
+                        UNION SELECT id FROM forms WHERE workspace = ?1 AND email = ?2)
                     ORDER BY at DESC, id DESC LIMIT ?3
                     """, arguments: [row, contact, limit]
             ).map { row in

@@ -76,9 +76,8 @@ extension WriteContext {
         try db.cachedStatement(
             sql: """
                 INSERT INTO deliveries (id, workspace, connection_id, integration, action, scope_kind, scope_id,
-                    threshold, arming, target,
-                    payload, state, attempts, reason_code, reason_message, remote_id, remote_url,
-                    created_at, updated_at, next_attempt_at, waited)
+                    threshold, arming, target, payload, state, attempts, reason_code, reason_message, remote_id,
+                    remote_url, created_at, updated_at, next_attempt_at, waited)
                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
                 """
         ).execute(arguments: [
