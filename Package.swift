@@ -111,7 +111,7 @@ let package = Package(
             swiftSettings: strict, linkerSettings: staticRuntime),
         .executableTarget(
             name: "milepost",
-            dependencies: ["MilepostClient", "MilepostConfiguration", arguments],
+            dependencies: ["MilepostClient", "MilepostConfiguration", "MilepostModel", arguments],
             swiftSettings: strict, linkerSettings: staticRuntime),
         .executableTarget(
             name: "milepost-sandbox",
@@ -132,5 +132,7 @@ let package = Package(
         tests("MilepostModel"),
         tests("MilepostStore", ["MilepostModel", grdb]),
         tests("MilepostVault"),
+        tests("MilepostRules", ["MilepostModel"]),
+        tests("MilepostEngine", ["MilepostModel", "MilepostRules", "MilepostStore"]),
     ]
 )

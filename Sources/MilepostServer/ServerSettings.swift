@@ -42,6 +42,12 @@ public protocol DaemonControl: Sendable {
     func rewrapKeys() async throws -> Int
     /// Reads the key ring again.
     func reloadKeys() async throws
+    /// Adds a key to the ring and makes it the current one; its id.
+    func newKey() async throws -> String
+    /// Takes a key out of the ring that wraps nothing any more.
+    func dropKey(_ id: String) async throws
+    /// Writes a consistent copy of the store while it works. Refuses where the keys would lie beside it.
+    func backUp(to path: String) async throws
 }
 
 /// What a reload changed.

@@ -95,9 +95,9 @@ enum Listener {
     /// Whether nobody listens there now. A standby with the active daemon's own address listens only once that one is gone.
     static func isFree(host: String, port: Int) -> Bool {
         guard port != 0 else { return true }
-        var hints = addrinfo()
-        hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV
-        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        var hints = unsafe addrinfo()
+        unsafe hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV
+        unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
         var found: UnsafeMutablePointer<addrinfo>?
         guard unsafe getaddrinfo(host, String(port), &hints, &found) == 0, let first = unsafe found else { return true }
         defer { unsafe freeaddrinfo(found) }

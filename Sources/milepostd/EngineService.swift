@@ -250,11 +250,30 @@ final class EngineService: Service, DaemonControl {
         return try await running.engine.vault.rewrapAll().rewrapped
     }
 
-    func reloadKeys() async throws {
-        let keys = self.keys
-        // Reads a file: off the cooperative pool.
-        try await withCheckedThrowingContinuation { (done: CheckedContinuation<Void, any Error>) in
-            Thread.detachNewThread { done.resume(with: Result { try keys.reload() }) }
+    func reloadKeys() async throws { try await onOwnThread { [keys] in try keys.reload() } }
+
+    func newKey() async throws -> String {
+        let now = clock.now
+        return try await onOwnThread { [keys] in try keys.addKey(createdAt: now) }
+    }
+
+    func dropKey(_ id: String) async throws {
+        guard let running = state.withLock({ $0.running }) else { return }
+        try await running.engine.vault.checkUnused(id)
+        try await onOwnThread { [keys] in try keys.dropKey(id) }
+    }
+
+    func backUp(to path: String) async throws {
+        let (running, configuration) = state.withLock { ($0.running, $0.configuration) }
+        // A backup that holds its own key protects nothing (decisions 33).
+        try KeyRingFile(path: configuration.kms.path).checkOutside(dataDirectory: (path as NSString).deletingLastPathComponent)
+        try await running?.store.backup(to: path)
+    }
+
+    /// Key files are read and synced there: not on the cooperative pool.
+    private func onOwnThread<Result: Sendable>(_ work: @escaping @Sendable () throws -> Result) async throws -> Result {
+        try await withCheckedThrowingContinuation { (done: CheckedContinuation<Result, any Error>) in
+            Thread.detachNewThread { done.resume(with: Swift.Result { try work() }) }
         }
     }
 

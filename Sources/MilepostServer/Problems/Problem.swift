@@ -96,9 +96,15 @@ extension Problem {
     }
 
     private init(_ error: VaultError) {
-        self.init(
-            status: .serviceUnavailable, code: "secret_unavailable",
-            detail: "The vault could not seal or open a credential (\(error.code.rawValue)): see milepost doctor.")
+        switch error.code {
+        case .keyInUse, .keyRingBusy, .keyInsideDataDirectory:
+            self.init(status: .conflict, code: "conflict", detail: error.detail)
+        case .keyUnknown: self.init(status: .notFound, code: "not_found", detail: error.detail)
+        default:
+            self.init(
+                status: .serviceUnavailable, code: "secret_unavailable",
+                detail: "The vault could not seal or open a credential (\(error.code.rawValue)): see milepost doctor.")
+        }
     }
 
     private init?(_ error: HTTPError) {

@@ -49,6 +49,17 @@ extension MilepostServer {
             .get("/v1/admin/keys", "keys.list", .scope(.admin), "Key-encryption keys and how many data keys each wraps.") { call in
                 Answer(try await keys(call))
             },
+            .change(.post, "/v1/admin/keys", "keys.create", .scope(.admin), "Adds a key and makes it the current one.") { call in
+                let id = try await call.server.control.newKey()
+                return Answer(try await keys(call), status: .created, auditDetail: ["id": .string(id)])
+            },
+            .change(
+                .delete, "/v1/admin/keys/{id}", "keys.drop", .scope(.admin),
+                "Takes a key out of the ring that wraps no data key any more."
+            ) { call in
+                try await call.server.control.dropKey(call.parameter("id"))
+                return Answer(try await keys(call))
+            },
             .change(.post, "/v1/admin/keys/reload", "keys.reload", .scope(.admin), "Reads the key ring again.") { call in
                 try await call.server.control.reloadKeys()
                 return Answer(try await keys(call))
@@ -56,6 +67,13 @@ extension MilepostServer {
             .change(.post, "/v1/admin/keys/rewrap", "keys.rewrap", .scope(.admin), "Wraps every data key with the current key.") { call in
                 let count = try await call.server.control.rewrapKeys()
                 return Answer(["rewrapped": .integer(Int64(count))], auditDetail: ["rewrapped": .integer(Int64(count))])
+            },
+            .change(.post, "/v1/admin/backup", "admin.backup", .scope(.admin), "Copies the store to a new file on the daemon's machine, online.") { call in
+                guard let path = try await call.object()["path"]?.string, path.hasPrefix("/"), path.utf8.count <= 4096 else {
+                    throw Problem.badRequest("path must be an absolute path on the daemon's machine.")
+                }
+                try await call.server.control.backUp(to: path)
+                return Answer(["path": .string(path)], auditDetail: ["path": .string(path)])
             },
             .get("/v1/admin/audit-totals", "admin.audit_totals", .scope(.viewer), "Compares totals with a recount.") { call in
                 let wrong = try await call.engine.store.auditTotals()

@@ -7,7 +7,7 @@ import MilepostModel
 struct Keys: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "List and rotate the keys that encrypt stored secrets.",
-        subcommands: [List.self, Reread.self, Rewrap.self], defaultSubcommand: List.self)
+        subcommands: [List.self, New.self, Rewrap.self, Drop.self, Reread.self], defaultSubcommand: List.self)
 
     struct List: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "List keys and how many secrets each one wraps.")
@@ -31,6 +31,31 @@ struct Keys: ParsableCommand {
             let session = try common.session()
             session.show(try session.ask("POST", "/v1/admin/keys/reload")) {
                 session.pages.facts($0, ["current_key", "keys"])
+            }
+        }
+    }
+
+    struct New: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Add a key to the ring and make it the current one; then run keys rewrap.")
+        @OptionGroup var common: Common
+
+        func run() throws {
+            let session = try common.session()
+            session.show(try session.ask("POST", "/v1/admin/keys")) { session.pages.facts($0, ["current_key"]) }
+        }
+    }
+
+    struct Drop: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Take a key out of the ring that wraps nothing any more.")
+        @OptionGroup var common: Common
+        @Argument(help: "The key's id, as keys list prints it.") var id: String
+
+        func run() throws {
+            let session = try common.session()
+            session.show(try session.ask("DELETE", "/v1/admin/keys/\(id)")) {
+                session.pages.list($0["keys"]?.array ?? [], ["id", "wraps"], empty: "no keys")
             }
         }
     }
