@@ -64,22 +64,38 @@ public struct ConnectionService: Sendable {
         _ = try await store.ensureWorkspace(workspace, at: clock.now)
         let id = existing?.id ?? ConnectionID(random.identifier(prefix: "con", at: clock.now))
         let now = clock.now
+        let standing = existing.flatMap { $0.state == .disconnected ? nil : $0 }
+        let policy = request.policy(over: existing?.policy ?? ThresholdPolicy())
         var connection = Connection(
-            id: id, workspace: workspace, integration: integration, stateSince: now,
-            policy: request.policy(over: existing?.policy ?? ThresholdPolicy()), settings: proof.settings,
-            account: proof.account, warnings: proof.warnings, connectedAt: now)
+            id: id, workspace: workspace, integration: integration, stateSince: now, policy: standing?.policy ?? policy,
+            settings: proof.settings, account: proof.account, warnings: proof.warnings, cursor: standing?.cursor ?? 0,
+            connectedAt: now)
         connection.warnings += try await warningsAboutSharing(proof.account, of: connection)
-        let baseline: Reason? =
-            request.firesForCurrentState
-            ? nil
-            : existing?.state == .disconnected
-                ? Reason(code: "crossed_while_disconnected", message: "Crossed while disconnected.")
-                : Reason(code: "baseline", message: "Reached before the connection was made; only later crossings fire.")
         let sealed = try await seal(request.credentials, for: id, workspace: workspace)
-        let saved = try await store.saveConnection(connection, credentials: sealed, baseline: baseline, at: now)
+        var saved = try await store.saveConnection(
+            connection, credentials: sealed, baseline: baseline(request, existing: existing), at: now)
+        if saved.policy != policy {
+            saved = try await store.changeConnection(
+                id: id, policy: policy, settings: nil, warnings: nil, account: nil, credentials: [],
+                baseline: Self.thresholdAdded, at: clock.now)
+        }
         await plugins.forget(id)
         return (saved, existing == nil)
     }
+
+    /// What the totals have reached already does not fire (THR-19, decisions 11). A connection that stands keeps its
+    /// cursor instead: a baseline would swallow what the next tick has not evaluated yet.
+    private func baseline(_ request: ConnectionRequest, existing: Connection?) -> Reason? {
+        if request.firesForCurrentState { return nil }
+        switch existing?.state {
+        case nil: return Reason(code: "baseline", message: "Reached before the connection was made; only later crossings fire.")
+        case .disconnected: return Reason(code: "crossed_while_disconnected", message: "Crossed while disconnected.")
+        default: return nil
+        }
+    }
+
+    private static let thresholdAdded = Reason(
+        code: "threshold_added", message: "Already reached when the thresholds were changed; only later crossings fire.")
 
     // MARK: Change
 
@@ -106,11 +122,9 @@ public struct ConnectionService: Sendable {
             let checked = try Self.configured(result, wanted: wanted)
             (settings, warnings) = (checked.settings, checked.warnings)
         }
-        let baseline = Reason(
-            code: "threshold_added", message: "Already reached when the thresholds were changed; only later crossings fire.")
         let changed = try await store.changeConnection(
             id: existing.id, policy: policy == existing.policy ? nil : policy, settings: settings, warnings: warnings,
-            account: account, credentials: sealed, baseline: baseline, at: clock.now)
+            account: account, credentials: sealed, baseline: Self.thresholdAdded, at: clock.now)
         if settings != nil || !sealed.isEmpty { await plugins.forget(existing.id) }
         return try await reactivated(changed, byCredentials: !sealed.isEmpty, bySettings: settings != nil)
     }

@@ -71,6 +71,8 @@ public struct DeliveryMachine: Sendable {
         case tryLater(notBefore: Timestamp?)
         /// Reconcile before anything else, not before the moment given.
         case reconcile(notBefore: Timestamp?)
+        /// The plugin was not reached: with a later tick, and the attempt is given back.
+        case waitForPlugin
         /// The connection moves to the state; the delivery waits and its attempt is given back.
         case waitForConnection(Connection.State)
         case dead(Reason)
@@ -89,6 +91,7 @@ public struct DeliveryMachine: Sendable {
     public func decide(_ verdict: Verdict, in situation: Situation, now: Timestamp) -> Decision {
         if verdict.kind == .ok { return .delivered }
         if let state = Self.connectionState(for: verdict), situation.openStep == nil { return .waitForConnection(state) }
+        if verdict.neverReachedPlugin { return .waitForPlugin }
         if let open = situation.openStep { return careful(open, verdict, situation, now) }
 
         switch verdict.kind {

@@ -180,6 +180,12 @@ public struct Dispatcher: Sendable {
                 code: "uncertain", message: "Uncertain: \(verdict.reason.message) Nothing is sent again before a look-up answers.")
             outcome.nextAttemptAt = max(notBefore ?? now, now + .milliseconds(1))
             tally.uncertain += 1
+        case .waitForPlugin:
+            outcome.state = item.openStep == nil ? .retrying : .uncertain
+            outcome.reason = verdict.reason
+            outcome.refundsAttempt = true
+            outcome.nextAttemptAt = now + .milliseconds(1)
+            tally.retrying += 1
         case .waitForConnection(let state):
             outcome.reason = verdict.reason
             outcome.refundsAttempt = true
@@ -195,6 +201,7 @@ public struct Dispatcher: Sendable {
         }
         for warning in verdict.warnings { reporter.warned(warning, delivery: item.claim.delivery.id, on: connection) }
         try await store.settle([outcome])
+        CrashPoint.reach("after_settle")
         reporter.settled(outcome, on: connection)
         return nil
     }

@@ -40,6 +40,14 @@ public struct Verdict: Sendable, Equatable {
         self.warnings = warnings
     }
 
+    /// Whether the plugin was not even asked, because its worker is down or full: nobody's attempt (decisions 9).
+    public var neverReachedPlugin: Bool { kind == .retry && code.map(Self.unreachedCodes.contains) == true }
+
+    /// The codes with which the plugin host says so.
+    static let unreachedCodes: Set<String> = [
+        "plugin_restarting", "plugin_quarantined", "plugin_refused", "plugin_busy", "plugin_closed", "plugin_unavailable",
+    ]
+
     /// Code and sentence for the log and the delivery's reason.
     public var reason: Reason {
         Reason(code: code ?? kind.rawValue, message: message ?? kind.sentence)

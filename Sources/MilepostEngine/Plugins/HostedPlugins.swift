@@ -54,6 +54,7 @@ public final class HostedPlugins: PluginPort {
         for (name, loaded) in state.withLock({ $0.loaded }) where enabled[name] != loaded.configuration {
             await closeInstances(of: name)
             state.withLock { _ = $0.loaded.removeValue(forKey: name) }
+            await host.unload(name)
         }
         state.withLock { $0.refused = $0.refused.filter { enabled[$0.key] != nil } }
         for (name, configuration) in enabled.sorted(by: { $0.key < $1.key }) {

@@ -59,8 +59,10 @@ struct PluginDeclaration: Sendable {
     /// the whole vendor account shares one (RATE-13).
     func buckets(connection: ConnectionID, account: String?, plan: String?) -> [RateBucket] {
         rateLimits.compactMap { declaration in
+            // A plan that says nothing about a bucket leaves it at its own numbers.
             declaration.makeBucket(
-                key: key(of: declaration, connection: connection, account: account), preset: plan, capacity: nil)
+                key: key(of: declaration, connection: connection, account: account),
+                preset: plan.flatMap { declaration.presets?[$0] == nil ? nil : $0 })
         }
     }
 

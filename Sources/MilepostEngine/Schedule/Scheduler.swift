@@ -17,13 +17,17 @@ public struct Scheduler: Sendable {
         self.interval = interval
     }
 
-    /// Runs until its task is cancelled.
+    /// Runs until its task is cancelled. A tick that takes longer than the interval does not delay the next one: that one
+    /// leaves out the workspaces which are still being worked on.
     public func run() async throws {
-        if try await isOverdue() { try await runOnce() }
-        while true {
-            let now = clock.now
-            try await clock.sleep(for: next(after: now) - now)
-            try await runOnce()
+        let isLate = try await isOverdue()
+        try await withThrowingDiscardingTaskGroup { ticks in
+            if isLate { ticks.addTask { try await runOnce() } }
+            while true {
+                let now = clock.now
+                try await clock.sleep(for: next(after: now) - now)
+                ticks.addTask { try await runOnce() }
+            }
         }
     }
 
@@ -42,7 +46,7 @@ public struct Scheduler: Sendable {
     /// A failing tick must not end the schedule: the ticker reports per workspace, and a store that is full or damaged
     /// shows in health and recovers or stops there.
     private func runOnce() async throws {
-        do { _ = try await ticker.tick() } catch is CancellationError { throw CancellationError() } catch {
+        do { _ = try await ticker.tick(skipsBusy: true) } catch is CancellationError { throw CancellationError() } catch {
             // Reported by the ticker; the next tick catches up from the cursor.
         }
     }

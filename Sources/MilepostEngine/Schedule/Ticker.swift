@@ -3,10 +3,9 @@
 public import MilepostModel
 public import MilepostStore
 
-/// Runs ticks: every workspace with a connection, isolated from the others, under the workspace's lock (DUP-01).
+/// Runs ticks: every workspace with a connection, in parallel and isolated, each under its lock (DUP-01, THR-02).
 ///
-/// One tick at a time per ticker; a call during a tick waits for it and then runs its own, so that `milepost tick` after
-/// an import always sees the import.
+/// A workspace is worked on by one tick at a time; a vendor that hangs holds up its own connection only (RATE-14).
 public actor Ticker {
     private let store: any Store
     private let plugins: any PluginPort
@@ -15,8 +14,8 @@ public actor Ticker {
     private let dispatcher: Dispatcher
     private let owner: String
     private let reporter: any EngineReporter
-    private var running = false
-    private var queue: [CheckedContinuation<Void, Never>] = []
+    private var busy: Set<WorkspaceID> = []
+    private var waiting: [WorkspaceID: [CheckedContinuation<Void, Never>]] = [:]
 
     public init(
         store: any Store, plugins: any PluginPort, clock: any DaemonClock, evaluator: Evaluator, dispatcher: Dispatcher,
@@ -35,22 +34,28 @@ public actor Ticker {
     public static let scheduleName = "click_threshold_hook"
     /// A lock left by a dispatcher that died is free again after this long.
     static let lockLease: Duration = .seconds(600)
+    /// Workspaces worked on at once: more would only queue at the one writer of the store.
+    static let parallelWorkspaces = 16
 
     /// Evaluates and delivers, for one workspace or for all, and records the run.
-    public func tick(workspace only: WorkspaceID? = nil) async throws -> TickReport {
-        await takeTurn()
-        defer { passTurn() }
+    ///
+    /// - Parameter skipsBusy: leave out workspaces that another tick is still working on, as the schedule does; otherwise
+    ///   wait for them, so that `milepost tick` after an import always sees the import.
+    public func tick(workspace only: WorkspaceID? = nil, skipsBusy: Bool = false) async throws -> TickReport {
         var report = TickReport(startedAt: clock.now, finishedAt: clock.now)
         let connections = try await store.connections(workspace: only).filter { $0.state != .disconnected }
-        for (workspace, members) in Dictionary(grouping: connections, by: \.workspace).sorted(by: { $0.key < $1.key }) {
-            do {
-                report.workspaces += 1
-                try await handle(workspace, members.sorted { $0.id < $1.id }, into: &report)
-            } catch is CancellationError {
-                throw CancellationError()
-            } catch {
-                report.errors.append(.init(workspace: workspace, message: "\(error)"))
-                reporter.tickFailed(workspace, "\(error)")
+        let groups = Dictionary(grouping: connections, by: \.workspace).sorted { $0.key < $1.key }
+        report.workspaces = groups.count
+        try await withThrowingTaskGroup(of: Share.self) { tasks in
+            var rest = groups[...]
+            for _ in 0..<Self.parallelWorkspaces {
+                guard let (workspace, members) = rest.popFirst() else { break }
+                tasks.addTask { try await self.share(of: workspace, members, skipsBusy: skipsBusy) }
+            }
+            while let share = try await tasks.next() {
+                report.add(share)
+                guard let (workspace, members) = rest.popFirst() else { continue }
+                tasks.addTask { try await self.share(of: workspace, members, skipsBusy: skipsBusy) }
             }
         }
         report.finishedAt = clock.now
@@ -65,41 +70,56 @@ public actor Ticker {
     /// Delivers what one connection has waiting, without evaluating: after a reauthorisation nobody should wait for the
     /// next tick (REA-06).
     public func flush(_ connection: Connection) async throws -> DeliveryTally {
-        await takeTurn()
-        defer { passTurn() }
-        guard try await lock(connection.workspace) else { return DeliveryTally() }
-        let tally: DeliveryTally
-        do {
-            tally = try await dispatcher.drain(connection, asOf: clock.now)
-        } catch {
-            try await store.unlockWorkspace(connection.workspace, owner: owner)
-            throw error
-        }
-        try await store.unlockWorkspace(connection.workspace, owner: owner)
-        return tally
+        await takeTurn(connection.workspace)
+        defer { passTurn(connection.workspace) }
+        return try await locked(connection.workspace) {
+            try await self.dispatcher.drain(connection, asOf: self.clock.now)
+        } ?? DeliveryTally()
     }
 
-    private func handle(_ id: WorkspaceID, _ connections: [Connection], into report: inout TickReport) async throws {
-        guard let workspace = try await store.workspace(id), try await lock(id) else { return }
-        do {
-            for connection in connections {
-                guard let action = plugins.thresholdAction(of: connection.integration.plugin) else { continue }
-                let current = try await reopenAfterMidnight(connection)
-                let evaluated = try await evaluator.evaluate(current, workspace: workspace, action: action)
-                report.linksExamined += evaluated.linksExamined
-                report.crossings += evaluated.crossings
-                report.deliveries += try await dispatcher.drain(current, asOf: clock.now)
-            }
-        } catch {
-            try await store.unlockWorkspace(id, owner: owner)
-            throw error
-        }
-        try await store.unlockWorkspace(id, owner: owner)
+    // MARK: One workspace
+
+    /// What one workspace added to a tick.
+    struct Share: Sendable {
+        var linksExamined = 0
+        var crossings = 0
+        var deliveries = DeliveryTally()
+        var error: TickReport.WorkspaceError?
     }
 
-    private func lock(_ workspace: WorkspaceID) async throws -> Bool {
-        let now = clock.now
-        return try await store.lockWorkspace(workspace, owner: owner, now: now, until: now + Self.lockLease)
+    /// Never throws but for cancellation: a workspace that fails is reported and leaves the others alone.
+    private func share(of id: WorkspaceID, _ connections: [Connection], skipsBusy: Bool) async throws -> Share {
+        if skipsBusy, busy.contains(id) { return Share() }
+        await takeTurn(id)
+        defer { passTurn(id) }
+        do {
+            return try await locked(id) { try await self.work(id, connections.sorted { $0.id < $1.id }) } ?? Share()
+        } catch is CancellationError {
+            throw CancellationError()
+        } catch {
+            reporter.tickFailed(id, "\(error)")
+            return Share(error: .init(workspace: id, message: "\(error)"))
+        }
+    }
+
+    private func work(_ id: WorkspaceID, _ connections: [Connection]) async throws -> Share {
+        guard let workspace = try await store.workspace(id) else { return Share() }
+        var share = Share()
+        var due: [Connection] = []
+        for connection in connections {
+            guard let action = plugins.thresholdAction(of: connection.integration.plugin) else { continue }
+            let current = try await reopenAfterMidnight(connection)
+            let evaluated = try await evaluator.evaluate(current, workspace: workspace, action: action)
+            share.linksExamined += evaluated.linksExamined
+            share.crossings += evaluated.crossings
+            due.append(current)
+        }
+        let asOf = clock.now
+        try await withThrowingTaskGroup(of: DeliveryTally.self) { [dispatcher] drains in
+            for connection in due { drains.addTask { try await dispatcher.drain(connection, asOf: asOf) } }
+            while let tally = try await drains.next() { share.deliveries += tally }
+        }
+        return share
     }
 
     /// A spent daily budget comes back by itself: the vendor resets it at midnight (crm-apis.md 2.4).
@@ -111,17 +131,46 @@ public actor Ticker {
         return try await store.connection(id: connection.id) ?? connection
     }
 
-    // MARK: Turns
+    // MARK: Locks and turns
 
-    private func takeTurn() async {
-        if !running {
-            running = true
-            return
+    /// Nil when somebody else holds the workspace's lock.
+    private func locked<Result: Sendable>(
+        _ workspace: WorkspaceID, _ body: () async throws -> Result
+    ) async throws -> Result? {
+        let now = clock.now
+        guard try await store.lockWorkspace(workspace, owner: owner, now: now, until: now + Self.lockLease) else { return nil }
+        do {
+            let result = try await body()
+            try await store.unlockWorkspace(workspace, owner: owner)
+            return result
+        } catch {
+            // The body's error is the one worth telling; an unreleased lock expires by itself.
+            try? await store.unlockWorkspace(workspace, owner: owner)
+            throw error
         }
-        await withCheckedContinuation { queue.append($0) }
     }
 
-    private func passTurn() {
-        if queue.isEmpty { running = false } else { queue.removeFirst().resume() }
+    private func takeTurn(_ workspace: WorkspaceID) async {
+        if busy.insert(workspace).inserted { return }
+        await withCheckedContinuation { waiting[workspace, default: []].append($0) }
+    }
+
+    private func passTurn(_ workspace: WorkspaceID) {
+        if var line = waiting[workspace], !line.isEmpty {
+            let next = line.removeFirst()
+            waiting[workspace] = line.isEmpty ? nil : line
+            next.resume()
+        } else {
+            busy.remove(workspace)
+        }
+    }
+}
+
+extension TickReport {
+    mutating func add(_ share: Ticker.Share) {
+        linksExamined += share.linksExamined
+        crossings += share.crossings
+        deliveries += share.deliveries
+        if let error = share.error { errors.append(error) }
     }
 }
