@@ -11,7 +11,7 @@ scratch=${PLUGIN_SCRATCH:-$here/../.build/plugins/$name}
 mkdir -p "$2" "$scratch"
 out=$(cd "$2" && pwd)
 cd "$package"
-swift build -c release --product "$name" --scratch-path "$scratch"
+swift build -c release --product "$name" --disable-local-rpath --scratch-path "$scratch"
 library=$(swift build -c release --product "$name" --scratch-path "$scratch" --show-bin-path)/lib$name.so
 # Symbols go, the runtime's metadata sections stay: strip leaves every allocated section alone. Written beside and
 # renamed, so that a daemon that has the old file mapped keeps it.

@@ -29,6 +29,6 @@ let package = Package(
         .target(
             name: "MilepostKitTesting", dependencies: ["MilepostKit", "CMilepostPlugin"], swiftSettings: strict),
         .testTarget(
-            name: "MilepostKitTests", dependencies: ["MilepostKit", "MilepostKitTesting"], swiftSettings: strict),
+            name: "MilepostKitTests", dependencies: ["MilepostKit", "MilepostKitTesting", "CMilepostPlugin"], swiftSettings: strict),
     ]
 )

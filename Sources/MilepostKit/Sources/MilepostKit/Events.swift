@@ -19,7 +19,7 @@ extension Instance {
         let facts = unsafe event.json.copied.flatMap { try? jsonValue($0, as: HTTPEventBody.self) }
         let wire = unsafe HTTPFailure.Wire(rawValue: event.wire) ?? .maybeSent
         let status = unsafe Int(event.http_status)
-        let call = event.status
+        let call = unsafe event.status
         guard wire == .answered, call == MP_CALL_OK, (100...599).contains(status) else {
             return .failure(
                 HTTPFailure(

@@ -11,10 +11,10 @@ import CMilepostPlugin
     let instance: UInt64
 
     init?(_ pointer: UnsafePointer<mp_host>?, instance: UInt64) {
-        guard let table = unsafe sizedCopy(of: pointer, minimum: Int(MP_HOST_SIZE_1_0), zero: mp_host()) else {
+        guard let table = sizedCopy(of: pointer, minimum: Int(MP_HOST_SIZE_1_0), zero: mp_host()) else {
             return nil
         }
-        unsafe self.table = table
+        self.table = table
         self.instance = instance
     }
 
@@ -29,8 +29,8 @@ import CMilepostPlugin
     }
 
     func cancelHTTP(_ token: UInt64) {
-        guard let call = unsafe table.http_cancel else { return }
-        _ = unsafe call(instance, token)
+        guard let call = table.http_cancel else { return }
+        _ = call(instance, token)
     }
 
     func journal(_ op: UInt64, token: UInt64, record: UInt32, step: String, result: [UInt8]) -> Int32 {
@@ -41,8 +41,8 @@ import CMilepostPlugin
     }
 
     func logEnabled(_ level: Int32) -> Bool {
-        guard let call = unsafe table.log_enabled else { return false }
-        return unsafe call(instance, level) != 0
+        guard let call = table.log_enabled else { return false }
+        return call(instance, level) != 0
     }
 
     func log(_ op: UInt64, level: Int32, message: String, fields: [UInt8]?) {
@@ -150,7 +150,7 @@ import CMilepostPlugin
                 unsafe wire.timeout_ms = request.timeoutMilliseconds
                 unsafe wire.cost = request.cost
                 unsafe wire.bucket = arena.view(request.bucket)
-                return unsafe withExtendedLifetime(arena) { unsafe call(instance, &wire) }
+                return withExtendedLifetime(arena) { unsafe call(instance, &wire) }
             }
         }
     }

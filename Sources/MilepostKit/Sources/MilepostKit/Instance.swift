@@ -45,7 +45,7 @@ final class Instance: Sendable {
 
     /// Accepts an operation. Returns MP_OK, or MP_CANCELLED once shutdown has begun.
     func start(_ op: mp_op, body: @escaping @Sendable (Operation) async -> Ending) -> Int32 {
-        let id = op.id
+        let id = unsafe op.id
         let operation = Operation(
             instance: self, id: id, attempt: unsafe op.attempt, deadlineNanoseconds: unsafe op.deadline_ns, record: nil,
             trace: SendTrace())
@@ -55,8 +55,9 @@ final class Instance: Sendable {
             // for this lock, so it cannot come before the entry.
             state.tasks[id] = Task {
                 let ending = await body(operation)
-                self.finish(id)
+                // Told first, forgotten then: shutdown's own completion must not overtake this one.
                 self.host.complete(id, status: ending.status, body: ending.body)
+                self.finish(id)
             }
             return MP_OK
         }
@@ -78,8 +79,8 @@ final class Instance: Sendable {
 
     /// Accepts nothing more, gives what runs half of the time that is left, then asks it to stop, and completes.
     func shutdown(_ op: mp_op) -> Int32 {
-        let id = op.id
-        let deadline = op.deadline_ns
+        let id = unsafe op.id
+        let deadline = unsafe op.deadline_ns
         state.withLock { $0.isClosing = true }
         // Owner: the host, which waits for this completion before it destroys the instance; ends when the last
         // operation has.

@@ -44,7 +44,7 @@ public enum PluginEntry {
     }
 
     func table(of plugin: any Plugin.Type, minimumHostMinor: UInt32) -> UnsafePointer<mp_plugin> {
-        made.withLock { made in
+        unsafe made.withLock { made in
             if let known = made[ObjectIdentifier(plugin)] { return unsafe known.table }
             let manifest = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: max(1, plugin.manifest.count))
             _ = unsafe manifest.initialize(from: plugin.manifest)
@@ -59,8 +59,8 @@ public enum PluginEntry {
     }
 
     func manifest(of plugin: any Plugin.Type) -> mp_view {
-        made.withLock { made in
-            guard let known = made[ObjectIdentifier(plugin)] else { return unsafe .absent }
+        unsafe made.withLock { made in
+            guard let known = made[ObjectIdentifier(plugin)] else { return .absent }
             return unsafe mp_view(ptr: known.manifest.baseAddress, len: UInt64(known.manifest.count))
         }
     }
@@ -68,7 +68,7 @@ public enum PluginEntry {
 
 /// The table of a type: a verb whose protocol the type lacks stays null.
 private func verbs(of plugin: any Plugin.Type, minimumHostMinor: UInt32) -> mp_plugin {
-    var table = unsafe mp_plugin()
+    var table = mp_plugin()
     table.struct_size = UInt32(MemoryLayout<mp_plugin>.size)
     table.abi_minor = UInt32(MP_ABI_MINOR)
     table.min_host_minor = minimumHostMinor
@@ -93,5 +93,5 @@ private func verbs(of plugin: any Plugin.Type, minimumHostMinor: UInt32) -> mp_p
     if plugin is any Intercepting.Type { unsafe table.intercept = unsafe interceptThunk }
     if plugin is any WebhookReceiving.Type { unsafe table.webhook = unsafe webhookThunk }
     if plugin is any Pulling.Type { unsafe table.pull = unsafe pullThunk }
-    return unsafe table
+    return table
 }

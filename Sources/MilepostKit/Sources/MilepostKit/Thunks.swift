@@ -18,7 +18,7 @@ func createThunk(
     guard let type = PluginEntry.registered.withLock({ $0 }), let ret_self = unsafe ret_self else { return MP_CONFIG }
     guard let host = unsafe Host(host, instance: instance) else { return MP_CONFIG }
     do {
-        let configuration = try jsonValue(unsafe config.copied ?? [], as: InstanceConfiguration.self)
+        let configuration = try jsonValue(config.copied ?? [], as: InstanceConfiguration.self)
         let box = Instance(host: host)
         box.adopt(try type.init(context: PluginContext(host: host), configuration: configuration))
         // Retained here once, released in destroyThunk once.
@@ -46,7 +46,7 @@ func cancelThunk(_ pointer: UnsafeMutableRawPointer?, _ op: UInt64) {
 
 func eventThunk(_ pointer: UnsafeMutableRawPointer?, _ event: UnsafePointer<mp_event>?) {
     // Up to and without `blob`, every 1.0 event has these fields.
-    let minimum = MemoryLayout<mp_event>.offset(of: \mp_event.blob) ?? MemoryLayout<mp_event>.size
+    let minimum = unsafe MemoryLayout<mp_event>.offset(of: \mp_event.blob) ?? MemoryLayout<mp_event>.size
     guard let instance = instance(at: pointer),
         let event = unsafe sizedCopy(of: event, minimum: minimum, zero: mp_event())
     else { return }

@@ -8,7 +8,7 @@ extension mp_view {
     /// A copy of the bytes; nil when absent. A length without a pointer is absent, too.
     @safe var copied: [UInt8]? {
         guard let ptr = unsafe ptr else { return nil }
-        guard let count = Int(exactly: len) else { return nil }
+        guard let count = unsafe Int(exactly: len) else { return nil }
         return unsafe [UInt8](UnsafeBufferPointer(start: ptr, count: count))
     }
 
@@ -18,7 +18,7 @@ extension mp_view {
 /// Calls `body` with a view of the bytes. An empty array is an empty view, not an absent one.
 func withView<Result>(_ bytes: [UInt8], _ body: (mp_view) -> Result) -> Result {
     unsafe bytes.withUnsafeBufferPointer { buffer in
-        guard let base = unsafe buffer.baseAddress, !buffer.isEmpty else {
+        guard let base = buffer.baseAddress, !buffer.isEmpty else {
             return unsafe withUnsafePointer(to: UInt8(0)) { unsafe body(mp_view(ptr: $0, len: 0)) }
         }
         return unsafe body(mp_view(ptr: base, len: UInt64(buffer.count)))
@@ -31,14 +31,14 @@ func withView<Result>(_ text: String, _ body: (mp_view) -> Result) -> Result {
 
 /// Keeps the bytes of several views alive for one call into the host; freed together with the arena.
 @safe final class ViewArena {
-    private var chunks: [UnsafeMutableBufferPointer<UInt8>] = []
+    private var chunks: [UnsafeMutableBufferPointer<UInt8>] = unsafe []
 
     deinit { for unsafe chunk in unsafe chunks { unsafe chunk.deallocate() } }
 
     func view(_ bytes: [UInt8]?) -> mp_view {
-        guard let bytes else { return unsafe .absent }
+        guard let bytes else { return .absent }
         // One byte at least: an empty view has a pointer, only an absent one has none.
-        let chunk = unsafe UnsafeMutableBufferPointer<UInt8>.allocate(capacity: max(1, bytes.count))
+        let chunk = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: max(1, bytes.count))
         _ = unsafe chunk.initialize(from: bytes)
         unsafe chunks.append(chunk)
         return unsafe mp_view(ptr: UnsafePointer(chunk.baseAddress), len: UInt64(bytes.count))
