@@ -104,7 +104,10 @@ static uint32_t restrict_files(const char *plugin_path) {
         *slash = 0;
         allow_path(ruleset, folder, FS_EXECUTE | FS_READ_FILE | FS_READ_DIR);
     }
-    static const char *const readable[] = {"/usr/share/zoneinfo", "/etc/localtime",
+    /* libdispatch counts its runnable threads in /proc/self/task/TID/stat and aborts the process
+     * when it cannot open it; the folder holds nothing of any other process. */
+    static const char *const readable[] = {"/proc/self/task", "/usr/share/zoneinfo",
+                                           "/etc/localtime",
                                            "/etc/ld.so.cache", "/dev/urandom", "/dev/null"};
     for (size_t i = 0; i < sizeof readable / sizeof *readable; i++)
         allow_path(ruleset, readable[i], FS_READ_FILE | FS_READ_DIR);
