@@ -80,7 +80,7 @@ class Bench:
         """A fresh daemon that ticks only when asked; its folder is gone afterwards."""
         folder = self.scratch / f"daemon{next(self.numbers)}"
         folder.mkdir()
-        daemon = harness.Daemon(folder, sandbox, log={"level": "warning"}, **settings)
+        daemon = harness.Daemon(folder, sandbox, log={"level": "info"}, **settings)
         try:
             daemon.start()
             yield daemon

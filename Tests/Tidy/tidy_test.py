@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import errors_page
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # ---------------------------------------------------------------------------------------------------------------- files
@@ -16,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LONG_FILES = {
     # Path: why it may be longer than LINE_LIMIT.
     "Tests/EndToEnd/harness.py": "the one library of the end-to-end tests",
+    "Tests/EndToEnd/test_daemon.py": "one test a requirement of the daemon's chapters, in their order",
     "Tests/EndToEnd/test_thresholds.py": "one test a requirement of the threshold chapter, in its order",
 }
 LINE_LIMIT = 500
@@ -283,6 +286,12 @@ def test_files_that_documents_name_exist(document: Path) -> None:
     named = re.findall(rf"`((?:{tops})/[\w./+-]+)`", bare)
     missing = [path for path in named if not (ROOT / path).exists() and not list(ROOT.glob(path.rstrip("/") + "*"))]
     assert not missing, f"{name(document)}: {missing}"
+
+
+def test_page_of_errors_names_every_code() -> None:
+    """Sentences may lag behind; a code that is missing means that Tests/Tidy/errors_page.py was not run."""
+    made, written = (set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) for page in (errors_page.page(), text(errors_page.PAGE)))
+    assert written == made, (sorted(made - written), sorted(written - made))
 
 
 def test_decision_records_are_numbered_once() -> None:
