@@ -47,10 +47,10 @@ demo: build ## clicks become deals, and a kill -9 doubles none
 	@Tests/Demo/demo.sh
 
 test: build venv ## everything that proves it, about twenty minutes
-	@Tests/run.sh quick
+	@$(VENV)/bin/python Tests/run.py quick
 
 test-full: build venv ## the large counts: 200 kills, long streams
-	@Tests/run.sh full
+	@$(VENV)/bin/python Tests/run.py full
 
 bench: build venv ## figures and ratios to bare baselines taken in the same run
 	@$(VENV)/bin/python Tests/Bench/bench.py

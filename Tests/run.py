@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs every suite, keeps going after a failure, and ends with one line: N passed, N failed.
+
+usage: Tests/run.py quick|full [SUITE ...]      suites: rooms, kit, plugins, python
+
+Counts come from the runners' own XML reports. A suite that ran no test counts as one failure.
+"""
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as tree
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def swift(package, *arguments, scratch=None):
+    """`swift test` in release: the same objects as the binaries (decisions 39)."""
+    command = ["swift", "test", "-c", "release", "--package-path", str(ROOT / package)]
+    if scratch:
+        command += ["--scratch-path", str(ROOT / ".build" / scratch)]
+    return lambda report: command + ["--xunit-output", str(report), *arguments]
+
+
+def python(report):
+    return [
+        str(ROOT / ".venv/bin/python"), "-m", "pytest", "-q", "-c", str(ROOT / "Tests/pytest.ini"),
+        "--rootdir", str(ROOT / "Tests"), f"--junitxml={report}", str(ROOT / "Tests"),
+    ]
+
+
+SUITES = {
+    "rooms": ("rooms of the daemon (Swift)", swift(".")),
+    "kit": ("the Swift SDK", swift("Sources/MilepostKit", scratch="kit")),
+    "plugins": ("the pipedrive plugin", swift("Plugins/pipedrive", scratch="plugins/pipedrive-tests")),
+    "python": ("contracts, house rules, end to end (Python)", python),
+}
+
+
+def counts(folder):
+    """(passed, failed, skipped) over all reports that a runner left in the folder."""
+    total = failed = skipped = 0
+    for report in folder.glob("*.xml"):
+        for suite in tree.parse(report).getroot().iter("testsuite"):
+            total += int(suite.get("tests", 0))
+            failed += int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+            skipped += int(suite.get("skipped", 0))
+    return total - failed - skipped, failed, skipped
+
+
+def run(name, environment):
+    title, command = SUITES[name]
+    print(f"\n== {title}", flush=True)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        report = pathlib.Path(folder) / "report.xml"
+        status = subprocess.run(command(report), cwd=ROOT, env=environment).returncode
+        passed, failed, skipped = counts(pathlib.Path(folder))
+    if passed + failed == 0:
+        print(f"{name}: ran no test", flush=True)
+        failed = 1
+    elif status != 0 and failed == 0:
+        print(f"{name}: the runner ended with {status}", flush=True)
+        failed = 1
+    seconds = time.monotonic() - started
+    print(f"-- {title}: {passed} passed, {failed} failed, {skipped} skipped in {seconds:.0f} s", flush=True)
+    return passed, failed, skipped
+
+
+def main():
+    if len(sys.argv) < 2 or sys.argv[1] not in ("quick", "full") or not set(sys.argv[2:]) <= set(SUITES):
+        sys.exit(__doc__)
+    environment = dict(os.environ, MILEPOST_TEST_MODE=sys.argv[1])
+    passed = failed = skipped = 0
+    for name in sys.argv[2:] or SUITES:
+        result = run(name, environment)
+        passed, failed, skipped = passed + result[0], failed + result[1], skipped + result[2]
+    print(f"\n{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    sys.exit(0 if failed == 0 else 1)
+
+
+if __name__ == "__main__":
+    main()
