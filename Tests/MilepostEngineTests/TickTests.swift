@@ -168,6 +168,29 @@ struct TickTests {
         await world.end()
     }
 
+    @Test("EXC-04: excluded links do not lift their folder, and letting one in again does not fire backwards")
+    func excludedInFolders() async throws {
+        let world = try await World()
+        try await world.connect(ThresholdPolicy(thresholds: [100, 150], aggregation: .folder))
+        var change = LinkChange()
+        change.folder = "spring"
+        _ = try await world.store.changeLink("b", workspace: world.workspace, change: change, at: world.clock.now)
+        change.flags = [.test]
+        _ = try await world.store.changeLink("a", workspace: world.workspace, change: change, at: world.clock.now)
+        try await world.click("a", 95)
+        try await world.click("b", 20)
+        try await world.tick()
+        #expect(world.plugins.made.isEmpty)
+        change.flags = []
+        _ = try await world.store.changeLink("a", workspace: world.workspace, change: change, at: world.clock.now)
+        try await world.tick()
+        #expect(world.plugins.made.isEmpty)
+        try await world.click("b", 40)
+        try await world.tick()
+        #expect(world.plugins.made.map(\.threshold) == [150])
+        await world.end()
+    }
+
     @Test("PLAN-03, PLAN-06: a plan that does not fire marks crossings as passed, and an upgrade does not fire them")
     func plans() async throws {
         let world = try await World(plans: PlanMatrix(plans: ["free": .init(fires: false), "team": .init()]))

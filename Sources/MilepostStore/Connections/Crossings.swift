@@ -37,7 +37,7 @@ extension WriteContext {
                 """
                 SELECT l.folder AS scope, sum(t.clicks) AS clicks, sum(t.people) AS people
                 FROM links l JOIN link_totals t ON t.link = l.id
-                WHERE l.workspace = :workspace AND l.folder IS NOT NULL
+                WHERE l.workspace = :workspace AND l.folder IS NOT NULL AND \(LinkRow.takesPart)
                 GROUP BY l.folder HAVING sum(t.\(column)) >= :threshold
                 """
             }

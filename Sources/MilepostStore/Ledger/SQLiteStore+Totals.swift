@@ -50,7 +50,7 @@ extension SQLiteStore {
             let condition =
                 switch scope.kind {
                 case .link: "l.workspace = ? AND l.name = ?"
-                case .folder: "l.workspace = ? AND l.folder = ?"
+                case .folder: "l.workspace = ? AND l.folder = ? AND \(LinkRow.takesPart)"
                 }
             let found = try Row.fetchOne(
                 db.cachedStatement(

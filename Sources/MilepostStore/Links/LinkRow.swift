@@ -9,6 +9,12 @@ enum LinkRow {
         l.name, l.slug, l.short_url, l.destination, l.title, l.folder, l.tags, l.flags, l.owner, t.clicks, t.people
         """
 
+    /// Links that fire something: neither flagged, nor of an owner who opted out (EXC-04).
+    static let takesPart = """
+        l.flags = '' AND NOT EXISTS (
+            SELECT 1 FROM opted_out_members m WHERE m.workspace = l.workspace AND m.member = l.owner)
+        """
+
     static func link(from row: Row, workspace: WorkspaceID) -> Link {
         let flags: String = row["flags"]
         return Link(

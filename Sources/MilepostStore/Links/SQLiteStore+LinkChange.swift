@@ -29,7 +29,8 @@ extension SQLiteStore {
             ])
             try context.touch(link: linkRow)
             if let move, let sumBefore {
-                try context.mark(move, workspace: workspace, row: row, sumBefore: sumBefore, at: at)
+                let sumAfter = try Self.folderTotals(move.target, row, context.db)
+                try context.mark(move, workspace: workspace, from: sumBefore, to: sumAfter, at: at)
             }
             return link
         }
@@ -51,27 +52,32 @@ extension Link {
 }
 
 /// A link that goes from one folder to another brings clicks that belong to the old one: what they lift the new folder
-/// over must not fire (CFG-09). First filing is no move: those clicks never counted for any folder.
+/// over must not fire (CFG-09); nor must what a link brings that was kept out until now (EXC-04, invariant 9). First
+/// filing is no move: those clicks never counted for any folder.
 struct FolderMove {
     let link: LinkID
-    let source: String
     let target: String
-    let brought: ClickTotals
+    private let cause: String
 
     init?(from before: Link, to after: Link) {
-        guard let source = before.folder, let target = after.folder, source != target else { return nil }
+        guard let target = after.folder, let source = before.folder else { return nil }
+        if source != target {
+            cause = "was moved there from '\(source)'"
+        } else if before.flags != after.flags || before.owner != after.owner {
+            cause = "takes part from now on"
+        } else {
+            return nil
+        }
         link = before.id
-        self.source = source
         self.target = target
-        brought = before.totals
     }
 
     func reason(threshold: Int64, sum: Int64) -> Reason {
         Reason(
             code: "folder_move",
             message:
-                "Folder '\(target)' reached \(threshold) clicks (\(sum)) because link '\(link)' was moved there from "
-                + "'\(source)'; only new clicks fire.")
+                "Folder '\(target)' reached \(threshold) clicks (\(sum)) because link '\(link)' \(cause); "
+                + "only new clicks fire.")
     }
 }
 
@@ -79,10 +85,8 @@ extension WriteContext {
     /// Marks what the move alone lifts the target folder over, for each connection that adds up folders. What the
     /// folder had reached before the move is left to the next tick.
     fileprivate func mark(
-        _ move: FolderMove, workspace: WorkspaceID, row: Int64, sumBefore: ClickTotals, at: Timestamp
+        _ move: FolderMove, workspace: WorkspaceID, from sumBefore: ClickTotals, to sumAfter: ClickTotals, at: Timestamp
     ) throws {
-        let sumAfter = ClickTotals(
-            all: sumBefore.all + move.brought.all, people: sumBefore.people + move.brought.people)
         for connection in try ConnectionRow.all(workspace: workspace, db) where connection.policy.aggregation == .folder
         {
             let audience = connection.policy.audience

@@ -96,7 +96,7 @@ extension SQLiteStore {
                 db,
                 sql: """
                     SELECT \(LinkRow.columns) FROM links l JOIN link_totals t ON t.link = l.id
-                    WHERE l.workspace = ? AND l.folder = ? ORDER BY t.\(audience.column) DESC, l.name LIMIT 3
+                    WHERE l.workspace = ? AND l.folder = ? AND \(LinkRow.takesPart) ORDER BY t.\(audience.column) DESC, l.name LIMIT 3
                     """, arguments: [row, name])
             return FolderTotals(
                 name: name, totals: try Self.folderTotals(name, row, db),
@@ -109,7 +109,8 @@ extension SQLiteStore {
             db.cachedStatement(
                 sql: """
                     SELECT coalesce(sum(t.clicks), 0) AS clicks, coalesce(sum(t.people), 0) AS people
-                    FROM links l JOIN link_totals t ON t.link = l.id WHERE l.workspace = ? AND l.folder = ?
+                    FROM links l JOIN link_totals t ON t.link = l.id
+                    WHERE l.workspace = ? AND l.folder = ? AND \(LinkRow.takesPart)
                     """), arguments: [workspace, name])
         return row.map { ClickTotals(all: $0["clicks"], people: $0["people"]) } ?? ClickTotals()
     }
