@@ -117,6 +117,7 @@ public struct ConnectionService: Sendable {
             (account, settings, warnings) = (proof.account, proof.settings, proof.warnings)
             sealed = try await seal(request.credentials, for: existing.id, workspace: workspace)
         } else if !request.settings.isEmpty {
+            try refuseUnknownSettings(request, integration.plugin)
             let wanted = request.settings(over: existing.settings)
             let result = await plugins.perform(.configure, body: ["settings": wanted], on: existing)
             let checked = try Self.configured(result, wanted: wanted)
@@ -178,6 +179,20 @@ public struct ConnectionService: Sendable {
         return answer
     }
 
+    /// A typing error in a setting's name would otherwise never be seen.
+    private func refuseUnknownSettings(_ request: ConnectionRequest, _ plugin: PluginName) throws {
+        guard let known = plugins.settingNames(of: plugin) else { return }
+        let errors = request.settings.keys.sorted().filter { !known.contains($0) }.map {
+            SettingError(
+                pointer: "/\($0)", code: "unknown",
+                message: "\($0) is not a setting of \(plugin); it has \(known.sorted().joined(separator: ", "))")
+        }
+        guard errors.isEmpty else {
+            throw EngineError(
+                code: .validationFailed, detail: errors.map(\.message).joined(separator: "; "), errors: errors)
+        }
+    }
+
     // MARK: Proving
 
     private func prove(_ trial: Connection, _ request: ConnectionRequest) async throws -> Proof {
@@ -202,6 +217,7 @@ public struct ConnectionService: Sendable {
         _ request: ConnectionRequest, _ integration: IntegrationName, workspace: WorkspaceID, base: Connection?
     ) throws -> Connection {
         guard let declaration = plugins.declaration(of: integration.plugin) else { throw unavailable(integration.plugin) }
+        try refuseUnknownSettings(request, integration.plugin)
         let known = Set(declaration.credentialNames)
         let missing = known.subtracting(request.credentials.keys).sorted()
         let unknown = Set(request.credentials.keys).subtracting(known).sorted()
@@ -254,15 +270,18 @@ public struct ConnectionService: Sendable {
 
     /// Two workspaces on one vendor company would find each other's deals when they look for their own (decisions 6).
     private func warningsAboutSharing(_ account: Connection.Account, of connection: Connection) async throws -> [Reason] {
-        try await store.connections(workspace: nil).filter {
+        let others = try await store.connections(workspace: nil).filter {
             $0.id != connection.id && $0.integration.plugin == connection.integration.plugin
                 && $0.account?.id == account.id && $0.state != .disconnected
-        }.map {
+        }
+        guard !others.isEmpty else { return [] }
+        let named = others.prefix(3).map { "\($0.workspace)/\($0.integration)" }.joined(separator: ", ")
+        let more = others.count > 3 ? " and \(others.count - 3) more" : ""
+        return [
             Reason(
                 code: "account_shared",
-                message: "Workspace \($0.workspace) (\($0.integration)) uses the same vendor account; set a link field so that "
-                    + "deals of the two can be told apart.")
-        }
+                message: "\(named)\(more) use the same vendor account; set a link field so that the deals of each can be told apart.")
+        ]
     }
 
     // MARK: Reading answers

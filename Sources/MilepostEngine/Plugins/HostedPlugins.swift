@@ -75,6 +75,11 @@ public final class HostedPlugins: PluginPort {
     }
 
     public func manifest(of plugin: PluginName) -> PluginManifest? { state.withLock { $0.loaded[plugin]?.plugin.manifest } }
+    /// The settings that the manifest's `config_schema` names; nil when the plugin declares none.
+    func settingNames(of plugin: PluginName) -> Set<String>? {
+        guard let declared = declaration(of: plugin)?.settingNames, !declared.isEmpty else { return nil }
+        return declared
+    }
     func declaration(of plugin: PluginName) -> PluginDeclaration? { state.withLock { $0.loaded[plugin]?.declaration } }
     public var enabledNames: [PluginName] {
         state.withLock { Array(Set($0.loaded.keys).union($0.refused.keys)) }.sorted()

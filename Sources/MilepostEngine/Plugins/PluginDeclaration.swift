@@ -11,6 +11,8 @@ struct PluginDeclaration: Sendable {
     /// Final base URLs by endpoint name, without trailing slash.
     let endpoints: [String: String]
     let policy: EgressPolicy
+    /// The plugin's settings by name, as its `config_schema` lists them.
+    let settingNames: Set<String>
     private let placements: [String: [Placement]]
     private let rateLimits: [RateLimitDeclaration]
 
@@ -30,6 +32,10 @@ struct PluginDeclaration: Sendable {
             var auth: [Auth]?
             var egress: [Rule]?
             var rate_limits: [RateLimitDeclaration]?
+            var config_schema: Schema?
+        }
+        struct Schema: Decodable {
+            var properties: [String: JSONValue]?
         }
         self.manifest = manifest
         var endpoints = (manifest.endpoints ?? [:]).mapValues { Self.trimmed($0.default) }
@@ -39,6 +45,7 @@ struct PluginDeclaration: Sendable {
         placements = Dictionary(
             (declared.auth ?? []).map { ($0.credential, $0.placements ?? []) }, uniquingKeysWith: { first, _ in first })
         rateLimits = declared.rate_limits ?? []
+        settingNames = Set((declared.config_schema?.properties ?? [:]).keys)
         policy = EgressPolicy(
             rules: (declared.egress ?? []).map {
                 EgressPolicy.Rule(hosts: $0.hosts, ports: $0.ports ?? [443], methods: $0.methods ?? ["GET"])
