@@ -154,7 +154,9 @@ def room_of(path: Path) -> str | None:
 
 
 def imports(path: Path) -> list[tuple[int, str]]:
-    pattern = re.compile(r"^\s*(?:@\w+(?:\([^)]*\))?\s+)*(?:(?:public|package|internal|private|fileprivate)\s+)?import\s+(?:(?:struct|class|enum|func|protocol|typealias|var|let)\s+)?(\w+)")
+    pattern = re.compile(
+        r"^\s*(?:@\w+(?:\([^)]*\))?\s+)*(?:(?:public|package|internal|private|fileprivate)\s+)?import\s+"
+        r"(?:(?:struct|class|enum|func|protocol|typealias|var|let)\s+)?(\w+)")
     return [(number, found.group(1)) for number, line in enumerate(text(path).splitlines(), 1) if (found := pattern.match(line))]
 
 

@@ -21,7 +21,8 @@ struct Cost {
                 directories: [CommandLine.arguments[1]], workerExecutable: CommandLine.arguments[2],
                 services: NoServices(), configuration: relaxed)
             let plugin = try await host.load(PluginName("echo"), isolation: isolation)
-            let instance = try await plugin.makeInstance(connection: ConnectionID("con_bench"), config: Array("{}".utf8))
+            let instance = try await plugin.makeInstance(
+                connection: ConnectionID("con_bench"), config: Array("{}".utf8))
             for depth in [1, 64] {
                 let count = depth == 1 ? operations / 8 : operations
                 _ = await measure(instance, depth: depth, count: count / 4)  // warms caches and the scheduler
