@@ -31,6 +31,8 @@ CLICK_FILE = SHARED / "data" / "usagov-bitly-clicks.jsonl"
 FULL = os.environ.get("MILEPOST_TEST_MODE", "quick") == "full"
 
 VENDOR_TOKEN = "0123456789abcdef0123456789abcdef01234567"
+ISOLATION = os.environ.get("MILEPOST_TEST_ISOLATION", "worker")
+RATE_PLAN = {"rate_plan": "ultimate"} if not os.environ.get("MP_NO_PLAN") else {}
 UNFINISHED = {"pending", "in_flight", "uncertain", "retrying"}
 
 
@@ -335,7 +337,7 @@ class Daemon:
         if sandbox:
             self.settings["plugins"] = {
                 "pipedrive": {
-                    "enabled": True, "isolation": "worker", "rate_plan": "ultimate",
+                    "enabled": True, "isolation": ISOLATION, **RATE_PLAN,
                     "endpoints": {"api": sandbox.url},
                 }
             }
@@ -406,11 +408,19 @@ class Daemon:
     def drain(self, workspace: str, timeout: float = 30) -> None:
         """Ticks until nothing of the workspace is under way."""
 
+        left: list[dict[str, Any]] = []
+
         def is_settled() -> bool:
             self.tick(workspace)
-            return not unfinished(self.rest, workspace)
+            left[:] = unfinished(self.rest, workspace)
+            return not left
 
-        wait_for(f"every delivery of {workspace} is settled", is_settled, timeout, pause=0.25)
+        try:
+            wait_for("settled", is_settled, timeout, pause=0.25)
+        except AssertionError:
+            facts = ("link", "folder", "threshold", "state", "attempts", "reason", "next_attempt_at")
+            told = "\n".join(str({name: delivery[name] for name in facts}) for delivery in left[:10])
+            raise AssertionError(f"after {timeout:g} s {len(left)} deliveries of {workspace} are not settled:\n{told}") from None
 
     def metrics(self) -> dict[str, float]:
         """Every series of /metrics by its name with labels."""
