@@ -307,7 +307,10 @@ public protocol Outbox: Sendable {
     func settle(_ outcomes: [DeliveryOutcome]) async throws
 
     /// After a crash: what `inFlight` deliveries of owners other than `owner` become. With an open step: `uncertain`;
-    /// without: `retrying` at once. Returns how many of each.
+    /// without: `retrying` at once. Workspace locks of other owners are free again. Returns how many of each.
+    ///
+    /// For the start only: whoever calls holds the data directory's lock, so no other process lives, and no dispatcher of
+    /// this one works yet.
     func recoverClaims(exceptOwner owner: String, at: Timestamp) async throws -> (uncertain: Int, retrying: Int)
 
     func delivery(_ id: DeliveryID, workspace: WorkspaceID) async throws -> Delivery?

@@ -7,6 +7,8 @@ public struct TickReport: Sendable, Equatable {
     public var startedAt: Timestamp
     public var finishedAt: Timestamp
     public var workspaces = 0
+    /// Workspaces left out because another dispatcher is working on them.
+    public var locked = 0
     public var linksExamined = 0
     public var crossings = 0
     public var deliveries = DeliveryTally()
@@ -32,6 +34,7 @@ public struct TickReport: Sendable, Equatable {
         [
             "started_at": .string(startedAt.description), "finished_at": .string(finishedAt.description),
             "duration_ms": .integer((finishedAt - startedAt).wholeMilliseconds), "workspaces": .integer(Int64(workspaces)),
+            "locked": .integer(Int64(locked)),
             "links_examined": .integer(Int64(linksExamined)), "crossings": .integer(Int64(crossings)),
             "delivered": .integer(Int64(deliveries.delivered)), "retrying": .integer(Int64(deliveries.retrying)),
             "uncertain": .integer(Int64(deliveries.uncertain)), "held": .integer(Int64(deliveries.held)),

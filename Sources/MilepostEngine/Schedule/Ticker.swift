@@ -84,6 +84,7 @@ public actor Ticker {
         var linksExamined = 0
         var crossings = 0
         var deliveries = DeliveryTally()
+        var isLocked = false
         var error: TickReport.WorkspaceError?
     }
 
@@ -93,7 +94,8 @@ public actor Ticker {
         await takeTurn(id)
         defer { passTurn(id) }
         do {
-            return try await locked(id) { try await self.work(id, connections.sorted { $0.id < $1.id }) } ?? Share()
+            return try await locked(id) { try await self.work(id, connections.sorted { $0.id < $1.id }) }
+                ?? Share(isLocked: true)
         } catch is CancellationError {
             throw CancellationError()
         } catch {
@@ -171,6 +173,7 @@ extension TickReport {
         linksExamined += share.linksExamined
         crossings += share.crossings
         deliveries += share.deliveries
+        if share.isLocked { locked += 1 }
         if let error = share.error { errors.append(error) }
     }
 }
