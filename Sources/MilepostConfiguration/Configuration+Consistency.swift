@@ -11,10 +11,6 @@ extension Configuration {
             issues.append(origin.issue(.inconsistent, "\(path.joined(separator: ".")): \(message)"))
         }
         check(
-            schedule.window >= schedule.thresholdInterval, ["schedule", "window"],
-            "\(Units.text(schedule.window)) is shorter than schedule.threshold_interval "
-                + "\(Units.text(schedule.thresholdInterval)), so that ticks would overlook clicks")
-        check(
             retention.dedupeDays >= retention.clicksDays, ["retention", "dedupe_days"],
             "\(retention.dedupeDays) is less than retention.clicks_days \(retention.clicksDays); "
                 + "a repeated click would count twice")

@@ -9,7 +9,7 @@ extension Configuration {
             "# conf.d/*.yaml beside it is merged over it in name order: maps key by key, lists and values whole.",
             "# The environment wins over files: MILEPOST_, the key in capitals, two underscores for each dot, such as",
             "# MILEPOST_SCHEDULE__THRESHOLD_INTERVAL=10s.",
-            "# Keys marked (restart) take effect when the daemon starts, all others with 'milepost reload' or SIGHUP.",
+            "# Keys marked (reload) take effect with 'milepost reload' or SIGHUP, all others when the daemon starts anew.",
         ]
         var section: String?
         for setting in settings {
@@ -17,7 +17,7 @@ extension Configuration {
             let indent = setting.path.count == 1 ? "" : "  "
             if setting.path.count > 1, setting.path[0] != section { lines.append("\(setting.path[0]):") }
             section = setting.path[0]
-            lines.append("\(indent)# \(setting.help)\(setting.appliesHot ? "" : " (restart)")")
+            lines.append("\(indent)# \(setting.help)\(setting.appliesHot ? " (reload)" : "")")
             lines.append("\(indent)\(setting.path.last ?? ""): \(setting.write(defaults))")
         }
         lines += [
@@ -31,6 +31,6 @@ extension Configuration {
 
     private static func named<Value>(_ name: String, _ settings: [Setting<Value>], _ defaults: Value) -> [String] {
         ["#   \(name):"]
-            + settings.flatMap { ["#     # \($0.help)", "#     \($0.name): \($0.write(defaults))"] }
+            + settings.flatMap { ["#     # \($0.help)\($0.appliesHot ? " (reload)" : "")", "#     \($0.name): \($0.write(defaults))"] }
     }
 }

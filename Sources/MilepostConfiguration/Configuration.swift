@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-public import MilepostModel
-
 /// Everything an administrator may set about the daemon and its plugins (decisions 32); connections and rules are not here.
 ///
 /// A value is complete and checked: every number lies in its range, every name is known. It holds no secret, only paths to
@@ -18,7 +16,8 @@ public struct Configuration: Sendable, Equatable {
     public var kms = KeyManagement()
     /// The address under which the internet reaches this daemon, without a trailing slash; nil when there is none.
     public var publicURL: String?
-    /// Proxies (addresses or CIDR blocks) whose `X-Forwarded-For` is believed.
+    /// Proxies (addresses or CIDR blocks) whose `X-Forwarded-For` is believed when a log line or an audit row names the
+    /// client (decisions 36).
     public var trustedProxies: [String] = []
     /// What happens to a worker when the kernel lacks Landlock or seccomp.
     public var sandbox = SandboxPolicy.strict
@@ -71,14 +70,11 @@ extension Configuration {
         public init() {}
     }
 
-    /// The threshold schedule.
+    /// The threshold schedule. A tick reads what came in since the last one by a cursor, however late, so that it needs
+    /// neither a window nor a buffer (Z-03).
     public struct Schedule: Sendable, Equatable {
         /// Time between two ticks.
         public var thresholdInterval = Duration.seconds(300)
-        /// How far back a tick looks for changed links; never below the interval.
-        public var window = Duration.seconds(360)
-        /// How long a click may arrive late and still be seen by the tick it belongs to.
-        public var lateBuffer = Duration.seconds(60)
         public init() {}
     }
 
@@ -96,8 +92,6 @@ extension Configuration {
         public var retryBase = Duration.milliseconds(500)
         /// One plugin operation, all its requests included.
         public var operationTimeout = Duration.seconds(60)
-        /// Assumed difference between a vendor's clock and ours (decisions 6).
-        public var clockSkew = Duration.seconds(300)
         public init() {}
     }
 
@@ -121,7 +115,7 @@ extension Configuration {
         /// Nesting of one JSON document.
         public var maxDepth = 16
         /// Clicks that share one transaction, hence one fsync.
-        public var groupCommitMax = 4096
+        public var groupCommitMax = 8192
         /// How far ahead of the clock a click's time may lie (decisions 14).
         public var futureTolerance = Duration.seconds(300)
         public init() {}
@@ -129,7 +123,7 @@ extension Configuration {
 
     /// Bounds that keep one tenant or client from starving the others.
     public struct Limits: Sendable, Equatable {
-        /// HTTP connections open at once.
+        /// HTTP connections open at once on each listener; more wait in the kernel's queue.
         public var connections = 1024
         /// Time a connection may stay silent.
         public var idleTimeout = Duration.seconds(75)
@@ -185,12 +179,8 @@ extension Configuration {
         public var isolation = Isolation.worker
         /// Base URLs in place of the manifest's, by the manifest's names (sandboxes, proxies).
         public var endpoints: [String: String] = [:]
-        /// The plugin's own settings, checked against its manifest when it is loaded.
-        public var settings: [String: JSONValue] = [:]
         /// Which of the manifest's rate plans applies to the vendor account; nil means the manifest's default.
         public var ratePlan: String?
-        /// Bytes a worker may take before it is ended.
-        public var memory = 256 << 20
         /// The object's expected SHA-256 in lower-case hexadecimal; nil trusts owner and mode alone (decisions 19).
         public var sha256: String?
         public init() {}

@@ -63,9 +63,10 @@ struct ErrorTests {
             "f:2: kms.path: /var/lib/milepost/kek lies inside data_dir, so that a backup would hold the key beside what it locks"
         ),
         WrongText(
-            "schedule:\n  window: 1m",
-            "f:2: schedule.window: 1m is shorter than schedule.threshold_interval 5m, so that ticks would overlook clicks"
-        ),
+            "schedule:\n  window: 1m", "f:2: unknown key 'window' in 'schedule'; it takes threshold_interval"),
+        WrongText(
+            "delivery: {operation_timeout: 10s}",
+            "f:1: delivery.operation_timeout: 10s is shorter than delivery.request_timeout 30s"),
     ]
 
     @Test("a wrong configuration is answered with file, line, and what would be right", arguments: table)
@@ -100,7 +101,7 @@ struct ErrorTests {
         let pieces = [
             "listen", "plugins", "schedule", ":", ": ", "- ", "\n", "\n  ", "[", "]", "{", "}", ",", "'", "\"", "&a",
             "*a", "|",
-            ">", "#", "?", "!!str", "%YAML", "---", "...", "\t", "5m", "\u{0}", "\u{feff}", "ü", "\\", "null", "window",
+            ">", "#", "?", "!!str", "%YAML", "---", "...", "\t", "5m", "\u{0}", "\u{feff}", "ü", "\\", "null", "level",
         ]
         for _ in 0..<1500 {
             var text = ""

@@ -2,7 +2,6 @@
 
 import FoundationEssentials
 import MilepostConfiguration
-import MilepostModel
 import Testing
 
 /// A folder of configuration files that goes away with the test.
@@ -26,15 +25,15 @@ struct LoadTests {
     @Test("conf.d is merged in name order: maps key by key, lists and values whole")
     func merge() throws {
         let folder = try ConfigurationFolder([
-            "milepost.yaml": "schedule: {threshold_interval: 10s, late_buffer: 5s}\nplugin_dirs: [/a, /b]\n",
-            "conf.d/20-b.yaml": "schedule: {threshold_interval: 30s}\nplugins: {pipedrive: {enabled: true}}\n",
+            "milepost.yaml": "retention: {clicks_days: 10, deliveries_days: 5}\nplugin_dirs: [/a, /b]\n",
+            "conf.d/20-b.yaml": "retention: {clicks_days: 30}\nplugins: {pipedrive: {enabled: true}}\n",
             "conf.d/10-a.yaml":
-                "schedule: {threshold_interval: 20s}\nplugin_dirs: [/c]\nplugins: {pipedrive: {isolation: inline}}\n",
+                "retention: {clicks_days: 20}\nplugin_dirs: [/c]\nplugins: {pipedrive: {isolation: inline}}\n",
             "conf.d/ignored.yml": "nonsense: true\n",
         ])
         let configuration = try Configuration.load(path: folder.main, environment: [:])
-        #expect(configuration.schedule.thresholdInterval == .seconds(30))
-        #expect(configuration.schedule.lateBuffer == .seconds(5))
+        #expect(configuration.retention.clicksDays == 30)
+        #expect(configuration.retention.deliveriesDays == 5)
         #expect(configuration.pluginDirectories == ["/c"])
         #expect(configuration.plugins["pipedrive"]?.enabled == true)
         #expect(configuration.plugins["pipedrive"]?.isolation == .inline)
@@ -78,18 +77,18 @@ struct LoadTests {
     func unknownVariables() throws {
         let folder = try ConfigurationFolder(["milepost.yaml": ""])
         let error = try #require(throws: ConfigurationError.self) {
-            try Configuration.load(path: folder.main, environment: ["MILEPOST_SCHEDULE__WINDW": "10m"])
+            try Configuration.load(path: folder.main, environment: ["MILEPOST_SCHEDULE__THRESHOLD_INTERVL": "10m"])
         }
         #expect(
             error.description
-                == "environment: MILEPOST_SCHEDULE__WINDW names no key; did you mean MILEPOST_SCHEDULE__WINDOW?")
+                == "environment: MILEPOST_SCHEDULE__THRESHOLD_INTERVL names no key; did you mean MILEPOST_SCHEDULE__THRESHOLD_INTERVAL?")
         let loaded = try Configuration.examine(path: folder.main, environment: ["MILEPOST_SERVICE_HOST": "10.0.0.1"])
         #expect(loaded.warnings.map(\.code) == [.unknownVariable])
         let wrong = try #require(throws: ConfigurationError.self) {
-            try Configuration.load(path: folder.main, environment: ["MILEPOST_SCHEDULE__WINDOW": "soon"])
+            try Configuration.load(path: folder.main, environment: ["MILEPOST_RETENTION__CLICKS_DAYS": "soon"])
         }
         #expect(
-            wrong.description.hasPrefix("environment MILEPOST_SCHEDULE__WINDOW: schedule.window: expected a duration"))
+            wrong.description.hasPrefix("environment MILEPOST_RETENTION__CLICKS_DAYS: retention.clicks_days: expected"))
     }
 
     @Test("systemd's credentials directory wins for the key")
@@ -131,14 +130,42 @@ struct LoadTests {
     func difference() throws {
         let old = Configuration()
         let new = try Configuration.parse(
-            "listen: 127.0.0.1:9\nschedule: {window: 10m}\nplugins: {pipedrive: {enabled: true}}\n")
+            "listen: 127.0.0.1:9\nlog: {level: debug}\nplugins: {pipedrive: {enabled: true}}\nplans: {free: {}}\n")
         let difference = Configuration.diff(old, new)
-        #expect(difference.applied == ["plugins.pipedrive", "schedule.window"])
-        #expect(difference.restartRequired == ["listen"])
+        #expect(difference.applied == ["log.level", "plugins.pipedrive"])
+        #expect(difference.restartRequired == ["listen", "plans.free"])
         #expect(Configuration.diff(new, new).isEmpty)
         var changed = new
-        changed.plugins["pipedrive"]?.memory = 32 << 20
-        #expect(Configuration.diff(new, changed).applied == ["plugins.pipedrive.memory"])
+        changed.plugins["pipedrive"]?.ratePlan = "ultimate"
+        #expect(Configuration.diff(new, changed).applied == ["plugins.pipedrive.rate_plan"])
+    }
+
+    @Test("EXT-15: a reload takes exactly the keys that the difference calls applied")
+    func hotKeys() throws {
+        let old = Configuration()
+        let fresh = try Configuration.parse(
+            """
+            listen: 127.0.0.1:9
+            plans: {free: {fires: false}}
+            plugins: {pipedrive: {enabled: true, isolation: inline}}
+            trusted_proxies: [10.0.0.0/8]
+            log: {level: trace, format: json}
+            metrics: {public: true}
+            bots: {extra_agents: [probe]}
+            retention: {clicks_days: 7, deliveries_days: 8, dedupe_days: 9}
+            intake: {max_body: 2MiB, max_line: 1KiB, max_depth: 4, group_commit_max: 7, future_tolerance: 1s}
+            limits: {connections: 5, idle_timeout: 5s, max_json_body: 2KiB, workspaces: 3, integrations_per_workspace: 2}
+            """)
+        let difference = Configuration.diff(old, fresh)
+        let after = old.takingHotKeys(of: fresh)
+        let (taken, left) = (Configuration.diff(old, after), Configuration.diff(after, fresh))
+        #expect(taken.applied == difference.applied && taken.restartRequired.isEmpty)
+        #expect(left.restartRequired == difference.restartRequired && left.applied.isEmpty)
+        #expect(
+            difference.restartRequired == [
+                "intake.group_commit_max", "limits.connections", "limits.idle_timeout", "listen", "log.format", "plans.free",
+            ])
+        #expect(difference.applied.count == 15)
     }
 
     @Test("durations and sizes read as written", arguments: [("1h30m", 5400), ("90d", 7_776_000), ("2m5s", 125)])
@@ -150,15 +177,5 @@ struct LoadTests {
         } else {
             #expect(throws: ConfigurationError.self) { try Configuration.parse(yaml) }
         }
-    }
-
-    @Test("a plugin's own settings keep their types")
-    func pluginSettings() throws {
-        let yaml = "plugins: {x: {settings: {a: 1, b: '1', c: [true, 1.5], d: {e: text}, f: null}}}"
-        let settings = try #require(try Configuration.parse(yaml).plugins["x"]?.settings)
-        #expect(
-            settings == [
-                "a": 1, "b": "1", "c": .array([true, .number(1.5)]), "d": .object(["e": "text"]), "f": .null,
-            ])
     }
 }

@@ -18,4 +18,15 @@ struct ReferenceTests {
             #expect(above.contains("# ") || line.contains("# "), "\(line)")
         }
     }
+
+    @Test("the reference marks the keys that a reload applies, as the difference has them")
+    func referenceMarksReload() {
+        let lines = Configuration.reference().split(separator: "\n")
+        func mark(_ key: String) -> Bool? {
+            zip(lines, lines.dropFirst()).first { $0.1.hasPrefix("\(key):") || $0.1.hasPrefix("  \(key):") }
+                .map { $0.0.hasSuffix("(reload)") }
+        }
+        #expect(mark("level") == true && mark("clicks_days") == true && mark("max_body") == true)
+        #expect(mark("listen") == false && mark("threshold_interval") == false && mark("max_attempts") == false)
+    }
 }

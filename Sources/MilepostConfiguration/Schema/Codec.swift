@@ -176,36 +176,6 @@ extension Codec {
     }
 }
 
-extension Codec where Value == JSONValue {
-    static let anything = Codec(expected: "any value", read: { JSONValue($0) }, write: { $0.description })
-}
-
-extension JSONValue {
-    /// Plain words become numbers and truth values as in YAML 1.2's core schema; quoted ones stay text.
-    init(_ node: ConfigurationNode) {
-        switch node.content {
-        case .null: self = .null
-        case .scalar(let text, let isQuoted):
-            if isQuoted {
-                self = .string(text)
-            } else if text == "true" || text == "false" {
-                self = .bool(text == "true")
-            } else if let integer = Int64(text) {
-                self = .integer(integer)
-            } else if text.utf8.first.map({ (0x30...0x39).contains($0) || $0 == 0x2d || $0 == 0x2e }) == true,
-                let number = Double(text), number.isFinite
-            {
-                self = .number(number)
-            } else {
-                self = .string(text)
-            }
-        case .list(let items): self = .array(items.map { JSONValue($0) })
-        case .map(let entries):
-            self = .object(Dictionary(entries.map { ($0.key, JSONValue($0.value)) }, uniquingKeysWith: { $1 }))
-        }
-    }
-}
-
 /// Writes YAML scalars.
 enum YAMLText {
     /// The text itself where every reader takes it for text, else in double quotes.

@@ -6,11 +6,11 @@ extension Configuration {
 
     private static let daemonSettings: [Setting<Configuration>] = [
         Setting(
-            "listen", \.listen, .list(.address, "host:port, or a list of such", nonEmpty: true), restart: true,
+            "listen", \.listen, .list(.address, "host:port, or a list of such", nonEmpty: true),
             "Address of the HTTP server, or a list of addresses. Put a TLS proxy in front before you open it to a network."
         ),
         Setting(
-            "data_dir", \.dataDirectory, .path, restart: true,
+            "data_dir", \.dataDirectory, .path,
             "Folder of the database and its lock; owned by the daemon, mode 0700."),
         Setting(
             "plugin_dirs", \.pluginDirectories, .list(.path, "a list of absolute paths"),
@@ -19,7 +19,7 @@ extension Configuration {
             "worker_path", \.workerPath, .optional(.path),
             "The worker launcher. null means milepost-plugin-worker beside milepostd, else in /usr/lib/milepost."),
         Setting(
-            "kms.type", \.kms.type, .choice, restart: true, "Where the key that encrypts all secrets comes from."),
+            "kms.type", \.kms.type, .choice, "Where the key that encrypts all secrets comes from."),
         Setting(
             "kms.path", \.kms.path, .path,
             "The key ring, outside data_dir. $CREDENTIALS_DIRECTORY/kek wins where systemd sets that variable."),
@@ -27,8 +27,8 @@ extension Configuration {
             "public_url", \.publicURL, .optional(.httpURL),
             "The address vendors reach this daemon at, for webhooks and OAuth; null where there is none."),
         Setting(
-            "trusted_proxies", \.trustedProxies, .list(.network, "a list of addresses or CIDR blocks"),
-            "Proxies whose X-Forwarded-For is believed."),
+            "trusted_proxies", \.trustedProxies, .list(.network, "a list of addresses or CIDR blocks"), hot: true,
+            "Proxies whose X-Forwarded-For is believed for the client's address in log lines and audit rows."),
         Setting(
             "sandbox", \.sandbox, .choice,
             "strict refuses a worker that the kernel cannot confine; best-effort runs it and says what is missing."),
@@ -37,13 +37,7 @@ extension Configuration {
     private static let deliverySettings: [Setting<Configuration>] = [
         Setting(
             "schedule.threshold_interval", \.schedule.thresholdInterval, .duration(.seconds(1) ... .seconds(86_400)),
-            "Time between two ticks."),
-        Setting(
-            "schedule.window", \.schedule.window, .duration(.seconds(1) ... .seconds(172_800)),
-            "How far back a tick looks for changed links; at least the interval."),
-        Setting(
-            "schedule.late_buffer", \.schedule.lateBuffer, .duration(.zero ... .seconds(86_400)),
-            "How late a click may arrive and still be seen by its tick."),
+            "Time between two ticks. A tick takes what came in since the last one by a cursor: no window, no late buffer."),
         Setting(
             "delivery.request_timeout", \.delivery.requestTimeout, .duration(.seconds(1) ... .seconds(600)),
             "One HTTP exchange with a vendor."),
@@ -62,51 +56,54 @@ extension Configuration {
         Setting(
             "delivery.operation_timeout", \.delivery.operationTimeout, .duration(.seconds(1) ... .seconds(3600)),
             "One operation of a plugin with all its requests; at least request_timeout."),
-        Setting(
-            "delivery.clock_skew", \.delivery.clockSkew, .duration(.zero ... .seconds(3600)),
-            "How far a vendor's clock may differ from ours."),
     ]
 
     private static let dataSettings: [Setting<Configuration>] = [
         Setting(
-            "retention.clicks_days", \.retention.clicksDays, .integer(1...3650),
+            "retention.clicks_days", \.retention.clicksDays, .integer(1...3650), hot: true,
             "Days for which raw clicks are kept. Totals stay for ever."),
         Setting(
-            "retention.deliveries_days", \.retention.deliveriesDays, .integer(1...3650),
+            "retention.deliveries_days", \.retention.deliveriesDays, .integer(1...3650), hot: true,
             "Days for which finished deliveries and their journals are kept."),
         Setting(
-            "retention.dedupe_days", \.retention.dedupeDays, .integer(1...3650),
+            "retention.dedupe_days", \.retention.dedupeDays, .integer(1...3650), hot: true,
             "Days for which a click's id is remembered, so that a repeat counts once; at least clicks_days."),
         Setting(
-            "intake.max_body", \.intake.maxBody, .size(1 << 10...1 << 30),
+            "intake.max_body", \.intake.maxBody, .size(1 << 10...1 << 30), hot: true,
             "Bytes of one request after decompression."),
-        Setting("intake.max_line", \.intake.maxLine, .size(256...16 << 20), "Bytes of one click; at most max_body."),
-        Setting("intake.max_depth", \.intake.maxDepth, .integer(2...64), "Nesting of one click's JSON."),
+        Setting(
+            "intake.max_line", \.intake.maxLine, .size(256...16 << 20), hot: true, "Bytes of one click; at most max_body."),
+        Setting("intake.max_depth", \.intake.maxDepth, .integer(2...64), hot: true, "Nesting of one click's JSON."),
         Setting(
             "intake.group_commit_max", \.intake.groupCommitMax, .integer(1...65_536),
             "Clicks that share one transaction."),
         Setting(
-            "intake.future_tolerance", \.intake.futureTolerance, .duration(.zero ... .seconds(86_400)),
+            "intake.future_tolerance", \.intake.futureTolerance, .duration(.zero ... .seconds(86_400)), hot: true,
             "How far ahead of the clock a click's time may lie."),
-        Setting("limits.connections", \.limits.connections, .integer(1...100_000), "HTTP connections open at once."),
+        Setting(
+            "limits.connections", \.limits.connections, .integer(1...100_000),
+            "HTTP connections open at once on each listener; more wait."),
         Setting(
             "limits.idle_timeout", \.limits.idleTimeout, .duration(.seconds(1) ... .seconds(3600)),
             "Time a connection may stay silent."),
         Setting(
-            "limits.max_json_body", \.limits.maxJSONBody, .size(1 << 10...64 << 20),
+            "limits.max_json_body", \.limits.maxJSONBody, .size(1 << 10...64 << 20), hot: true,
             "Bytes of a JSON body on every route but events."),
-        Setting("limits.workspaces", \.limits.workspaces, .integer(1...1_000_000), "Workspaces on this daemon."),
         Setting(
-            "limits.integrations_per_workspace", \.limits.integrationsPerWorkspace, .integer(1...1000),
+            "limits.workspaces", \.limits.workspaces, .integer(1...1_000_000), hot: true, "Workspaces on this daemon."),
+        Setting(
+            "limits.integrations_per_workspace", \.limits.integrationsPerWorkspace, .integer(1...1000), hot: true,
             "Connections of one workspace."),
     ]
 
     private static let outputSettings: [Setting<Configuration>] = [
-        Setting("log.level", \.log.level, .choice, "The least level that is written."),
-        Setting("log.format", \.log.format, .choice, "Lines for people or JSON for collectors, on standard error."),
-        Setting("metrics.public", \.metrics.isPublic, .boolean, "Whether /metrics answers without a token."),
         Setting(
-            "bots.extra_agents", \.bots.extraAgents, .list(.text("a word"), "a list of words"),
+            "log.level", \.log.level, .choice, hot: true,
+            "The least level that is written. A plugin's own lines keep the level of the daemon's start."),
+        Setting("log.format", \.log.format, .choice, "Lines for people or JSON for collectors, on standard error."),
+        Setting("metrics.public", \.metrics.isPublic, .boolean, hot: true, "Whether /metrics answers without a token."),
+        Setting(
+            "bots.extra_agents", \.bots.extraAgents, .list(.text("a word"), "a list of words"), hot: true,
             "Words that mark a user agent as a robot's, beside those Milepost knows."),
     ]
 }
@@ -125,21 +122,19 @@ extension Configuration.Plan {
 extension Configuration.Plugin {
     /// Keys of one plugin, in the order of the reference.
     static let settings: [Setting<Configuration.Plugin>] = [
-        Setting("enabled", \.enabled, .boolean, "Plugins run only when switched on."),
+        Setting("enabled", \.enabled, .boolean, hot: true, "Plugins run only when switched on."),
         Setting(
-            "isolation", \.isolation, .choice,
+            "isolation", \.isolation, .choice, hot: true,
             "worker: a confined process of its own. inline: a thread of the daemon, faster, and its crash is the daemon's."
         ),
         Setting(
-            "endpoints", \.endpoints, .map(.httpURL, "a map from the manifest's endpoint names to URLs"),
+            "endpoints", \.endpoints, .map(.httpURL, "a map from the manifest's endpoint names to URLs"), hot: true,
             "Base URLs in place of the manifest's, for sandboxes and proxies."),
         Setting(
-            "settings", \.settings, .map(.anything, "a map"), "The plugin's own settings; its manifest says which."),
-        Setting(
-            "rate_plan", \.ratePlan, .optional(.text("a name")),
+            "rate_plan", \.ratePlan, .optional(.text("a name")), hot: true,
             "The vendor plan whose rate limits apply; null means the manifest's default."),
-        Setting("memory", \.memory, .size(16 << 20...64 << 30), "Bytes a worker may take before it is ended."),
         Setting(
-            "sha256", \.sha256, .optional(.sha256), "Pins the object's content; null trusts owner and mode alone."),
+            "sha256", \.sha256, .optional(.sha256), hot: true,
+            "Pins the content of <name>.so, checked before it is loaded; null trusts owner and mode alone."),
     ]
 }

@@ -12,17 +12,20 @@ struct Setting<Root: Sendable>: Sendable {
     let isList: Bool
     let read: @Sendable (ConfigurationNode, inout Root) throws(Mismatch) -> Void
     let write: @Sendable (Root) -> String
+    /// Takes the value of one root into another.
+    let copy: @Sendable (_ source: Root, _ target: inout Root) -> Void
 
     init<Value>(
         _ path: String, _ keyPath: any WritableKeyPath<Root, Value> & Sendable, _ codec: Codec<Value>,
-        restart: Bool = false, _ help: String
+        hot: Bool = false, _ help: String
     ) {
         self.path = path.split(separator: ".").map(String.init)
         self.help = help
-        appliesHot = !restart
+        appliesHot = hot
         isList = codec.isList
         read = { node, root throws(Mismatch) in root[keyPath: keyPath] = try codec.value(of: node) }
         write = { codec.write($0[keyPath: keyPath]) }
+        copy = { $1[keyPath: keyPath] = $0[keyPath: keyPath] }
     }
 
     var name: String { path.joined(separator: ".") }
