@@ -2,23 +2,26 @@
 
 import HTTPTypes
 public import Hummingbird
+import HummingbirdCore
 public import Logging
 import MilepostEngine
-public import MilepostIntake
 import MilepostModel
 import MilepostStore
+import NIOCore
 
-/// The REST API, health and metrics on one listener.
+/// The REST API, health and metrics, on as many listeners as the configuration names.
 public struct MilepostServer: Sendable {
     let context: ServerContext
+    private let routes: [Route]
 
+    /// - Parameter logger: for this server's own lines; request lines come at `debug`.
     public init(
-        role: ServerRole, intake: ClickParser, control: any DaemonControl, settings: ServerSettings, logger: Logger,
-        metrics: MetricsRegistry
+        role: ServerRole, live: LiveSettings, control: any DaemonControl, logger: Logger, metrics: MetricsRegistry
     ) {
+        routes = Self.routes
         context = ServerContext(
-            role: role, intake: intake, control: control, settings: settings, logger: logger, metrics: metrics,
-            authenticator: Authenticator())
+            role: role, live: live, control: control, logger: logger, metrics: metrics, authenticator: Authenticator(),
+            counters: RequestCounters(metrics: metrics), knownWorkspaces: KnownWorkspaces())
     }
 
     /// Every route, in the order of the documentation.
@@ -26,69 +29,123 @@ public struct MilepostServer: Sendable {
         healthRoutes + eventRoutes + linkRoutes + integrationRoutes + deliveryRoutes + contactRoutes + adminRoutes
     }
 
-    /// The application for a service group. `onRunning` is told the bound port, once.
-    public func application(onRunning: @escaping @Sendable (Int) async -> Void) -> some ApplicationProtocol {
-        let router = Router()
-        router.add(middleware: ProblemMiddleware(context: context, routes: Self.routes))
-        for route in Self.routes {
+    /// The application for a service group, one for each listener.
+    ///
+    /// - Parameters:
+    ///   - frameworkLogger: for the HTTP framework's own lines.
+    ///   - onRunning: is told the bound port, once.
+    public func application(
+        on listener: ListenerSettings, frameworkLogger: Logger, onRunning: @escaping @Sendable (Int) async -> Void
+    ) -> some ApplicationProtocol {
+        let router = Router(context: ServerRequestContext.self, options: .autoGenerateHeadEndpoints)
+        router.add(middleware: UnroutedMiddleware(context: context, routes: routes))
+        for (index, route) in routes.enumerated() {
             router.on(RouterPath(route.path), method: route.method) { [context] request, requestContext in
-                try await context.answer(route, request, parameters: requestContext.parameters)
+                await context.respond(route, index, request, requestContext)
             }
         }
         return Application(
             router: router,
+            server: .http1(
+                configuration: .init(idleTimeout: .milliseconds(listener.idleTimeout.wholeMilliseconds))),
             configuration: ApplicationConfiguration(
-                address: .hostname(context.settings.host, port: context.settings.port), serverName: nil),
+                address: .hostname(listener.host, port: listener.port), serverName: nil,
+                availableConnectionsDelegate: MaximumAvailableConnections(
+                    listener.maximumConnections, logger: frameworkLogger)),
             onServerRunning: { channel in await onRunning(channel.localAddress?.port ?? 0) },
-            logger: context.logger)
+            logger: frameworkLogger)
     }
+}
+
+/// What Hummingbird keeps beside a request: its id, the route's parameters, and who is at the other end.
+struct ServerRequestContext: RequestContext {
+    var coreContext: CoreRequestContextStorage
+    private let channel: any Channel
+
+    init(source: Source) {
+        coreContext = .init(source: source)
+        channel = source.channel
+    }
+
+    var peer: String? { channel.remoteAddress?.ipAddress }
 }
 
 /// What every handler may reach.
 struct ServerContext: Sendable {
     let role: ServerRole
-    let intake: ClickParser
+    let live: LiveSettings
     let control: any DaemonControl
-    let settings: ServerSettings
     let logger: Logger
     let metrics: MetricsRegistry
     let authenticator: Authenticator
+    let counters: RequestCounters
+    let knownWorkspaces: KnownWorkspaces
+
+    /// Answers whatever happens: an error becomes a problem document. Counts the request and says it at `debug`.
+    func respond(
+        _ route: Route, _ index: Int, _ request: Request, _ requestContext: ServerRequestContext
+    ) async -> Response {
+        let began = logger.logLevel <= .debug ? ContinuousClock.now : nil
+        let id = requestContext.id
+        var response: Response
+        do {
+            response = try await answer(route, request, requestContext)
+        } catch {
+            response = problem(for: error, request, id).response
+        }
+        response.headers[.requestID] = id
+        counters.count(route: index, path: route.path, status: response.status.code)
+        if let began { log(request, requestContext, response, since: began) }
+        return response
+    }
 
     /// Authenticates, runs the handler, leaves the audit row.
-    func answer(_ route: Route, _ request: Request, parameters: Parameters) async throws -> Response {
+    private func answer(
+        _ route: Route, _ request: Request, _ requestContext: ServerRequestContext
+    ) async throws -> Response {
         guard let engine = role.engine else { return standby(route) }
+        let live = live.current
         var principal: Principal?
-        if let needed = neededScope(route) {
+        if let needed = neededScope(route, live.settings) {
             let found = try await authenticator.principal(
                 authorization: request.headers[.authorization], store: engine.store, now: engine.clock.now)
-            guard found.has(needed) else {
-                throw Problem(
-                    status: .forbidden, code: "forbidden",
-                    detail: "This needs the scope \(needed.rawValue); the token \(found.name) has "
-                        + found.scopes.map(\.rawValue).joined(separator: ", ") + ".")
-            }
-            if found.workspace != nil, route.path.hasPrefix("/v1/admin") {
-                throw Problem(
-                    status: .forbidden, code: "forbidden", detail: "A token of one workspace does not open the admin routes.")
-            }
+            try check(found, route, needed)
             principal = found
         }
         let call = Call(
-            engine: engine, principal: principal, request: request, parameters: parameters, server: self)
+            engine: engine, principal: principal, request: request, parameters: requestContext.parameters, server: self,
+            live: live)
         let answer = try await route.handler(call)
         if route.isAudited, let principal {
+            var detail = answer.auditDetail.object ?? [:]
+            if let client = client(request, requestContext) { detail["client"] = .string(client) }
             try await engine.store.audit(
                 AuditEntry(
                     at: engine.clock.now, actor: principal.actor, action: route.operationID, target: request.uri.path,
-                    detail: answer.auditDetail))
+                    detail: .object(detail)))
         }
         return answer.response
     }
 
-    private func neededScope(_ route: Route) -> AccessScope? {
-        if route.operationID == "metrics", settings.hasPublicMetrics { return nil }
-        if case .scope(let scope) = route.access { return scope }
-        return nil
+    private func check(_ principal: Principal, _ route: Route, _ needed: AccessScope) throws(Problem) {
+        guard principal.has(needed) else {
+            throw Problem(
+                status: .forbidden, code: "forbidden",
+                detail: "This needs the scope \(needed.rawValue); the token \(principal.name) has "
+                    + principal.scopes.map(\.rawValue).joined(separator: ", ") + ".")
+        }
+        if principal.workspace != nil, route.isDaemonWide {
+            throw Problem(
+                status: .forbidden, code: "forbidden",
+                detail: "This concerns the whole daemon, and the token \(principal.name) is for one workspace.")
+        }
+    }
+
+    private func neededScope(_ route: Route, _ settings: ServerSettings) -> AccessScope? {
+        switch route.access {
+        case .open: nil
+        case .scope(let scope): route.operationID == "metrics" && settings.hasPublicMetrics ? nil : scope
+        }
     }
 
     /// A standby is alive and not ready, and says so on every other route.
@@ -100,42 +157,69 @@ struct ServerContext: Sendable {
             headers: [.retryAfter: "1"]
         ).response
     }
+
+    /// What a client may read of an error; the rest goes to the log, under the request's id.
+    func problem(for error: any Error, _ request: Request, _ id: String) -> Problem {
+        if let problem = Problem(error) { return problem }
+        logger.error(
+            "request failed",
+            metadata: [
+                "request": "\(id)", "method": "\(request.method)", "path": "\(request.uri.path)", "error": "\(error)",
+            ])
+        return Problem(
+            status: .internalServerError, code: "internal",
+            detail: "Something went wrong that should not; the log names it under request \(id).")
+    }
+
+    private func client(_ request: Request, _ requestContext: ServerRequestContext) -> String? {
+        live.current.settings.trustedProxies.client(
+            peer: requestContext.peer, forwarded: request.headers[values: .forwardedFor])
+    }
+
+    func log(
+        _ request: Request, _ requestContext: ServerRequestContext, _ response: Response, since began: ContinuousClock.Instant
+    ) {
+        let duration = ContinuousClock.now - began
+        let (seconds, attoseconds) = duration.components
+        let microseconds = seconds * 1_000_000 + attoseconds / 1_000_000_000_000
+        logger.debug(
+            "\(request.method) \(request.uri.path) \(response.status.code)",
+            metadata: [
+                "ms": "\(microseconds / 1000).\(String(microseconds % 1000 + 1000).dropFirst())",
+                "request": "\(requestContext.id)", "client": "\(client(request, requestContext) ?? "-")",
+            ])
+    }
 }
 
-/// Turns every error into a problem document, counts requests, and logs what a client may not read.
-struct ProblemMiddleware: RouterMiddleware {
-    typealias Context = BasicRequestContext
+/// Answers what no route takes: unknown paths and methods.
+struct UnroutedMiddleware: RouterMiddleware {
+    typealias Context = ServerRequestContext
     let context: ServerContext
     let routes: [Route]
 
     func handle(
-        _ request: Request, context requestContext: BasicRequestContext,
-        next: @concurrent (Request, BasicRequestContext) async throws -> Response
+        _ request: Request, context requestContext: ServerRequestContext,
+        next: @concurrent (Request, ServerRequestContext) async throws -> Response
     ) async throws -> Response {
-        let response: Response
         do {
-            response = try await next(request, requestContext)
+            return try await next(request, requestContext)
         } catch {
-            response = problem(for: error, request, requestContext).response
+            let began = ContinuousClock.now
+            var response = problem(for: error, request, requestContext).response
+            response.headers[.requestID] = requestContext.id
+            context.counters.count(route: -1, path: "none", status: response.status.code)
+            context.log(request, requestContext, response, since: began)
+            return response
         }
-        context.metrics.add(
-            "milepost_http_requests_total", 1,
-            ["route": requestContext.endpointPath ?? "none", "status": String(response.status.code)])
-        return response
     }
 
-    private func problem(for error: any Error, _ request: Request, _ requestContext: BasicRequestContext) -> Problem {
+    private func problem(for error: any Error, _ request: Request, _ requestContext: ServerRequestContext) -> Problem {
         if let error = error as? HTTPError, error.status == .notFound, let allowed = allowedMethods(request) {
             return Problem(
                 status: .methodNotAllowed, code: "method_not_allowed",
                 detail: "\(request.method) is not offered here; \(allowed) is.", headers: [.allow: allowed])
         }
-        if let problem = Problem(error) { return problem }
-        context.logger.error(
-            "request failed", metadata: ["incident": "\(requestContext.id)", "path": "\(request.uri.path)", "error": "\(error)"])
-        return Problem(
-            status: .internalServerError, code: "internal",
-            detail: "Something went wrong that should not; the log names it under incident \(requestContext.id).")
+        return context.problem(for: error, request, requestContext.id)
     }
 
     private func allowedMethods(_ request: Request) -> String? {
@@ -144,7 +228,12 @@ struct ProblemMiddleware: RouterMiddleware {
             let pattern = route.path.split(separator: "/")
             return pattern.count == segments.count
                 && zip(pattern, segments).allSatisfy { $0.hasPrefix("{") || $0 == $1 }
-        }.map(\.method.rawValue)
+        }.flatMap { $0.method == .get ? ["GET", "HEAD"] : [$0.method.rawValue] }
         return methods.isEmpty ? nil : Set(methods).sorted().joined(separator: ", ")
     }
+}
+
+extension HTTPField.Name {
+    static let requestID = HTTPField.Name("x-request-id")!
+    static let forwardedFor = HTTPField.Name("x-forwarded-for")!
 }

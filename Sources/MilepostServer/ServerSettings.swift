@@ -1,32 +1,81 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import MilepostEngine
+public import MilepostIntake
 public import MilepostModel
 import Synchronization
 
-/// How the server listens and what it takes.
-public struct ServerSettings: Sendable {
+/// One address to listen on, and what a connection there may cost.
+public struct ListenerSettings: Sendable {
     public var host: String
     /// 0 lets the kernel choose.
     public var port: Int
+    /// Connections open at once; more wait in the kernel's queue until one ends.
+    public var maximumConnections: Int
+    /// How long a connection may stay silent, between requests or inside one.
+    public var idleTimeout: Duration
+
+    public init(host: String, port: Int, maximumConnections: Int = 1024, idleTimeout: Duration = .seconds(75)) {
+        self.host = host
+        self.port = port
+        self.maximumConnections = maximumConnections
+        self.idleTimeout = idleTimeout
+    }
+}
+
+/// What the server takes. Everything here may change while it runs (`LiveSettings`).
+public struct ServerSettings: Sendable {
     /// Bytes of an events body, after decompression.
     public var maximumEventsBody: Int
     /// Bytes of a JSON body on every other route.
     public var maximumJSONBody: Int
+    /// Workspaces on this daemon; one more is refused.
+    public var maximumWorkspaces: Int
+    /// Standing connections of one workspace; one more is refused.
+    public var maximumIntegrations: Int
     /// Whether `/metrics` answers without a token.
     public var hasPublicMetrics: Bool
+    /// Whose `X-Forwarded-For` is believed (decisions 36).
+    public var trustedProxies: TrustedProxies
     public var version: String
 
     public init(
-        host: String, port: Int, maximumEventsBody: Int = 32 << 20, maximumJSONBody: Int = 1 << 20,
-        hasPublicMetrics: Bool = false, version: String
+        maximumEventsBody: Int = 32 << 20, maximumJSONBody: Int = 1 << 20, maximumWorkspaces: Int = 10_000,
+        maximumIntegrations: Int = 50, hasPublicMetrics: Bool = false, trustedProxies: TrustedProxies = TrustedProxies(),
+        version: String
     ) {
-        self.host = host
-        self.port = port
         self.maximumEventsBody = maximumEventsBody
         self.maximumJSONBody = maximumJSONBody
+        self.maximumWorkspaces = maximumWorkspaces
+        self.maximumIntegrations = maximumIntegrations
         self.hasPublicMetrics = hasPublicMetrics
+        self.trustedProxies = trustedProxies
         self.version = version
+    }
+}
+
+/// Settings and click parser that a reload replaces. A request keeps those it began with.
+public final class LiveSettings: Sendable {
+    final class Snapshot: Sendable {
+        let settings: ServerSettings
+        let intake: ClickParser
+
+        init(_ settings: ServerSettings, _ intake: ClickParser) {
+            self.settings = settings
+            self.intake = intake
+        }
+    }
+
+    private let value: Mutex<Snapshot>
+
+    public init(_ settings: ServerSettings, intake: ClickParser) { value = Mutex(Snapshot(settings, intake)) }
+
+    var current: Snapshot { value.withLock { $0 } }
+
+    /// Applies to every request that begins from now on.
+    public func replace(_ settings: ServerSettings, intake: ClickParser) {
+        let fresh = Snapshot(settings, intake)
+        value.withLock { $0 = fresh }
     }
 }
 
@@ -56,13 +105,16 @@ public struct ReloadReport: Sendable {
     public var applied: [String]
     /// Keys that differ and wait for a restart.
     public var restartRequired: [String]
-    /// Why the new configuration was not taken; the old one stays in force.
+    /// Why the new configuration was not taken, or which enabled plugins are refused.
     public var errors: [String]
+    /// Whether the new configuration was not taken at all: the old one stays in force.
+    public var isRefused: Bool
 
-    public init(applied: [String] = [], restartRequired: [String] = [], errors: [String] = []) {
+    public init(applied: [String] = [], restartRequired: [String] = [], errors: [String] = [], isRefused: Bool = false) {
         self.applied = applied
         self.restartRequired = restartRequired
         self.errors = errors
+        self.isRefused = isRefused
     }
 }
 

@@ -18,11 +18,16 @@ struct Daemon {
     let configuration: Configuration
     let path: String
 
+    /// Labels of our own loggers; every other one is a framework's and speaks from `warning` on, or at `trace`.
+    private static let ownLabels: Set<String> = ["milepostd", "http", "egress", "engine", "plugin"]
+
     func run() async throws {
         try ProcessHardening.forbidDumps()
         let level = LogOutput.LogLevel(Logger.Level(configuration.log.level))
         let format = configuration.log.format
-        LoggingSystem.bootstrap { LogOutput(label: $0, format: format, level: level) }
+        LoggingSystem.bootstrap { label in
+            LogOutput(label: label, format: format, level: level, floor: Self.ownLabels.contains(label) ? .trace : .warning)
+        }
         let logger = Logger(label: "milepostd")
 
         try DataDirectory.ensure(configuration.dataDirectory)
@@ -31,8 +36,7 @@ struct Daemon {
         let keys = try FileKeyProvider(file: keyFile, random: OpenSSLRandomSource())
 
         var lock = try DataDirectoryLock.tryAcquire(directory: configuration.dataDirectory)
-        let address = configuration.listen[0]
-        if lock == nil, !Listener.isFree(host: address.host, port: address.port) {
+        if lock == nil, configuration.listen.contains(where: { !Listener.isFree(host: $0.host, port: $0.port) }) {
             logger.info("standby: another daemon works on this data directory and listens here; waiting for it to end")
             lock = try await DataDirectoryLock.acquire(directory: configuration.dataDirectory, clock: SystemClock())
         } else if lock == nil {
@@ -41,34 +45,47 @@ struct Daemon {
 
         let role = ServerRole()
         let metrics = MetricsRegistry()
+        let live = LiveSettings(configuration.server, intake: configuration.clickParser)
         let worker = EngineService(
-            configuration: configuration, path: path, keys: keys, role: role, metrics: metrics, logger: logger, level: level,
-            lock: lock)
+            configuration: configuration, path: path, keys: keys, role: role, live: live, metrics: metrics, logger: logger,
+            level: level, lock: lock)
         let server = MilepostServer(
-            role: role,
-            intake: ClickParser(
-                limits: IntakeLimits(lineBytes: configuration.intake.maxLine, depth: configuration.intake.maxDepth),
-                bots: BotFilter(extraAgents: configuration.bots.extraAgents),
-                futureTolerance: configuration.intake.futureTolerance),
-            control: worker,
-            settings: ServerSettings(
-                host: address.host, port: address.port, maximumEventsBody: configuration.intake.maxBody,
-                maximumJSONBody: configuration.limits.maxJSONBody, hasPublicMetrics: configuration.metrics.isPublic,
-                version: DaemonVersion.text),
-            logger: Logger(label: "http"), metrics: metrics)
-        let application = server.application { port in
-            logger.info("listening on http://\(address.host):\(port)")
+            role: role, live: live, control: worker, logger: Logger(label: "http"), metrics: metrics)
+        let framework = Logger(label: "framework")
+        var services: [ServiceGroupConfiguration.ServiceConfiguration] = [
+            .init(service: worker, successTerminationBehavior: .gracefullyShutdownGroup)
+        ]
+        for address in configuration.listen {
+            let listener = ListenerSettings(
+                host: address.host, port: address.port, maximumConnections: configuration.limits.connections,
+                idleTimeout: configuration.limits.idleTimeout)
+            let application = server.application(on: listener, frameworkLogger: framework) { port in
+                logger.info("listening on http://\(ListenAddress(host: address.host, port: port))")
+            }
+            services.append(.init(service: application, successTerminationBehavior: .gracefullyShutdownGroup))
         }
+        services.append(.init(service: ReloadOnHangup(daemon: worker, logger: logger), successTerminationBehavior: .ignore))
         let group = ServiceGroup(
             configuration: .init(
-                services: [
-                    .init(service: worker, successTerminationBehavior: .gracefullyShutdownGroup),
-                    .init(service: application, successTerminationBehavior: .gracefullyShutdownGroup),
-                    .init(service: ReloadOnHangup(daemon: worker, logger: logger), successTerminationBehavior: .ignore),
-                ],
-                gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
+                services: services, gracefulShutdownSignals: [.sigterm, .sigint], logger: framework))
         try await group.run()
         logger.info("stopped")
+    }
+}
+
+extension Configuration {
+    /// What the server takes, as far as a reload changes it.
+    var server: ServerSettings {
+        ServerSettings(
+            maximumEventsBody: intake.maxBody, maximumJSONBody: limits.maxJSONBody, maximumWorkspaces: limits.workspaces,
+            maximumIntegrations: limits.integrationsPerWorkspace, hasPublicMetrics: metrics.isPublic,
+            trustedProxies: TrustedProxies(trustedProxies), version: DaemonVersion.text)
+    }
+
+    var clickParser: ClickParser {
+        ClickParser(
+            limits: IntakeLimits(lineBytes: intake.maxLine, depth: intake.maxDepth),
+            bots: BotFilter(extraAgents: bots.extraAgents), futureTolerance: intake.futureTolerance)
     }
 }
 
@@ -80,7 +97,10 @@ struct ReloadOnHangup: Service {
     func run() async throws {
         for await _ in await UnixSignalsSequence(trapping: .sighup).cancelOnGracefulShutdown() {
             let report = await daemon.reload()
-            for error in report.errors { logger.error("reload refused, the old configuration stays in force: \(error)") }
+            for error in report.errors {
+                logger.error(report.isRefused ? "reload refused, the old configuration stays in force: \(error)" : "\(error)")
+            }
+            if report.isRefused { continue }
             logger.info(
                 "reloaded",
                 metadata: [

@@ -19,7 +19,7 @@ final class EngineService: Service, DaemonControl {
     private struct Running: Sendable {
         var engine: Engine
         var host: PluginHost
-        var gateway: PluginGateway
+        var roster: PluginRoster
         var egress: CurlEgress
         var store: SQLiteStore
     }
@@ -28,11 +28,13 @@ final class EngineService: Service, DaemonControl {
         var configuration: Configuration
         var running: Running?
         var lock: DataDirectoryLock?
+        var isReloading = false
     }
 
     private let path: String
     private let keys: FileKeyProvider
     private let role: ServerRole
+    private let live: LiveSettings
     private let metrics: MetricsRegistry
     private let logger: Logger
     private let level: LogOutput.LogLevel
@@ -41,12 +43,13 @@ final class EngineService: Service, DaemonControl {
     private let startedAt = SystemClock().now
 
     init(
-        configuration: Configuration, path: String, keys: FileKeyProvider, role: ServerRole, metrics: MetricsRegistry,
-        logger: Logger, level: LogOutput.LogLevel, lock: DataDirectoryLock?
+        configuration: Configuration, path: String, keys: FileKeyProvider, role: ServerRole, live: LiveSettings,
+        metrics: MetricsRegistry, logger: Logger, level: LogOutput.LogLevel, lock: DataDirectoryLock?
     ) {
         self.path = path
         self.keys = keys
         self.role = role
+        self.live = live
         self.metrics = metrics
         self.logger = logger
         self.level = level
@@ -71,11 +74,9 @@ final class EngineService: Service, DaemonControl {
         }
         let running = try await wire(configuration)
         state.withLock { $0.running = running }
-        await running.engine.plugins.apply(Self.enabled(configuration))
-        for name in running.engine.plugins.enabledNames {
-            if let refusal = running.engine.plugins.refusal(of: name) {
-                logger.error("plugin refused: \(refusal.message)", metadata: ["plugin": "\(name)", "code": "\(refusal.code)"])
-            }
+        await running.roster.apply(configuration)
+        for (name, refusal) in running.roster.refusals {
+            logger.error("plugin refused: \(refusal.message)", metadata: ["plugin": "\(name)", "code": "\(refusal.code)"])
         }
         let recovered = try await running.engine.recover()
         if recovered.uncertain + recovered.retrying > 0 {
@@ -95,7 +96,9 @@ final class EngineService: Service, DaemonControl {
 
     private func wire(_ configuration: Configuration) async throws -> Running {
         let clock = self.clock
-        let store = try SQLiteStore.open(directory: configuration.dataDirectory, clock: clock)
+        let store = try SQLiteStore.open(
+            directory: configuration.dataDirectory, clock: clock,
+            configuration: SQLiteConfiguration(clicksPerTransaction: configuration.intake.groupCommitMax))
         let vault = Vault(records: store, keys: keys, random: OpenSSLRandomSource())
         let transient = TransientSecrets()
         let limiter = RateLimiter(clock: clock)
@@ -119,7 +122,7 @@ final class EngineService: Service, DaemonControl {
             log: { pluginLog.write($0) },
             count: { metric in
                 if case .host(let plugin, let event, let code) = metric {
-                    reporter.pluginEvent(plugin: plugin, event: event, code: code)
+                    reporter.pluginEvent(plugin: plugin, event: event, code: PluginRoster.stableCode(code))
                 }
             })
         var hostConfiguration = PluginHostConfiguration()
@@ -148,7 +151,8 @@ final class EngineService: Service, DaemonControl {
                     }),
                 analyticsURLTemplate: configuration.publicURL.map { $0 + "/workspaces/{workspace}/links/{scope}" }),
             reporter: reporter)
-        return Running(engine: engine, host: host, gateway: gateway, egress: egress, store: store)
+        let roster = PluginRoster(host: host, plugins: plugins)
+        return Running(engine: engine, host: host, roster: roster, egress: egress, store: store)
     }
 
     /// Plugins first, so that nobody asks for egress any more; the store last, because everything else writes to it.
@@ -179,68 +183,46 @@ final class EngineService: Service, DaemonControl {
     // MARK: DaemonControl
 
     func reload() async -> ReloadReport {
+        let isAlone = state.withLock { state in
+            defer { state.isReloading = true }
+            return !state.isReloading
+        }
+        guard isAlone else { return ReloadReport(errors: ["another reload is under way; try again"], isRefused: true) }
+        defer { state.withLock { $0.isReloading = false } }
         let fresh: Configuration
         do {
-            fresh = try Configuration.load(path: path, environment: ProcessInfo.processInfo.environment)
+            let path = self.path
+            fresh = try await OwnThread.run { try Configuration.load(path: path, environment: ProcessInfo.processInfo.environment) }
+        } catch let error as ConfigurationError {
+            return ReloadReport(errors: error.issues.map(\.description), isRefused: true)
         } catch {
-            return ReloadReport(errors: error.issues.map(\.description))
+            return ReloadReport(errors: ["\(error)"], isRefused: true)
         }
         let old = state.withLock { $0.configuration }
+        // Which keys a reload takes is said once, in the configuration's own table; what is wired at start waits.
+        let merged = old.takingHotKeys(of: fresh)
         let difference = Configuration.diff(old, fresh)
-        let changed = difference.applied + difference.restartRequired
-        // What is wired once at start waits for a restart, whatever could be applied in principle.
-        let applied = changed.filter { Self.isHot($0) }
-        level.current = Logger.Level(fresh.log.level)
-        state.withLock {
-            $0.configuration.plugins = fresh.plugins
-            $0.configuration.retention = fresh.retention
-            $0.configuration.log.level = fresh.log.level
+        level.current = Logger.Level(merged.log.level)
+        live.replace(merged.server, intake: merged.clickParser)
+        let running = state.withLock { state in
+            state.configuration = merged
+            return state.running
         }
         var errors: [String] = []
-        if let running = state.withLock({ $0.running }) {
-            await running.engine.plugins.apply(Self.enabled(fresh))
-            errors = running.engine.plugins.enabledNames.compactMap { name in
-                running.engine.plugins.refusal(of: name).map { "plugin \(name): \($0.message)" }
-            }
+        if let running {
+            await running.roster.apply(merged)
+            errors = running.roster.refusals.map { "plugin \($0.name): \($0.reason.message)" }
         }
-        return ReloadReport(applied: applied, restartRequired: changed.filter { !Self.isHot($0) }, errors: errors)
+        return ReloadReport(applied: difference.applied, restartRequired: difference.restartRequired, errors: errors)
     }
 
-    private static func isHot(_ key: String) -> Bool {
-        key.hasPrefix("plugins") || key.hasPrefix("retention") || key == "log.level"
-    }
-
-    func plugins() async -> [JSONValue] {
-        guard let running = state.withLock({ $0.running }) else { return [] }
-        let health = Dictionary(running.host.status().map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
-        let names = Set(running.engine.plugins.enabledNames).union(running.host.discover().map(\.name))
-        let enabled = Set(running.engine.plugins.enabledNames)
-        return names.sorted().map { name in
-            let known = health[name]
-            let refusal = running.engine.plugins.refusal(of: name)
-            return [
-                "name": .string(name.rawValue), "enabled": .bool(enabled.contains(name)),
-                "version": JSONValue(known?.version ?? running.engine.plugins.manifest(of: name)?.version),
-                "maturity": JSONValue(running.engine.plugins.manifest(of: name)?.maturity),
-                "state": .string(
-                    !enabled.contains(name) ? "disabled" : known?.state.rawValue ?? (refusal == nil ? "loaded" : "refused")),
-                "isolation": JSONValue(known?.isolation.rawValue),
-                "sandbox": [
-                    "landlock_abi": .integer(Int64(known?.landlockABI ?? 0)),
-                    "seccomp": .integer(Int64(known?.seccompStages ?? 0)),
-                ],
-                "restarts": .integer(Int64(known?.restarts ?? 0)), "last_crash": JSONValue(known?.lastCrash),
-                "reason": JSONValue(refusal?.message ?? known?.reason), "code": JSONValue(refusal?.code),
-                "pid": known?.workerProcessID.map { .integer(Int64($0)) } ?? .null,
-            ]
-        }
-    }
+    func plugins() async -> [JSONValue] { await state.withLock { $0.running }?.roster.status() ?? [] }
 
     func facts() async -> [String: JSONValue] {
         let configuration = state.withLock { $0.configuration }
         return [
             "uptime_seconds": .integer((clock.now - startedAt).components.seconds),
-            "data_dir": .string(configuration.dataDirectory), "listen": .string(configuration.listen[0].description),
+            "data_dir": .string(configuration.dataDirectory), "listen": .string(configuration.listen.map(\.description).joined(separator: ", ")),
             "pid": .integer(Int64(ProcessInfo.processInfo.processIdentifier)),
         ]
     }
@@ -250,44 +232,27 @@ final class EngineService: Service, DaemonControl {
         return try await running.engine.vault.rewrapAll().rewrapped
     }
 
-    func reloadKeys() async throws { try await onOwnThread { [keys] in try keys.reload() } }
+    func reloadKeys() async throws { try await OwnThread.run { [keys] in try keys.reload() } }
 
     func newKey() async throws -> String {
         let now = clock.now
-        return try await onOwnThread { [keys] in try keys.addKey(createdAt: now) }
+        return try await OwnThread.run { [keys] in try keys.addKey(createdAt: now) }
     }
 
     func dropKey(_ id: String) async throws {
         guard let running = state.withLock({ $0.running }) else { return }
         try await running.engine.vault.checkUnused(id)
-        try await onOwnThread { [keys] in try keys.dropKey(id) }
+        try await OwnThread.run { [keys] in try keys.dropKey(id) }
     }
 
     func backUp(to path: String) async throws {
         let (running, configuration) = state.withLock { ($0.running, $0.configuration) }
         // A backup that holds its own key protects nothing (decisions 33).
-        try KeyRingFile(path: configuration.kms.path).checkOutside(dataDirectory: (path as NSString).deletingLastPathComponent)
+        try KeyRingFile(path: configuration.kms.path).checkOutside(dataDirectory: configuration.dataDirectory)
         try await running?.store.backup(to: path)
     }
 
-    /// Key files are read and synced there: not on the cooperative pool.
-    private func onOwnThread<Result: Sendable>(_ work: @escaping @Sendable () throws -> Result) async throws -> Result {
-        try await withCheckedThrowingContinuation { (done: CheckedContinuation<Result, any Error>) in
-            Thread.detachNewThread { done.resume(with: Swift.Result { try work() }) }
-        }
-    }
-
     // MARK: Configuration
-
-    private static func enabled(_ configuration: Configuration) -> [PluginName: HostedPlugins.Enabled] {
-        var enabled: [PluginName: HostedPlugins.Enabled] = [:]
-        for (name, plugin) in configuration.plugins where plugin.enabled {
-            enabled[PluginName(name)] = HostedPlugins.Enabled(
-                isolation: plugin.isolation == .inline ? .inline : .worker, endpoints: plugin.endpoints,
-                ratePlan: plugin.ratePlan)
-        }
-        return enabled
-    }
 
     private static func workerPath(_ configuration: Configuration) -> String {
         if let path = configuration.workerPath { return path }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Foundation
+import Glibc
 import Logging
 import MilepostConfiguration
 import MilepostModel
@@ -11,6 +11,10 @@ struct LogOutput: LogHandler {
     let label: String
     let format: Configuration.Log.Format
     let level: LogLevel
+    /// Nothing below it is written, unless the level is `trace`: for frameworks that say at `info` what is detail to us.
+    var floor = Logger.Level.trace
+    /// A level of this logger alone, when its owner sets one.
+    private var own: Logger.Level?
     var metadata: Logger.Metadata = [:]
 
     /// Shared by all loggers, so that a reload changes it everywhere.
@@ -23,9 +27,20 @@ struct LogOutput: LogHandler {
         }
     }
 
+    init(label: String, format: Configuration.Log.Format, level: LogLevel, floor: Logger.Level = .trace) {
+        self.label = label
+        self.format = format
+        self.level = level
+        self.floor = floor
+    }
+
     var logLevel: Logger.Level {
-        get { level.current }
-        set { level.current = newValue }
+        get {
+            if let own { return own }
+            let current = level.current
+            return current == .trace ? current : max(current, floor)
+        }
+        set { own = newValue }
     }
 
     subscript(metadataKey key: String) -> Logger.Metadata.Value? {
@@ -48,7 +63,18 @@ struct LogOutput: LogHandler {
             let tail = facts.sorted { $0.key < $1.key }.map { " \($0.key)=\(Self.quoted("\($0.value)"))" }.joined()
             line = "\(now) \(event.level.rawValue.uppercased()) \(label): \(Self.oneLine("\(event.message)"))\(tail)"
         }
-        FileHandle.standardError.write(Data((line + "\n").utf8))
+        Self.write(line)
+    }
+
+    /// Longest line in bytes; the rest of a longer one is cut.
+    private static let maximumLine = 64 << 10
+
+    /// One write for a line, so that lines of several threads do not mix. Losing a line because standard error is closed or
+    /// full must not end the daemon.
+    private static func write(_ line: String) {
+        var bytes = Array(line.utf8.prefix(maximumLine))
+        bytes.append(0x0a)
+        _ = unsafe bytes.withUnsafeBytes { unsafe Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
     }
 
     private static func quoted(_ text: String) -> String {

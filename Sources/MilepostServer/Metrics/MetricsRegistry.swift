@@ -22,7 +22,15 @@ public final class MetricsRegistry: Sendable {
         var count = 0
     }
 
+    /// One series of a counter, for callers that count often: adding costs one atomic operation.
+    final class Counter: Sendable {
+        private let total = Atomic<Int>(0)
+        func add(_ amount: Int) { total.add(amount, ordering: .relaxed) }
+        var value: Int { total.load(ordering: .relaxed) }
+    }
+
     private struct State {
+        var counters: [String: [String: Counter]] = [:]
         var values: [String: [String: Double]] = [:]
         var histograms: [String: [String: Histogram]] = [:]
     }
@@ -60,9 +68,17 @@ public final class MetricsRegistry: Sendable {
 
     func add(_ name: String, _ amount: Int, _ labels: [String: String]) {
         guard amount != 0 else { return }
+        counter(name, labels).add(amount)
+    }
+
+    /// The counter of a series, made when first asked for.
+    func counter(_ name: String, _ labels: [String: String]) -> Counter {
         state.withLock { state in
-            let key = Self.series(labels, in: state.values[name])
-            state.values[name, default: [:]][key, default: 0] += Double(amount)
+            let key = Self.series(labels, in: state.counters[name])
+            if let existing = state.counters[name]?[key] { return existing }
+            let made = Counter()
+            state.counters[name, default: [:]][key] = made
+            return made
         }
     }
 
@@ -76,7 +92,7 @@ public final class MetricsRegistry: Sendable {
     func observe(_ name: String, _ value: Double, _ labels: [String: String] = [:]) {
         guard let definition = Self.byName[name] else { return }
         state.withLock { state in
-            let key = Self.series(labels, in: nil)
+            let key = Self.series(labels, in: state.histograms[name])
             var histogram =
                 state.histograms[name]?[key] ?? Histogram(counts: Array(repeating: 0, count: definition.buckets.count))
             for (index, bound) in definition.buckets.enumerated() where value <= bound { histogram.counts[index] += 1 }
@@ -88,7 +104,12 @@ public final class MetricsRegistry: Sendable {
 
     /// Prometheus text format 0.0.4, metrics and series in stable order.
     func rendered() -> String {
-        let snapshot = state.withLock { ($0.values, $0.histograms) }
+        let snapshot = state.withLock { state in
+            (
+                state.values.merging(state.counters.mapValues { $0.mapValues { Double($0.value) } }) { gauges, _ in gauges },
+                state.histograms
+            )
+        }
         var text = ""
         for definition in Self.definitions {
             text += "# HELP \(definition.name) \(definition.help)\n# TYPE \(definition.name) \(definition.kind.rawValue)\n"
@@ -107,7 +128,7 @@ public final class MetricsRegistry: Sendable {
         return text
     }
 
-    private static func series(_ labels: [String: String], in existing: [String: Double]?) -> String {
+    private static func series(_ labels: [String: String], in existing: [String: some Any]?) -> String {
         let key = labels.sorted { $0.key < $1.key }.map { "\($0.key)=\"\(escaped($0.value))\"" }.joined(separator: ",")
         guard let existing, existing[key] == nil, existing.count >= maximumSeries else { return key }
         return labels.keys.sorted().map { "\($0)=\"other\"" }.joined(separator: ",")

@@ -14,7 +14,7 @@ extension MilepostServer {
                 .post, "/v1/admin/tick", "admin.tick", .scope(.operator), query: ["workspace"],
                 "Runs a tick now and answers when it is done."
             ) { call in
-                let report = try await call.engine.ticker.tick(workspace: call.query("workspace").map { WorkspaceID($0) })
+                let report = try await call.engine.ticker.tick(workspace: tickedWorkspace(call))
                 return Answer(report.json)
             },
             .get("/v1/admin/plugins", "admin.plugins", .scope(.viewer), "Plugins and their health.") { call in
@@ -43,7 +43,7 @@ extension MilepostServer {
                 return Answer(["id": .string(id), "revoked": true])
             },
             .get("/v1/admin/audit", "audit.list", .scope(.admin), query: ["limit", "cursor"], "The audit log, newest first.") { call in
-                let page = try await call.engine.store.auditEntries(cursor: call.query("cursor"), limit: call.limit())
+                let page = try await call.engine.store.auditEntries(cursor: call.cursor(), limit: call.limit())
                 return Answer(["entries": .array(page.items.map(\.json)), "next": JSONValue(page.next)])
             },
             .get("/v1/admin/keys", "keys.list", .scope(.admin), "Key-encryption keys and how many data keys each wraps.") { call in
@@ -69,7 +69,7 @@ extension MilepostServer {
                 return Answer(["rewrapped": .integer(Int64(count))], auditDetail: ["rewrapped": .integer(Int64(count))])
             },
             .change(.post, "/v1/admin/backup", "admin.backup", .scope(.admin), "Copies the store to a new file on the daemon's machine, online.") { call in
-                guard let path = try await call.object()["path"]?.string, path.hasPrefix("/"), path.utf8.count <= 4096 else {
+                guard let path = try await call.object(keys: ["path"])["path"]?.string, path.hasPrefix("/"), path.utf8.count <= 4096 else {
                     throw Problem.badRequest("path must be an absolute path on the daemon's machine.")
                 }
                 try await call.server.control.backUp(to: path)
@@ -88,6 +88,15 @@ extension MilepostServer {
                 ])
             },
         ]
+    }
+
+    private static func tickedWorkspace(_ call: Call) async throws -> WorkspaceID? {
+        guard let name = call.query("workspace") else { return nil }
+        let workspace = WorkspaceID(name)
+        guard try await call.engine.store.workspace(workspace) != nil else {
+            throw Problem.notFound("There is no workspace \(name.prefix(256)).")
+        }
+        return workspace
     }
 
     private static func keys(_ call: Call) async throws -> JSONValue {
@@ -126,7 +135,7 @@ extension MilepostServer {
         }
         let plugins = await call.server.control.plugins()
         var body: [String: JSONValue] = [
-            "version": .string(call.server.settings.version), "role": "active",
+            "version": .string(call.settings.version), "role": "active",
             "schema_version": .integer(Int64(health.schemaVersion)), "workspaces": .integer(Int64(health.workspaces)),
             "links": .integer(Int64(health.links)), "queue": .object(queue), "plugins": .array(plugins),
             "connections": .array(connections.map { present($0, counts, call) }),
@@ -183,8 +192,19 @@ extension MilepostServer {
         return found
     }
 
+    private static func bound<Value>(
+        _ key: String, of body: [String: JSONValue], as what: String, _ read: (String) -> Value?
+    ) throws -> Value? {
+        switch body[key] {
+        case nil, .null: return nil
+        case .some(let value):
+            guard let found = value.string.flatMap(read) else { throw Problem.badRequest("\(key) must be \(what), or null.") }
+            return found
+        }
+    }
+
     private static func createToken(_ call: Call) async throws -> Answer {
-        let body = try await call.object()
+        let body = try await call.object(keys: ["name", "scopes", "workspace", "expires_at"])
         guard let name = body["name"]?.string, (1...100).contains(name.utf8.count) else {
             throw Problem.badRequest("name must be 1 to 100 bytes of text.")
         }
@@ -193,21 +213,22 @@ extension MilepostServer {
         guard !scopes.isEmpty, scopes.count == names.count else {
             throw Problem.badRequest("scopes must list some of \(AccessScope.allCases.map(\.rawValue).joined(separator: ", ")).")
         }
-        var expiry: Timestamp?
-        if let text = body["expires_at"]?.string {
-            guard let time = Timestamp(rfc3339: text) else { throw Problem.badRequest("expires_at must be an RFC 3339 time.") }
-            expiry = time
+        // A bound that cannot be read must not become none.
+        let expiry = try bound("expires_at", of: body, as: "an RFC 3339 time") { Timestamp(rfc3339: $0) }
+        let workspace = try bound("workspace", of: body, as: "a workspace's name of 1 to 256 bytes") {
+            (1...256).contains($0.utf8.count) ? WorkspaceID($0) : nil
         }
         let text = try MilepostVault.AccessToken.generate(random: OpenSSLRandomSource())
         let now = call.engine.clock.now
         let token = MilepostModel.AccessToken(
             id: "tok_" + Digest.hex(Array(text.hash.bytes.prefix(6))), name: name, hash: text.hash.bytes, scopes: scopes,
-            workspace: body["workspace"]?.string.map { WorkspaceID($0) }, createdAt: now, expiresAt: expiry)
+            workspace: workspace, createdAt: now, expiresAt: expiry)
         try await call.engine.store.saveToken(token)
         var answer = token.json
         answer["token"] = .string(text.text)
         return Answer(
             .object(answer), status: .created,
-            auditDetail: ["id": .string(token.id), "name": .string(name), "scopes": .array(scopes.map { .string($0.rawValue) })])
+            auditDetail: ["id": .string(token.id), "name": .string(name), "scopes": .array(scopes.map { .string($0.rawValue) }),
+                "workspace": JSONValue(workspace?.rawValue)])
     }
 }

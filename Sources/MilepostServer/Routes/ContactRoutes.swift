@@ -45,6 +45,12 @@ extension MilepostServer {
                 ])
                 continue
             }
+            if let id = item["id"], (1...256).contains(id.string?.utf8.count ?? 0) == false {
+                rejections.append([
+                    "line": .integer(Int64(index + 1)), "code": "id_invalid", "message": "id must be text of 1 to 256 bytes",
+                ])
+                continue
+            }
             let id = item["id"]?.string ?? "form_" + Digest.hex(Array(Digest.sha256(item.bytes).prefix(16)))
             forms.append(
                 FormSubmission(

@@ -14,7 +14,7 @@ extension MilepostServer {
         [
             .get(base, "deliveries.list", .scope(.viewer), query: filters + ["limit", "cursor"], "Lists deliveries, newest first.") { call in
                 let page = try await call.engine.store.deliveries(
-                    workspace: call.workspace(), matching: queryFilter(call), cursor: call.query("cursor"), limit: call.limit())
+                    workspace: call.workspace(), matching: queryFilter(call), cursor: call.cursor(), limit: call.limit())
                 return Answer(["deliveries": .array(page.items.map { .object($0.json) }), "next": JSONValue(page.next)])
             },
             .get("\(base)/export", "deliveries.export", .scope(.viewer), query: filters, "Deliveries as NDJSON.", export),
@@ -94,15 +94,20 @@ extension MilepostServer {
     }
 
     private static func bulkReplay(_ call: Call) async throws -> Answer {
-        let body = try await call.object()
+        let body = try await call.object(keys: ["state", "integration", "link", "since", "code", "search", "limit"])
+        for (key, value) in body where key != "limit" && value.string == nil {
+            throw Problem.badRequest("\(key) must be text.")  // a filter left out would replay more than was meant
+        }
         var filter = try await filter(body, call)
         if filter.states.isEmpty { filter.states = [.dead] }
         guard filter.states.isSubset(of: [.dead, .dropped]) else {
             throw Problem.badRequest("Only dead and dropped deliveries can be replayed.")
         }
-        let limit = Int(clamping: body["limit"]?.integer ?? 100_000)
+        guard let limit = (body["limit"] ?? 100_000).integer, limit >= 1 else {
+            throw Problem.badRequest("limit must be a whole number from 1.")
+        }
         let replayed = try await call.engine.store.replay(
-            workspace: call.workspace(), matching: filter, limit: max(1, limit), at: call.engine.clock.now)
+            workspace: call.workspace(), matching: filter, limit: Int(clamping: limit), at: call.engine.clock.now)
         return Answer(["replayed": .integer(Int64(replayed))], auditDetail: ["replayed": .integer(Int64(replayed))])
     }
 

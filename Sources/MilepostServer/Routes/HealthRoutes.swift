@@ -20,7 +20,7 @@ extension MilepostServer {
                 return Answer(["status": "ready"])
             },
             .get("/openapi.json", "openapi", .open, "This API as an OpenAPI 3.1 document.") { call in
-                Answer(OpenAPIDocument.make(routes: routes, version: call.server.settings.version))
+                Answer(OpenAPIDocument.make(routes: routes, version: call.settings.version))
             },
             .get("/metrics", "metrics", .scope(.viewer), "Prometheus text.") { call in
                 try await refreshGauges(call)

@@ -74,6 +74,8 @@ extension MilepostServer {
                 "warnings": .array(proof.warnings.map(\.json)), "settings": proof.settings,
             ])
         }
+        try await requireRoom(for: workspace, call)
+        try await requireRoom(for: integration, in: workspace, call)
         let (connection, isNew) = try await call.engine.connections.connect(request, integration, workspace: workspace)
         let engine = call.engine
         // Owned by nobody and ends by itself: one drain of a queue that is on disk anyway.
@@ -81,6 +83,19 @@ extension MilepostServer {
         return Answer(
             try await present(connection, call), status: isNew ? .created : .ok,
             auditDetail: ["account": JSONValue(connection.account?.id)])
+    }
+
+    /// Refuses a connection that would be one too many. One that stands may always be connected again.
+    private static func requireRoom(for integration: IntegrationName, in workspace: WorkspaceID, _ call: Call) async throws {
+        let standing = try await call.engine.store.connections(workspace: workspace)
+            .filter { $0.state != .disconnected && $0.integration != integration }
+        let limit = call.settings.maximumIntegrations
+        guard standing.count < limit else {
+            throw Problem(
+                status: .conflict, code: "conflict",
+                detail: "Workspace \(workspace) has \(standing.count) connections, as many as "
+                    + "limits.integrations_per_workspace allows; disconnect one, or raise it and reload.")
+        }
     }
 
     private static func change(_ call: Call) async throws -> Answer {

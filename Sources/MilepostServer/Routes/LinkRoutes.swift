@@ -22,7 +22,7 @@ extension MilepostServer {
                 "Lists links with their totals."
             ) { call in
                 let page = try await call.engine.store.links(
-                    workspace: call.workspace(), folder: call.query("folder"), cursor: call.query("cursor"), limit: call.limit())
+                    workspace: call.workspace(), folder: call.query("folder"), cursor: call.cursor(), limit: call.limit())
                 return Answer(["links": .array(page.items.map { .object($0.json) }), "next": JSONValue(page.next)])
             },
             .get("/v1/workspaces/{ws}/links/{link}", "links.get", .scope(.viewer), "A link with its facts and totals.") { call in
@@ -42,7 +42,7 @@ extension MilepostServer {
             .change(.put, "/v1/workspaces/{ws}/members/{member}", "members.put", .scope(.operator), "Sets a member's opt-out.") { call in
                 let workspace = try call.workspace()
                 let member = try call.parameter("member")
-                guard let isOut = try await call.object()["crm_opt_out"]?.bool else {
+                guard let isOut = try await call.object(keys: ["crm_opt_out"])["crm_opt_out"]?.bool else {
                     throw Problem.badRequest("crm_opt_out must be true or false.")
                 }
                 let now = call.engine.clock.now
@@ -55,25 +55,54 @@ extension MilepostServer {
 
     /// Workspaces appear on the first write of an administrator (decisions 35).
     static func requireWorkspace(_ workspace: WorkspaceID, _ call: Call) async throws {
-        if try await call.engine.store.workspace(workspace) != nil { return }
-        guard call.principal?.has(.admin) == true else {
-            throw Problem.notFound("There is no workspace \(workspace); it appears with an administrator's first write.")
+        if call.server.knownWorkspaces.contains(workspace) { return }
+        if try await call.engine.store.workspace(workspace) == nil {
+            guard call.principal?.has(.admin) == true else {
+                throw Problem.notFound("There is no workspace \(workspace); it appears with an administrator's first write.")
+            }
+            try await requireRoom(for: workspace, call)
+            _ = try await call.engine.store.ensureWorkspace(workspace, at: call.engine.clock.now)
         }
-        _ = try await call.engine.store.ensureWorkspace(workspace, at: call.engine.clock.now)
+        call.server.knownWorkspaces.insert(workspace)
+    }
+
+    /// Refuses a workspace that would be one too many.
+    static func requireRoom(for workspace: WorkspaceID, _ call: Call) async throws {
+        let store = call.engine.store
+        guard try await store.workspace(workspace) == nil else { return }
+        let limit = call.settings.maximumWorkspaces
+        guard await store.health().workspaces < limit else {
+            throw Problem(
+                status: .conflict, code: "conflict",
+                detail: "This daemon holds \(limit) workspaces, as many as limits.workspaces allows; raise it and reload.")
+        }
     }
 
     private static func putWorkspace(_ call: Call) async throws -> Answer {
         let workspace = try call.workspace()
-        let body = try await call.object()
-        var stored = try await call.engine.store.ensureWorkspace(workspace, at: call.engine.clock.now)
-        if body["plan"] != nil || body["trial_started_at"] != nil {
-            stored.plan = body["plan"] == nil ? stored.plan : body["plan"]?.string
-            if let text = body["trial_started_at"]?.string {
-                guard let time = Timestamp(rfc3339: text) else {
-                    throw Problem.badRequest("trial_started_at must be an RFC 3339 time.")
-                }
-                stored.trialStartedAt = time
+        let body = try await call.object(keys: ["plan", "trial_started_at"])
+        let plan: String??
+        switch body["plan"] {
+        case nil: plan = nil
+        case .null: plan = .some(nil)
+        case .string(let name) where (1...64).contains(name.utf8.count): plan = name
+        default: throw Problem.badRequest("plan must be a name of 1 to 64 bytes, or null.")
+        }
+        let trial: Timestamp??
+        switch body["trial_started_at"] {
+        case nil: trial = nil
+        case .null: trial = .some(nil)
+        case .some(let value):
+            guard let time = value.string.flatMap({ Timestamp(rfc3339: $0) }) else {
+                throw Problem.badRequest("trial_started_at must be an RFC 3339 time, or null.")
             }
+            trial = time
+        }
+        try await requireWorkspace(workspace, call)
+        var stored = try await call.engine.store.ensureWorkspace(workspace, at: call.engine.clock.now)
+        if plan != nil || trial != nil {
+            if let plan { stored.plan = plan }
+            if let trial { stored.trialStartedAt = trial }
             try await call.engine.store.setPlan(workspace, plan: stored.plan, trialStartedAt: stored.trialStartedAt)
         }
         return Answer(stored.json, auditDetail: ["plan": JSONValue(stored.plan)])

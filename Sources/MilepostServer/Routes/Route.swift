@@ -23,6 +23,9 @@ struct Route: Sendable {
     /// Leaves an audit row.
     var isAudited: Bool
     var queryParameters: [String] = []
+    /// Concerns more than one workspace, so that a token of one workspace does not open it. A workspace's plan is the
+    /// daemon's to give: nobody may lift himself to a better one.
+    var isDaemonWide: Bool { path.hasPrefix("/v1/admin") || operationID == "metrics" || operationID == "workspaces.put" }
     var handler: @Sendable (Call) async throws -> Answer
 
     static func get(
@@ -51,10 +54,14 @@ struct Call: Sendable {
     let request: Request
     let parameters: Parameters
     let server: ServerContext
+    /// What was in force when the request began.
+    let live: LiveSettings.Snapshot
+
+    var settings: ServerSettings { live.settings }
 
     func parameter(_ name: String) throws -> String {
-        guard let raw = parameters.get(name), let text = raw.removingPercentEncoding, !text.isEmpty, text.utf8.count <= 256,
-            text.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7f })
+        guard let raw = parameters.get(name), let text = raw.utf8.contains(0x25) ? raw.removingPercentEncoding : raw,
+            (1...256).contains(text.utf8.count), text.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7f })
         else { throw Problem.badRequest("The path's \(name) must be 1 to 256 bytes of text without control characters.") }
         return text
     }
@@ -86,6 +93,15 @@ struct Call: Sendable {
         return value
     }
 
+    /// Where the next page begins, as the last answer said. Those are short; anything long is none of ours.
+    func cursor() throws -> String? {
+        guard let text = query("cursor") else { return nil }
+        guard (1...2048).contains(text.utf8.count) else {
+            throw Problem.badRequest("cursor must be the next value of an earlier answer.")
+        }
+        return text
+    }
+
     func time(_ name: String) throws -> Timestamp? {
         guard let text = query(name) else { return nil }
         guard let value = Timestamp(rfc3339: text) else {
@@ -96,25 +112,49 @@ struct Call: Sendable {
 
     /// The body, which must be JSON within the limits of a control route; an empty body is an empty object.
     func json() async throws -> JSONValue {
-        let bytes = try await bytes(limit: server.settings.maximumJSONBody)
+        try requireType("application/json")
+        let bytes = try await bytes(limit: settings.maximumJSONBody)
         if bytes.isEmpty { return .object([:]) }
-        return try JSONValue(parsing: bytes, limits: JSONLimits(bytes: server.settings.maximumJSONBody, depth: 16))
+        return try JSONValue(parsing: bytes, limits: JSONLimits(bytes: settings.maximumJSONBody, depth: 16))
     }
 
-    func object() async throws -> [String: JSONValue] {
+    /// - Parameter keys: the keys it may have; a mistyped one must not be taken for an absent one. Nil: any.
+    func object(keys: Set<String>? = nil) async throws -> [String: JSONValue] {
         guard let members = try await json().object else { throw Problem.badRequest("The body must be a JSON object.") }
+        if let keys, let unknown = members.keys.filter({ !keys.contains($0) }).min() {
+            throw Problem.badRequest("\(unknown) is unknown here; the body may hold \(keys.sorted().joined(separator: ", ")).")
+        }
         return members
     }
 
+    /// Refuses a body that says it is something else. No type, and those that clients send when nobody told them one,
+    /// pass.
+    func requireType(_ allowed: String...) throws {
+        guard let header = request.headers[.contentType] else { return }
+        let type = header.prefix { $0 != ";" && $0 != " " }.lowercased()
+        let unsaid = ["", "application/octet-stream", "application/x-www-form-urlencoded", "text/plain"]
+        guard allowed.contains(type) || unsaid.contains(type) else {
+            throw Problem(
+                status: .unsupportedMediaType, code: "unsupported_media_type",
+                detail: "Content-Type \(type.prefix(100)) is not understood here; \(allowed.joined(separator: " and ")) is.")
+        }
+    }
+
     func bytes(limit: Int) async throws -> [UInt8] {
+        let tooLarge = Problem(
+            status: .contentTooLarge, code: "body_too_large", detail: "The body is larger than \(limit) bytes; send it in parts.")
+        if let text = request.headers[.contentLength], let announced = Int(text), announced > limit { throw tooLarge }
         var collected: [UInt8] = []
-        for try await chunk in request.body {
-            guard collected.count + chunk.readableBytes <= limit else {
-                throw Problem(
-                    status: .contentTooLarge, code: "body_too_large",
-                    detail: "The body is larger than \(limit) bytes; send it in parts.")
+        do {
+            for try await chunk in request.body {
+                guard collected.count + chunk.readableBytes <= limit else { throw tooLarge }
+                unsafe chunk.withUnsafeReadableBytes { unsafe collected.append(contentsOf: $0) }
             }
-            unsafe chunk.withUnsafeReadableBytes { unsafe collected.append(contentsOf: $0) }
+        } catch let problem as Problem {
+            throw problem
+        } catch {
+            // The sender went away or broke the framing: nobody is left to read this, and it is no fault of ours.
+            throw Problem.badRequest("The body broke off.")
         }
         return collected
     }
@@ -133,6 +173,8 @@ struct Answer: Sendable {
         body = json.bytes
         self.auditDetail = auditDetail
     }
+
+    init(bytes: [UInt8]) { body = bytes }
 
     init(text: String, contentType: String, status: HTTPResponse.Status = .ok) {
         self.status = status
