@@ -754,6 +754,40 @@ class TestConnecting:
         assert [entry for entry in sandbox.requests("POST", since=mark) if "/v2/" in entry["path"]] == []
 
 
+class TestLimits:
+    def test_the_vendors_burst_limit_is_never_run_into(self, own) -> None:
+        """RATE-01, RATE-05, RATE-07: 40 deals with notes and pickers between, on the smallest plan, and no 429."""
+        daemon = own(sandbox_options={"plan": "lite"}, plugins={"pipedrive": {"rate_plan": "lite"}}).start()
+        workspace = daemon.workspace("acme")
+        workspace.connect(thresholds=[2])
+        for number in range(40):
+            workspace.clicks(f"spring{number}", 2)
+        started = time.monotonic()
+        workspace.drain(timeout=60)
+        statuses = [entry["status"] for entry in daemon.sandbox.requests()]
+        assert 429 not in statuses, f"{statuses.count(429)} of {len(statuses)} requests were refused"
+        assert len(daemon.sandbox.deals()) == 40 and len(daemon.sandbox.notes()) == 40
+        # 80 requests at 20 in two seconds: less than half of that rate would be a limiter that wastes the allowance.
+        assert time.monotonic() - started < 16
+
+    def test_a_spent_daily_budget_waits_and_loses_nothing(self, own) -> None:
+        """Z-01, decisions 9: the connection says so, and deliveries wait without becoming dead letters."""
+        daemon = own(sandbox_options={"plan": "lite"}, delivery={"max_attempts": 3}).start()
+        workspace = daemon.workspace("acme")
+        workspace.connect(thresholds=[2])
+        daemon.sandbox.rest.post("/_sandbox/rate-limit", {"daily_budget": 40})
+        for number in range(6):
+            workspace.clicks(f"spring{number}", 2)
+        for _ in range(5):
+            workspace.tick()
+        connection = workspace.connection()
+        assert connection["state"] == "daily_budget", connection
+        assert workspace.deliveries(state="dead,dropped") == []
+        done = len(workspace.deliveries(state="delivered"))
+        assert 0 < done < 6 and len(daemon.sandbox.deals()) <= done + 1
+        assert "daily_budget" in [entry["code"] for entry in daemon.rest.get("/v1/admin/status")["problems"]]
+
+
 class TestReauthorisation:
     def test_a_dead_token_waits_and_everything_leaves_after_the_swap(self, own) -> None:
         """REA-01 to REA-06, REA-08"""
