@@ -52,7 +52,7 @@ func deliverBatch(_ plugin: any Delivering, _ request: DeliverRequest, _ operati
         }
         results.append(result)
         // Told early, so that a crash at the next record leaves this one known.
-        if request.records.count > 1 { operation.instance.host.partial(operation.id, body: try jsonBytes(result)) }
+        if request.records.count > 1 { operation.partial(try jsonBytes(result)) }
     }
     return WireRecords(records: results)
 }
@@ -70,6 +70,11 @@ func verdict(for error: any Error, _ trace: SendTrace) -> Verdict {
     }
     if error is CancellationError {
         return Verdict(.cancelled, code: "cancelled", message: "Given up on request; nothing was sent.")
+    }
+    if let failure = error as? HostCallError {
+        return failure.code == .cancelled
+            ? Verdict(.cancelled, code: "cancelled", message: "Given up on request; nothing was sent.")
+            : .retry(code: "host_service", message: "The host's \(failure.call) did not work: \(failure.code.name).")
     }
     if let failure = error as? HTTPFailure {
         return .retry(code: "vendor_unavailable", message: "The vendor cannot be reached: \(failure.message)")

@@ -8,13 +8,34 @@ extension Instance {
     func receive(_ event: mp_event) {
         let token = unsafe event.token
         switch unsafe event.kind {
-        case MP_EVENT_HTTP: unsafe resumeHTTP(token, Self.answer(of: event))
-        case MP_EVENT_JOURNAL: resumeStatus(token, unsafe event.status)
+        case MP_EVENT_HTTP: unsafe calls.receive(Self.answer(of: event), for: token)
+        case MP_EVENT_JOURNAL, MP_EVENT_KV, MP_EVENT_TIMER, MP_EVENT_SIGNATURE:
+            let answer = unsafe HostCalls.HostAnswer(
+                status: event.status, json: event.json.copied ?? [], data: event.data.copied ?? [])
+            calls.receive(answer, for: token)
+        case MP_EVENT_CREDENTIAL: unsafe tellCredential(event.json.copied ?? [])
+        case MP_EVENT_CONFIG: unsafe tellConfiguration(event.json.copied ?? [])
         default: break
         }
     }
 
-    private static func answer(of event: mp_event) -> Result<HTTPAnswer, HTTPFailure> {
+    private func tellCredential(_ json: [UInt8]) {
+        guard let observer = plugin as? any CredentialObserving else { return }
+        guard let facts = try? JSONValue(parsing: json), facts.object != nil else {
+            return context.log(.error, "the host told of a credential in a form that cannot be read")
+        }
+        observer.credentialChanged(facts)
+    }
+
+    private func tellConfiguration(_ json: [UInt8]) {
+        guard let observer = plugin as? any ConfigurationObserving else { return }
+        guard let configuration = try? jsonValue(json, as: InstanceConfiguration.self) else {
+            return context.log(.error, "the host told of a configuration in a form that cannot be read")
+        }
+        observer.configurationChanged(configuration)
+    }
+
+    private static func answer(of event: mp_event) -> Result<HostCalls.HTTPAnswer, HTTPFailure> {
         // An event whose JSON cannot be read still carries wire state and status, which are what matters.
         let facts = unsafe event.json.copied.flatMap { try? jsonValue($0, as: HTTPEventBody.self) }
         let wire = unsafe HTTPFailure.Wire(rawValue: event.wire) ?? .maybeSent
@@ -29,6 +50,6 @@ extension Instance {
         let headers = (facts?.headers ?? []).filter { $0.count == 2 }.map { (name: $0[0], value: $0[1]) }
         let response = unsafe HTTPResponse(
             status: status, headers: headers, body: event.data.copied ?? [], isTruncated: facts?.truncated ?? false)
-        return unsafe .success(HTTPAnswer(response: response, blob: event.blob, blobLength: event.blob_len))
+        return unsafe .success(HostCalls.HTTPAnswer(response: response, blob: event.blob, blobLength: event.blob_len))
     }
 }

@@ -63,6 +63,13 @@ import CMilepostPlugin
         }
     }
 
+    func metric(_ index: UInt32, observe value: Int64, labels: [UInt32]) {
+        guard let call = unsafe table.metric_observe else { return }
+        unsafe labels.withUnsafeBufferPointer { buffer in
+            _ = unsafe call(instance, index, value, buffer.baseAddress, UInt64(buffer.count))
+        }
+    }
+
     /// Both clocks in nanoseconds; nil when the host offers none.
     func now() -> (wall: UInt64, monotonic: UInt64)? {
         guard let call = unsafe table.now else { return nil }

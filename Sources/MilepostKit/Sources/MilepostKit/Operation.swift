@@ -5,7 +5,9 @@ import Synchronization
 
 /// One call of a verb: how the plugin reaches the vendor and the journal on its behalf.
 public struct Operation: Sendable {
-    let instance: Instance
+    /// The services that belong to the instance: storage, timers, metrics, clocks.
+    public let context: PluginContext
+    private var calls: HostCalls { context.calls }
     public let id: UInt64
     /// 1 for the first.
     public let attempt: UInt32
@@ -16,9 +18,21 @@ public struct Operation: Sendable {
     /// What happened to the record's non-idempotent requests so far.
     let trace: SendTrace
 
+    init(
+        context: PluginContext, id: UInt64, attempt: UInt32, deadlineNanoseconds: UInt64, record: UInt32?,
+        trace: SendTrace
+    ) {
+        self.context = context
+        self.id = id
+        self.attempt = attempt
+        self.deadlineNanoseconds = deadlineNanoseconds
+        self.record = record
+        self.trace = trace
+    }
+
     func at(record: UInt32) -> Operation {
         Operation(
-            instance: instance, id: id, attempt: attempt, deadlineNanoseconds: deadlineNanoseconds, record: record,
+            context: context, id: id, attempt: attempt, deadlineNanoseconds: deadlineNanoseconds, record: record,
             trace: SendTrace())
     }
 
@@ -29,7 +43,7 @@ public struct Operation: Sendable {
     public func http(_ request: HTTPRequest) async throws(HTTPFailure) -> HTTPResponse {
         let isStep = request.step != nil
         do {
-            let response = try await instance.send(request, op: id, records: record.map { [$0] } ?? []).get()
+            let response = try await calls.send(request, op: id, records: record.map { [$0] } ?? []).get()
             if isStep { trace.answered(unclear: response.status >= 500 && response.status != 503) }
             return response
         } catch {
@@ -39,26 +53,34 @@ public struct Operation: Sendable {
     }
 
     /// Stores the result of a finished step, so that a retry resumes after it. Returns when it is on disk.
-    /// - Throws: `Verdict` uncertain when the host could not store it: the step happened and nobody will remember.
+    ///
+    /// When the task is cancelled the result is still handed to the host, but nobody waits for the disk.
+    /// - Throws: `Verdict` uncertain when the host could not store it or the wait was given up: the step happened and
+    ///   perhaps nobody will remember.
     public func journal(_ step: String, _ result: JSONValue) async throws(Verdict) {
-        let status = await instance.journal(step, result: result.bytes, op: id, record: record ?? 0)
-        guard status == MP_CALL_OK else {
-            throw .uncertain(
-                code: "journal_failed", message: "The host could not store the result of step \(step) (\(status)).")
-        }
+        let bytes = result.bytes
+        let status = await calls.answer {
+            calls.host.journal(id, token: $0, record: record ?? 0, step: step, result: bytes)
+        }.status
+        guard status != MP_CALL_OK else { return }
+        let error = HostCallError(status: status, call: "journal_put")
+        throw .uncertain(
+            code: "journal_failed",
+            message: "The host did not confirm the result of step \(step) (\(error.code.name)).")
     }
+
+    /// Tells one record's result early. Used by the SDK between the records of a batch.
+    func partial(_ body: [UInt8]) { calls.host.partial(id, body: body) }
 
     /// Says that the vendor refused a credential.
     public func rejectCredential(_ credential: String, reason: String) {
-        instance.host.rejectCredential(id, credential: credential, reason: reason)
+        calls.host.rejectCredential(id, credential: credential, reason: reason)
     }
 
     public func log(_ level: LogLevel, _ message: String, _ fields: [String: JSONValue] = [:]) {
-        instance.host.log(
+        calls.host.log(
             id, level: level.rawValue, message: message, fields: fields.isEmpty ? nil : JSONValue.object(fields).bytes)
     }
-
-    public var context: PluginContext { PluginContext(host: instance.host) }
 }
 
 /// Remembers whether a record has a non-idempotent request of unknown fate, so that an error of the plugin's own code

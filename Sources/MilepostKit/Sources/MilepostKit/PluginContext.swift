@@ -2,9 +2,18 @@
 
 import CMilepostPlugin
 
-/// The host's services that belong to the instance and not to an operation.
+/// The host's services that belong to the instance and not to an operation: log, clocks, randomness, facts of
+/// credentials, metrics, storage, timers, signatures. A plugin may keep it for good.
 public struct PluginContext: Sendable {
-    let host: Host
+    let calls: HostCalls
+    let metrics: MetricNames
+    private var host: Host { calls.host }
+
+    init(calls: HostCalls, metrics: MetricNames) {
+        self.calls = calls
+        self.metrics = metrics
+    }
+
     /// Whether a line of this level would be kept.
     public func isLogged(_ level: LogLevel) -> Bool { host.logEnabled(level.rawValue) }
 
@@ -23,10 +32,6 @@ public struct PluginContext: Sendable {
     public func credentialFacts(_ credential: String) -> JSONValue? {
         // A host that answers with something else than JSON has told nothing.
         host.credentialFacts(credential).flatMap { try? JSONValue(parsing: $0) }
-    }
-    /// Adds to a counter of the manifest; labels are indexes into its label values.
-    public func count(_ metric: UInt32, by value: Int64 = 1, labels: [UInt32] = []) {
-        host.metric(metric, add: value, labels: labels)
     }
 }
 

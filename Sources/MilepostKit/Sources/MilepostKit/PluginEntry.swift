@@ -41,6 +41,7 @@ public enum PluginEntry {
     @safe struct Made: @unchecked Sendable {
         let table: UnsafePointer<mp_plugin>
         let manifest: UnsafeBufferPointer<UInt8>
+        let metrics: MetricNames
     }
 
     func table(of plugin: any Plugin.Type, minimumHostMinor: UInt32) -> UnsafePointer<mp_plugin> {
@@ -52,10 +53,15 @@ public enum PluginEntry {
             unsafe table.initialize(to: verbs(of: plugin, minimumHostMinor: minimumHostMinor))
             let known = unsafe Made(
                 table: UnsafePointer(table),
-                manifest: UnsafeBufferPointer(rebasing: UnsafeBufferPointer(manifest)[..<plugin.manifest.count]))
+                manifest: UnsafeBufferPointer(rebasing: UnsafeBufferPointer(manifest)[..<plugin.manifest.count]),
+                metrics: MetricNames(manifest: plugin.manifest))
             made[ObjectIdentifier(plugin)] = known
             return unsafe known.table
         }
+    }
+
+    func metrics(of plugin: any Plugin.Type) -> MetricNames {
+        made.withLock { $0[ObjectIdentifier(plugin)]?.metrics } ?? MetricNames(manifest: [])
     }
 
     func manifest(of plugin: any Plugin.Type) -> mp_view {

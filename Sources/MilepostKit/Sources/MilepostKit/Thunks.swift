@@ -19,8 +19,8 @@ func createThunk(
     guard let host = unsafe Host(host, instance: instance) else { return MP_CONFIG }
     do {
         let configuration = try jsonValue(config.copied ?? [], as: InstanceConfiguration.self)
-        let box = Instance(host: host)
-        box.adopt(try type.init(context: PluginContext(host: host), configuration: configuration))
+        let box = Instance(host: host, metrics: Tables.shared.metrics(of: type))
+        box.adopt(try type.init(context: box.context, configuration: configuration))
         // Retained here once, released in destroyThunk once.
         unsafe ret_self.pointee = Unmanaged.passRetained(box).toOpaque()
         return MP_OK

@@ -61,6 +61,7 @@ public struct Completion: Sendable {
 
     private let script: Script
     private let state = Mutex(State())
+    let services = Mutex(FakeServices())
     public let table: UnsafePointer<mp_plugin>
     private let hostTable: UnsafeMutablePointer<mp_host>
     private let id: UInt64
@@ -85,11 +86,15 @@ public struct Completion: Sendable {
     }
 
     /// Ends the instance. Not in `deinit`: a test says when.
-    public func destroy() {
+    /// - Parameter keepingHost: whether late calls of the plugin still reach this host; end it with `forget` then.
+    public func destroy(keepingHost: Bool = false) {
         unsafe table.pointee.destroy(plugin)
         unsafe plugin = nil
-        FakeHosts.shared.remove(id)
+        if !keepingHost { forget() }
     }
+
+    /// Late calls of the plugin are stale from now on.
+    public func forget() { FakeHosts.shared.remove(id) }
 
     // MARK: Driving
 
@@ -145,9 +150,16 @@ public struct Completion: Sendable {
         return switch verb {
         case MP_VERB_CONFIGURE: unsafe table.configure
         case MP_VERB_CONNECT: unsafe table.connect
+        case MP_VERB_PROVISION: unsafe table.provision
+        case MP_VERB_DEPROVISION: unsafe table.deprovision
+        case MP_VERB_QUERY: unsafe table.query
         case MP_VERB_OPTIONS: unsafe table.options
+        case MP_VERB_CATALOG: unsafe table.catalog
         case MP_VERB_DELIVER: unsafe table.deliver
         case MP_VERB_RECONCILE: unsafe table.reconcile
+        case MP_VERB_INTERCEPT: unsafe table.intercept
+        case MP_VERB_WEBHOOK: unsafe table.webhook
+        case MP_VERB_PULL: unsafe table.pull
         case MP_VERB_PING: unsafe table.ping
         case MP_VERB_SHUTDOWN: unsafe table.shutdown
         default: nil
@@ -199,7 +211,7 @@ public struct Completion: Sendable {
     func blob(_ id: UInt64) -> [UInt8]? { state.withLock { $0.blobs[id] } }
 
     /// Owner: the test, which waits for the operation that the event belongs to.
-    private func later(_ work: @escaping @Sendable () -> Void) { Task { work() } }
+    func later(_ work: @escaping @Sendable () -> Void) { Task { work() } }
 
     private func deliver(_ answer: FakeAnswer, op: UInt64, token: UInt64) {
         switch answer {
@@ -228,12 +240,18 @@ public struct Completion: Sendable {
             json: ["status": .int(Int64(status)), "headers": .array(pairs), "truncated": false], data: body)
     }
 
-    private func send(
+    func send(
         kind: Int32, op: UInt64, token: UInt64, status: Int32 = MP_CALL_OK, wire: Int32 = 0, http: Int32 = 0,
-        json: JSONValue = [:], data: [UInt8] = [], blob: UInt64 = 0
+        json: JSONValue = [:], data: [UInt8] = [], blob: UInt64 = 0, jsonBytes: [UInt8]? = nil
     ) {
         guard let plugin = unsafe plugin else { return }
-        unsafe call(json.bytes) { json in
+        let isSilent = services.withLock { services in
+            guard services.silent.contains(kind) else { return false }
+            services.swallowed += 1
+            return true
+        }
+        if isSilent { return }
+        unsafe call(jsonBytes ?? json.bytes) { json in
             unsafe call(data) { data in
                 var event = unsafe mp_event()
                 unsafe event.struct_size = UInt32(MemoryLayout<mp_event>.size)

@@ -52,9 +52,10 @@ func makeHostTable(size: UInt32) -> UnsafeMutablePointer<mp_host> {
         return host.journal(
             record, unsafe text(step) ?? "", unsafe copied(result) ?? [], op: op, token: token)
     }
-    unsafe host.now = { _, time in
-        unsafe time?.pointee.wall_ns = 1_000_000_000
-        unsafe time?.pointee.monotonic_ns = 0
+    unsafe host.now = { instance, time in
+        guard let clock = FakeHosts.shared[instance]?.clock else { return MP_CALL_STALE }
+        unsafe time?.pointee.wall_ns = clock
+        unsafe time?.pointee.monotonic_ns = clock
         return MP_CALL_OK
     }
     unsafe host.cred_reject = { instance, _, credential, _ in
@@ -69,9 +70,72 @@ func makeHostTable(size: UInt32) -> UnsafeMutablePointer<mp_host> {
         unsafe length?.pointee = UInt64(piece.count)
         return MP_CALL_OK
     }
+    fillServices(&host)
     let table = UnsafeMutablePointer<mp_host>.allocate(capacity: 1)
     unsafe table.initialize(to: host)
     return unsafe table
+}
+
+/// Log, metrics, storage, timers, randomness, facts and signatures.
+private func fillServices(_ host: inout mp_host) {
+    host.log_enabled = { _, level in level >= MP_LOG_INFO ? 1 : 0 }
+    unsafe host.log = { instance, _, _, message, _ in
+        FakeHosts.shared[instance]?.noteLog(unsafe text(message) ?? "")
+    }
+    unsafe host.metric_add = { instance, metric, value, labels, count in
+        unsafe counted(instance, metric, value, labels, count, isObservation: false)
+    }
+    unsafe host.metric_observe = { instance, metric, value, labels, count in
+        unsafe counted(instance, metric, value, labels, count, isObservation: true)
+    }
+    unsafe host.kv_get = { instance, token, key in
+        FakeHosts.shared[instance]?.storageGet(unsafe text(key) ?? "", token: token) ?? MP_CALL_STALE
+    }
+    unsafe host.kv_put = { instance, token, key, value, version, lifetime in
+        FakeHosts.shared[instance]?.storagePut(
+            unsafe text(key) ?? "", unsafe copied(value) ?? [], version: version, lifetime: lifetime, token: token)
+            ?? MP_CALL_STALE
+    }
+    unsafe host.kv_delete = { instance, token, key, version in
+        FakeHosts.shared[instance]?.storageDelete(unsafe text(key) ?? "", version: version, token: token)
+            ?? MP_CALL_STALE
+    }
+    unsafe host.kv_list = { instance, token, prefix in
+        FakeHosts.shared[instance]?.storageList(unsafe text(prefix) ?? "", token: token) ?? MP_CALL_STALE
+    }
+    host.timer_set = { instance, token, delay in
+        FakeHosts.shared[instance]?.setTimer(token, milliseconds: delay) ?? MP_CALL_STALE
+    }
+    host.timer_clear = { instance, token in FakeHosts.shared[instance]?.clearTimer(token) ?? MP_CALL_STALE }
+    unsafe host.random = { instance, bytes, length in
+        guard let host = FakeHosts.shared[instance], let bytes = unsafe bytes else { return MP_CALL_STALE }
+        for index in 0..<Int(length) { unsafe bytes[index] = host.randomByte() }
+        return MP_CALL_OK
+    }
+    unsafe host.cred_info = { instance, credential, bytes, capacity, length in
+        guard let facts = FakeHosts.shared[instance]?.facts(of: unsafe text(credential) ?? "") else {
+            return MP_CALL_NOT_FOUND
+        }
+        for (index, byte) in facts.prefix(Int(capacity)).enumerated() { unsafe bytes?[index] = byte }
+        unsafe length?.pointee = UInt64(facts.count)
+        return MP_CALL_OK
+    }
+    unsafe host.sign = { instance, token, credential, scheme, bytes in
+        FakeHosts.shared[instance]?.sign(
+            unsafe copied(bytes) ?? [], unsafe text(credential) ?? "", unsafe text(scheme) ?? "", token: token)
+            ?? MP_CALL_STALE
+    }
+}
+
+private func counted(
+    _ instance: UInt64, _ metric: UInt32, _ value: Int64, _ labels: UnsafePointer<UInt32>?, _ count: UInt64,
+    isObservation: Bool
+) -> Int32 {
+    var list: [UInt32] = []
+    for index in 0..<Int(count) { if let label = unsafe labels?[index] { list.append(label) } }
+    FakeHosts.shared[instance]?.count(
+        CountedMetric(index: metric, value: value, labels: list, isObservation: isObservation))
+    return MP_CALL_OK
 }
 
 private func sentRequest(_ request: mp_http_request) -> SentRequest {
