@@ -170,6 +170,7 @@ public struct Dispatcher: Sendable {
             return next
         case .tryLater(let notBefore):
             outcome.reason = verdict.reason
+            outcome.refundsAttempt = verdict.wasHeldBack
             outcome.nextAttemptAt = max(notBefore ?? now, now + .milliseconds(1))
             tally.retrying += 1
         case .reconcile(let notBefore):

@@ -25,6 +25,8 @@ public struct Verdict: Sendable, Equatable {
     /// The vendor's own wait, when it gave one.
     public var retryAfter: Duration?
     public var warnings: [Reason]
+    /// Our own limiter held the request back, so that nobody's attempt was spent.
+    public var wasHeldBack = false
 
     public init(
         kind: Class, remoteID: String? = nil, remoteURL: String? = nil, code: String? = nil, message: String? = nil,
@@ -47,6 +49,21 @@ public struct Verdict: Sendable, Equatable {
     static let unreachedCodes: Set<String> = [
         "plugin_restarting", "plugin_quarantined", "plugin_refused", "plugin_busy", "plugin_closed", "plugin_unavailable",
     ]
+
+    /// What it becomes when a budget of ours was closed: a request that did not leave is no failure of the record's.
+    func heldBack(until opensAt: Timestamp, isDaily: Bool, now: Timestamp) -> Verdict {
+        guard kind == .retry || kind == .rateLimited else { return self }
+        var verdict = self
+        verdict.kind = .rateLimited
+        verdict.code = isDaily ? "daily_budget_spent" : "rate_limited"
+        verdict.message =
+            isDaily
+            ? "The vendor account's daily budget is spent; sending resumes at \(opensAt)."
+            : "The vendor's limit leaves no room before \(opensAt)."
+        verdict.retryAfter = max(.zero, opensAt - now)
+        verdict.wasHeldBack = true
+        return verdict
+    }
 
     /// Code and sentence for the log and the delivery's reason.
     public var reason: Reason {

@@ -114,10 +114,15 @@ public final class HostedPlugins: PluginPort {
         CrashPoint.reach("after_claim")
         let context = OperationContext(
             deliveries: claims.map(\.delivery.id), attempts: claims.map(\.delivery.attempts))
+        var closed: ClosedBudget?
         let result = await perform(
-            .deliver, body: VerbBody.records(claims), on: connection, attempt: context.attempts.max() ?? 1, context: context)
+            .deliver, body: VerbBody.records(claims), on: connection, attempt: context.attempts.max() ?? 1,
+            context: context, closed: &closed)
         CrashPoint.reach("before_settle")
-        return VerbBody.verdicts(of: result, count: claims.count)
+        let verdicts = VerbBody.verdicts(of: result, count: claims.count)
+        guard let closed else { return verdicts }
+        let now = gateway.clock.now
+        return verdicts.map { $0.heldBack(until: closed.opensAt, isDaily: closed.isDaily, now: now) }
     }
 
     public func reconcile(_ claims: [ClaimedDelivery], on connection: Connection) async -> [Finding] {
@@ -129,14 +134,21 @@ public final class HostedPlugins: PluginPort {
     // MARK: Other verbs
 
     /// One operation on a stored connection's instance.
-    func perform(
-        _ verb: PluginVerb, body: JSONValue, on connection: Connection, attempt: Int = 1, context: OperationContext? = nil
+    func perform(_ verb: PluginVerb, body: JSONValue, on connection: Connection, attempt: Int = 1) async -> OperationResult {
+        var closed: ClosedBudget?
+        return await perform(verb, body: body, on: connection, attempt: attempt, context: nil, closed: &closed)
+    }
+
+    /// - Parameter closed: the budget that stopped one of the operation's requests, if any did.
+    private func perform(
+        _ verb: PluginVerb, body: JSONValue, on connection: Connection, attempt: Int, context: OperationContext?,
+        closed: inout ClosedBudget?
     ) async -> OperationResult {
         do {
             let instance = try await instance(for: connection)
             let operation = instance.reserveOperation()
             if let context { gateway.contexts.begin(operation, context) }
-            defer { gateway.contexts.end(operation) }
+            defer { closed = gateway.contexts.end(operation) }
             return await instance.perform(
                 verb, body: body.bytes, timeout: operationTimeout, attempt: UInt32(clamping: attempt), operation: operation)
         } catch {

@@ -83,6 +83,11 @@ struct PluginDeclaration: Sendable {
         }
     }
 
+    /// The buckets that fill once a day.
+    func dailyKeys(connection: ConnectionID, account: String?) -> [String] {
+        rateLimits.filter { $0.period == "day" }.map { key(of: $0, connection: connection, account: account) }
+    }
+
     private func key(of declaration: RateLimitDeclaration, connection: ConnectionID, account: String?) -> String {
         switch declaration.scope {
         case .account: "\(manifest.name)/account:\(account ?? connection.rawValue)/\(declaration.bucket)"

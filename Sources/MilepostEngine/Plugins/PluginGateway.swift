@@ -12,7 +12,7 @@ public final class PluginGateway: PluginServices {
     private let store: any Store
     private let egress: any Egress
     private let limiter: RateLimiter
-    private let clock: any DaemonClock
+    let clock: any DaemonClock
     private let settings: Settings
     private let log: @Sendable (PluginLogLine) -> Void
     private let count: @Sendable (PluginMetric) -> Void
@@ -107,7 +107,14 @@ public final class PluginGateway: PluginServices {
             charges: line.declaration.charges(
                 connection: connection, account: line.account, bucket: call.bucket, cost: max(1, Int(call.cost))),
             limiterPatience: settings.limiterPatience, policy: line.declaration.policy)
-        return await send(request, intent: intent)
+        let outcome = await send(request, intent: intent)
+        if let failure = outcome.failure, failure.code == .rateLimited, let opensAt = failure.opensAt {
+            let isDaily = line.declaration.dailyKeys(connection: connection, account: line.account).contains {
+                limiter.blockedUntil($0) != nil
+            }
+            contexts.note(ClosedBudget(opensAt: opensAt, isDaily: isDaily), on: call.operation)
+        }
+        return PluginHTTPResult(outcome, now: clock.now)
     }
 
     private struct Intent {
@@ -116,7 +123,7 @@ public final class PluginGateway: PluginServices {
         var attempt: Int
     }
 
-    private func send(_ request: EgressRequest, intent: Intent?) async -> PluginHTTPResult {
+    private func send(_ request: EgressRequest, intent: Intent?) async -> EgressOutcome {
         let isIntentStored = Mutex(false)
         let outcome = await egress.send(request) { [store, clock] in
             guard let intent else { return }
@@ -137,7 +144,7 @@ public final class PluginGateway: PluginServices {
             }
             CrashPoint.reach("after_outcome")
         }
-        return PluginHTTPResult(outcome, now: clock.now)
+        return outcome
     }
 
     private func journalText(_ response: EgressResponse?) -> String? {
