@@ -22,6 +22,7 @@ LONG_FILES = {
     "Tests/EndToEnd/test_thresholds.py": "one test a requirement of the threshold chapter, in its order",
 }
 LINE_LIMIT = 500
+FUNCTION_LIMIT = 70
 CODE = {".swift", ".c", ".h", ".py", ".sh"}
 # Data and formats that have no comments, or files of two lines.
 WITHOUT_LICENCE = {".json", ".ndjson", ".jsonl", ".modulemap", ".map", ".txt", ".ini", ".md", ".toml", ".pem"}
@@ -73,6 +74,50 @@ def test_files_are_short_enough_to_hold_one_idea() -> None:
 
 def test_long_files_with_a_reason_are_still_there() -> None:
     assert not [path for path in LONG_FILES if not (ROOT / path).is_file()]
+
+
+def swift_functions(path: Path) -> list[tuple[int, int]]:
+    """First line and length of every function with a body of its own, by the formatter's indentation."""
+    lines, found = text(path).splitlines(), []
+    for start, line in enumerate(lines):
+        head = re.match(r"^(\s*)(?:[\w@()]+ )*(?:func |init[?(<]|deinit\b)", line)
+        if not head:
+            continue
+        indent, at = head.group(1), start
+        while at < len(lines) - 1 and not lines[at].endswith("{") and (at == start or lines[at].startswith(indent + "    ")):
+            at += 1
+        if not lines[at].endswith("{"):
+            continue  # a requirement of a protocol, or a body on one line
+        end = next((number for number in range(at + 1, len(lines)) if re.match(rf"{indent}\}}", lines[number])), len(lines) - 1)
+        found.append((start + 1, end - start + 1))
+    return found
+
+
+def c_functions(path: Path) -> list[tuple[int, int]]:
+    lines, found, start = text(path).splitlines(), [], None
+    for number, line in enumerate(lines):
+        if line.endswith(") {") and not line.startswith((" ", "}")):
+            start = number
+        elif line == "}" and start is not None:
+            found.append((start + 1, number - start + 1))
+            start = None
+    return found
+
+
+def test_functions_fit_one_screen() -> None:
+    found = []
+    for path in FILES:
+        if path.relative_to(ROOT).parts[0] == "Tests" or path.suffix not in {".swift", ".c"}:
+            continue
+        functions = swift_functions(path) if path.suffix == ".swift" else c_functions(path)
+        found += [f"{name(path)}:{line}: {length} lines" for line, length in functions if length > FUNCTION_LIMIT]
+    assert not found, found
+
+
+def test_the_measure_of_functions_sees_them() -> None:
+    """So that the test above does not pass because nothing is found."""
+    assert len(swift_functions(ROOT / "Sources/MilepostEngine/Delivery/DeliveryMachine.swift")) >= 8
+    assert len(c_functions(ROOT / "Sources/plugin-worker/main.c")) >= 3
 
 
 def test_every_source_file_names_its_licence() -> None:
