@@ -89,7 +89,7 @@ listen: 127.0.0.1:0
 data_dir: $work/data
 plugin_dirs: [$dist/plugins]
 kms: { type: file, path: $work/keys/kek }
-schedule: { threshold_interval: 1h, window: 2h }      # the demo ticks by hand
+schedule: { threshold_interval: 1h }      # the demo ticks by hand
 delivery: { request_timeout: 2s }                     # so that the look-up after the crash need not wait long
 plugins:
   pipedrive:
