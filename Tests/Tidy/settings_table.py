@@ -43,7 +43,7 @@ def rows(reference: str) -> list[str]:
 
 def row(path: str, default: str, meaning: str) -> str:
     is_hot = meaning.endswith("(reload)")
-    meaning = meaning.removesuffix("(reload)").strip().replace("|", "\\|")
+    meaning = meaning.removesuffix("(reload)").strip().replace("|", "\\|").replace("<", "&lt;")
     return f"| `{path}` | `{default}` | {meaning} | {'yes' if is_hot else ''} |"
 
 
