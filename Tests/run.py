@@ -17,19 +17,23 @@ import xml.etree.ElementTree as tree
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def swift(package, *arguments, scratch=None):
-    """`swift test` in release: the same objects as the binaries (decisions 39)."""
-    command = ["swift", "test", "-c", "release", "--package-path", str(ROOT / package)]
+def swift(package, scratch=None):
+    """Builds, then tests without building: `swift test` by itself would compile everything once more with other flags,
+    and the tests shall run against the very objects that the binaries are made of (decisions 39)."""
+    where = ["-c", "release", "--package-path", str(ROOT / package)]
     if scratch:
-        command += ["--scratch-path", str(ROOT / ".build" / scratch)]
-    return lambda report: command + ["--xunit-output", str(report), *arguments]
+        where += ["--scratch-path", str(ROOT / ".build" / scratch)]
+    return lambda report: [
+        ["swift", "build", *where, "--build-tests"],
+        ["swift", "test", *where, "--skip-build", "--xunit-output", str(report)],
+    ]
 
 
 def python(report):
-    return [
+    return [[
         str(ROOT / ".venv/bin/python"), "-m", "pytest", "-q", "-c", str(ROOT / "Tests/pytest.ini"),
         "--rootdir", str(ROOT / "Tests"), f"--junitxml={report}", str(ROOT / "Tests"),
-    ]
+    ]]
 
 
 SUITES = {
@@ -57,7 +61,10 @@ def run(name, environment):
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = pathlib.Path(folder) / "report.xml"
-        status = subprocess.run(command(report), cwd=ROOT, env=environment).returncode
+        for step in command(report):
+            status = subprocess.run(step, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL).returncode
+            if status != 0:
+                break
         passed, failed, skipped = counts(pathlib.Path(folder))
     if passed + failed == 0:
         print(f"{name}: ran no test", flush=True)

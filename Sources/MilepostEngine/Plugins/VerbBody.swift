@@ -21,6 +21,9 @@ enum VerbBody {
                         "expires_at": .null, "scopes": [],
                     ]
                 }),
+            "account": connection.account.map {
+                ["id": .string($0.id), "label": JSONValue($0.label), "domain": JSONValue($0.domain)]
+            } ?? .null,
             "request_timeout_ms": .integer(requestTimeout.wholeMilliseconds),
         ]
     }
