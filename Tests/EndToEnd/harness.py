@@ -19,10 +19,11 @@ import tempfile
 import threading
 import time
 import urllib.parse
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Callable, Iterable
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 DIST = Path(os.environ.get("MILEPOST_DIST") or ROOT / ".build" / "dist").resolve()
@@ -32,12 +33,15 @@ FULL = os.environ.get("MILEPOST_TEST_MODE", "quick") == "full"
 
 VENDOR_TOKEN = "0123456789abcdef0123456789abcdef01234567"
 ISOLATION = os.environ.get("MILEPOST_TEST_ISOLATION", "worker")
-RATE_PLAN = {"rate_plan": "ultimate"} if not os.environ.get("MP_NO_PLAN") else {}
+
 UNFINISHED = {"pending", "in_flight", "uncertain", "retrying"}
+
+# Where the plugin creates: deals in the generation of today, notes in v1, which has no successor.
+DEALS, NOTES = "/api/v2/deals", "/v1/notes"
 
 
 def wait_for(what: str, probe: Callable[[], Any], timeout: float = 15.0, pause: float = 0.02) -> Any:
-    """Looks until `probe` returns something true, and returns it. A probe may raise `ConnectionError` while it waits."""
+    """Looks until `probe` returns something true, and returns that. A probe may raise `ConnectionError` meanwhile."""
     deadline = time.monotonic() + timeout
     last: BaseException | None = None
     while time.monotonic() < deadline:
@@ -53,8 +57,8 @@ def wait_for(what: str, probe: Callable[[], Any], timeout: float = 15.0, pause: 
 
 def rfc3339(moment: datetime | None = None, **ago: float) -> str:
     """Now, or `moment`, less `ago` (as for timedelta), as the API writes times."""
-    moment = (moment or datetime.now(timezone.utc)) - timedelta(**ago)
-    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    moment = (moment or datetime.now(UTC)) - timedelta(**ago)
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 # ---------------------------------------------------------------------------------------------------------------- REST
@@ -79,7 +83,9 @@ class Answer:
         assert self.status in statuses, f"HTTP {self.status}, expected {statuses}: {self.body[:2000]!r}"
         if not self.body:
             return None
-        is_json = "json" in self.headers.get("content-type", "") and "ndjson" not in self.headers.get("content-type", "")
+        is_json = "json" in self.headers.get("content-type", "") and "ndjson" not in self.headers.get(
+            "content-type", ""
+        )
         return json.loads(self.body) if is_json else self.body
 
 
@@ -92,11 +98,16 @@ class Rest:
         self._host, self._port = parts.hostname, parts.port
         self._local = threading.local()
 
-    def with_token(self, token: str | None) -> "Rest":
+    def with_token(self, token: str | None) -> Rest:
         return Rest(self.base, token, self.timeout)
 
     def request(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout: float | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        timeout: float | None = None,
     ) -> Answer:
         """Sends one request, once. A value other than bytes is sent as JSON."""
         fields = dict(headers or {})
@@ -146,18 +157,26 @@ def problem(answer: Answer, status: int, code: str) -> dict[str, Any]:
 class Process:
     """A child in a session of its own, with its output in a file. It is ended by its own process id only."""
 
-    running: list["Process"] = []
+    running: list[Process] = []
     """Everything started and not yet reaped, for logs of failures and for cleaning up."""
 
-    def __init__(self, name: str, command: list[str], log: Path, env: dict[str, str] | None = None, user: int | None = None):
+    def __init__(
+        self, name: str, command: list[str], log: Path, env: dict[str, str] | None = None, user: int | None = None
+    ):
         assert Path(command[0]).exists(), f"{command[0]} is not there: run make build, or set MILEPOST_DIST"
         self.name, self.log = name, log
         log.parent.mkdir(parents=True, exist_ok=True)
         self._offset = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             self.child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env, user=user,
-                start_new_session=True)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=env,
+                user=user,
+                start_new_session=True,
+            )
         Process.running.append(self)
 
     @property
@@ -214,13 +233,27 @@ LISTENING = r"listening on (http://[0-9.]+:\d+)"
 class Sandbox:
     """The CRM sandbox and its control API."""
 
-    def __init__(self, directory: Path, *, plan: str = "off", search_lag_ms: int = 0, token: str = VENDOR_TOKEN, seed: int = 1):
+    def __init__(
+        self, directory: Path, *, plan: str = "off", search_lag_ms: int = 0, token: str = VENDOR_TOKEN, seed: int = 1
+    ):
         self.directory, self.token = directory, token
         self.process = Process(
             "sandbox",
-            [str(DIST / "milepost-sandbox"), "--listen", "127.0.0.1:0", "--token", token, "--rate-limit", plan,
-             "--search-lag", f"{search_lag_ms}ms", "--seed", str(seed)],
-            directory / "sandbox.log")
+            [
+                str(DIST / "milepost-sandbox"),
+                "--listen",
+                "127.0.0.1:0",
+                "--token",
+                token,
+                "--rate-limit",
+                plan,
+                "--search-lag",
+                f"{search_lag_ms}ms",
+                "--seed",
+                str(seed),
+            ],
+            directory / "sandbox.log",
+        )
         self.url = self.process.wait_line(LISTENING).group(1)
         self.rest = Rest(self.url)
 
@@ -280,7 +313,8 @@ class Sandbox:
         """Requests received after number `since`; `path` is an expression for the whole path."""
         entries = self.rest.get(f"/_sandbox/ledger?only=requests&since={since}")["requests"]
         return [
-            entry for entry in entries
+            entry
+            for entry in entries
             if (method is None or entry["method"] == method) and (path is None or re.fullmatch(path, entry["path"]))
         ]
 
@@ -330,14 +364,16 @@ class Daemon:
             "plugin_dirs": [str(DIST / "plugins")],
             "kms": {"type": "file", "path": str(directory / "keys" / "kek")},
             # A day, so that no tick but those of the test runs.
-            "schedule": {"threshold_interval": "24h", "window": "25h"},
-            "delivery": {"request_timeout": "1s", "operation_timeout": "10s", "retry_base": "20ms", "clock_skew": "30s"},
+            "schedule": {"threshold_interval": "24h"},
+            "delivery": {"request_timeout": "1s", "operation_timeout": "10s", "retry_base": "20ms"},
             "log": {"level": "debug"},
         }
         if sandbox:
             self.settings["plugins"] = {
                 "pipedrive": {
-                    "enabled": True, "isolation": ISOLATION, **RATE_PLAN,
+                    "enabled": True,
+                    "isolation": ISOLATION,
+                    "rate_plan": "ultimate",
                     "endpoints": {"api": sandbox.url},
                 }
             }
@@ -355,19 +391,26 @@ class Daemon:
     def init(self) -> str:
         """Makes keys and the first token."""
         done = subprocess.run(
-            [str(DIST / "milepostd"), "--init", "--config", str(self.config_file)], capture_output=True, text=True,
-            timeout=30, env=self.environment())
+            [str(DIST / "milepostd"), "--init", "--config", str(self.config_file)],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            env=self.environment(),
+        )
         assert done.returncode == 0, f"--init ended with {done.returncode}: {done.stdout}{done.stderr}"
         self.token = json.loads(done.stdout)["token"]
         return self.token
 
-    def start(self, *arguments: str, ready: bool = True, timeout: float = 20) -> "Daemon":
+    def start(self, *arguments: str, ready: bool = True, timeout: float = 20) -> Daemon:
         if self.token is None:
             self.init()
         assert not (self.process and self.process.alive), "the daemon runs already"
         self.process = Process(
-            "milepostd", [str(DIST / "milepostd"), "--config", str(self.config_file), *arguments], self.log,
-            self.environment())
+            "milepostd",
+            [str(DIST / "milepostd"), "--config", str(self.config_file), *arguments],
+            self.log,
+            self.environment(),
+        )
         self.url = self.process.wait_line(LISTENING, timeout).group(1)
         if ready:
             self.wait_ready(timeout)
@@ -375,12 +418,14 @@ class Daemon:
 
     def wait_ready(self, timeout: float = 20) -> None:
         def is_ready() -> bool:
-            assert self.process.alive, f"the daemon ended with {self.process.child.returncode}:\n{self.process.output()[-4000:]}"
+            assert self.process.alive, (
+                f"the daemon ended with {self.process.child.returncode}:\n{self.process.output()[-4000:]}"
+            )
             return Rest(self.url, timeout=5).request("GET", "/readyz").status == 200
 
         wait_for("the daemon is ready", is_ready, timeout)
 
-    def arm(self, point: str, count: int = 1) -> "Daemon":
+    def arm(self, point: str, count: int = 1) -> Daemon:
         """Starts a daemon that kills itself when it comes to the named crash point for the `count`-th time."""
         return self.start("--allow-crash-points", "--crash-at", f"{point}:{count}")
 
@@ -388,9 +433,16 @@ class Daemon:
     def rest(self) -> Rest:
         return Rest(self.url, self.token)
 
-    def cli(self, *arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 60, **env: str) -> "Run":
-        return run_cli(*arguments, env={**self.environment(), "MILEPOST_URL": self.url, "MILEPOST_TOKEN": self.token or "", **env},
-                       stdin=stdin, check=check, timeout=timeout)
+    def cli(
+        self, *arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 60, **env: str
+    ) -> Run:
+        return run_cli(
+            *arguments,
+            env={**self.environment(), "MILEPOST_URL": self.url, "MILEPOST_TOKEN": self.token or "", **env},
+            stdin=stdin,
+            check=check,
+            timeout=timeout,
+        )
 
     def kill(self) -> None:
         self.process.kill()
@@ -398,7 +450,7 @@ class Daemon:
     def stop(self) -> int:
         return self.process.stop()
 
-    def restart(self, *arguments: str) -> "Daemon":
+    def restart(self, *arguments: str) -> Daemon:
         self.stop()
         return self.start(*arguments)
 
@@ -420,7 +472,9 @@ class Daemon:
         except AssertionError:
             facts = ("link", "folder", "threshold", "state", "attempts", "reason", "next_attempt_at")
             told = "\n".join(str({name: delivery[name] for name in facts}) for delivery in left[:10])
-            raise AssertionError(f"after {timeout:g} s {len(left)} deliveries of {workspace} are not settled:\n{told}") from None
+            raise AssertionError(
+                f"after {timeout:g} s {len(left)} deliveries of {workspace} are not settled:\n{told}"
+            ) from None
 
     def metrics(self) -> dict[str, float]:
         """Every series of /metrics by its name with labels."""
@@ -428,7 +482,7 @@ class Daemon:
         lines = [line for line in text.splitlines() if line and not line.startswith("#")]
         return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines}
 
-    def workspace(self, name: str) -> "Workspace":
+    def workspace(self, name: str) -> Workspace:
         return Workspace(self, name)
 
 
@@ -470,9 +524,17 @@ class Run:
         return json.loads(self.out)
 
 
-def run_cli(*arguments: str, env: dict[str, str], stdin: str | None = None, check: bool = True, timeout: float = 60) -> Run:
+def run_cli(
+    *arguments: str, env: dict[str, str], stdin: str | None = None, check: bool = True, timeout: float = 60
+) -> Run:
     done = subprocess.run(
-        [str(DIST / "milepost"), *arguments], input=stdin or "", capture_output=True, text=True, timeout=timeout, env=env)
+        [str(DIST / "milepost"), *arguments],
+        input=stdin or "",
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=env,
+    )
     run = Run(done.returncode, done.stdout, done.stderr)
     assert not check or run.code == 0, f"milepost {' '.join(arguments)} ended with {run.code}:\n{run.out}\n{run.err}"
     return run
@@ -512,9 +574,12 @@ class Workspace:
         lines = []
         for _ in range(count):
             self._made += 1
-            lines.append(json.dumps({"id": f"{self.name}-{self._made}", "ts": rfc3339(seconds=5), "link": link, **facts}))
+            lines.append(
+                json.dumps({"id": f"{self.name}-{self._made}", "ts": rfc3339(seconds=5), "link": link, **facts})
+            )
         answer = self.rest.post(
-            f"{self.base}/events", "\n".join(lines).encode(), headers={"Content-Type": "application/x-ndjson"})
+            f"{self.base}/events", "\n".join(lines).encode(), headers={"Content-Type": "application/x-ndjson"}
+        )
         assert answer["accepted"] == count and answer["rejected"] == 0, answer
 
     def put_link(self, link: str, **facts: Any) -> dict[str, Any]:
@@ -546,6 +611,16 @@ class Workspace:
         lines = [line for line in self.explain(link)["explanations"] if line["threshold"] == threshold]
         assert len(lines) == 1, lines
         return lines[0]
+
+
+def slug(workspace: Workspace, name: str = "spring") -> str:
+    """A link that nobody else uses: tests share a vendor account."""
+    return f"{name}-{workspace.name}"
+
+
+def titles(sandbox: Sandbox, link: str) -> list[str]:
+    """Titles of the deals of one link, in the order of their creation."""
+    return [deal["title"] for deal in sandbox.deals(f"Link {link} hit")]
 
 
 # ------------------------------------------------------------------------------------------------------------- cleaning

@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import re
 
+import pipedrive_spec
 import pytest
 
-import pipedrive_spec
 from harness import ARCHIVE, SHARED, VENDOR_TOKEN, archive_requests
 
 pytestmark = pytest.mark.skipif(
-    not (SHARED / "specs" / "pipedrive").exists(), reason=f"{SHARED}/specs/pipedrive is not there; MILEPOST_SHARED names its folder")
+    not (SHARED / "specs" / "pipedrive").exists(),
+    reason=f"{SHARED}/specs/pipedrive is not there; MILEPOST_SHARED names its folder",
+)
 
 
 def used_everything(daemon, generation: str) -> None:
@@ -26,16 +28,27 @@ def used_everything(daemon, generation: str) -> None:
     for picker, values in [("pipelines", {}), ("stages", {"pipeline_id": 1}), ("deal_fields", {}), ("users", {})]:
         answer = daemon.rest.post(
             f"{workspace.base}/integrations/pipedrive/options/{picker}",
-            {"credentials": {"api_token": VENDOR_TOKEN}, "values": values, **settings})
+            {"credentials": {"api_token": VENDOR_TOKEN}, "values": values, **settings},
+        )
         assert answer["items"], (picker, answer)
-    workspace.connect(api=generation, thresholds=[2], link_field="Link", fields={"Deal Source": "Short link", "Last click": "2026-11-21", "Clicks": "5"})
+    workspace.connect(
+        api=generation,
+        thresholds=[2],
+        link_field="Link",
+        fields={"Deal Source": "Short link", "Last click": "2026-11-21", "Clicks": "5"},
+    )
     workspace.clicks(f"plain-{generation}", 2)
     workspace.tick()
     deals = "/api/v2/deals" if generation == "v2" else "/v1/deals"
-    for number, (kind, path, link_field) in enumerate([
-        ("drop_after_commit", deals, "Link"), ("drop_after_commit", deals, None), ("drop_before_commit", deals, "Link"),
-        ("drop_after_commit", "/v1/notes", "Link"), ("drop_before_commit", "/v1/notes", None),
-    ]):
+    for number, (kind, path, link_field) in enumerate(
+        [
+            ("drop_after_commit", deals, "Link"),
+            ("drop_after_commit", deals, None),
+            ("drop_before_commit", deals, "Link"),
+            ("drop_after_commit", "/v1/notes", "Link"),
+            ("drop_before_commit", "/v1/notes", None),
+        ]
+    ):
         workspace.patch(link_field=link_field)
         sandbox.fault(kind, path=path)
         workspace.clicks(f"cut-{generation}-{number}", 2)
@@ -80,6 +93,11 @@ def judged(entries: list[dict]) -> list[str]:
     found: dict[str, str] = {}
     for entry in entries:
         # A vendor's answer to a bad request is part of some tests of the sandbox itself, never of the daemon's traffic.
-        for error in pipedrive_spec.validate_request(entry["method"], entry["path"], entry["query"], entry["headers"], entry["body"]):
-            found.setdefault(re.sub(r"\d+", "N", error), f"{entry['method']} {entry['path']} {json.dumps(entry['body'])[:400]}: {error}")
+        for error in pipedrive_spec.validate_request(
+            entry["method"], entry["path"], entry["query"], entry["headers"], entry["body"]
+        ):
+            found.setdefault(
+                re.sub(r"\d+", "N", error),
+                f"{entry['method']} {entry['path']} {json.dumps(entry['body'])[:400]}: {error}",
+            )
     return sorted(found.values())

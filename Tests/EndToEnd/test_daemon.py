@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import DIST, VENDOR_TOKEN, Daemon, Rest, listed, problem, rfc3339, run_cli, wait_for, yaml
+from harness import DIST, VENDOR_TOKEN, Daemon, Rest, listed, problem, rfc3339, run_cli, wait_for
 
 EX_CONFIG = 78
 
@@ -26,28 +26,43 @@ EX_CONFIG = 78
 def refused(daemon: Daemon, code: int | None = None) -> str:
     """Starts a daemon that must not start; returns what it says."""
     done = subprocess.run(
-        [str(DIST / "milepostd"), "--config", str(daemon.config_file)], capture_output=True, text=True, timeout=20,
-        env=daemon.environment())
-    assert done.returncode != 0 and (code is None or done.returncode == code), (done.returncode, done.stdout, done.stderr)
+        [str(DIST / "milepostd"), "--config", str(daemon.config_file)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env=daemon.environment(),
+    )
+    assert done.returncode != 0 and (code is None or done.returncode == code), (
+        done.returncode,
+        done.stdout,
+        done.stderr,
+    )
     return done.stdout + done.stderr
 
 
 class TestConfiguration:
-    @pytest.mark.parametrize(("text", "line", "told"), [
-        ("listen: 127.0.0.1:0\nlissten: x\n", 2, ["unknown key 'lissten'", "did you mean 'listen'"]),
-        ("schedule:\n  treshold_interval: 5m\n", 2, ["treshold_interval", "did you mean 'threshold_interval'"]),
-        ("plugins:\n  pipedrive:\n    enabeld: true\n", 3, ["enabeld", "did you mean 'enabled'"]),
-        ("delivery: { request_timeout: soon }\n", 1, ["delivery.request_timeout", "duration", "soon"]),
-        ("listen: [1, 2\n", None, []),
-        ("log: { level: loud }\n", 1, ["log.level", "error, warning, info, debug or trace", "loud"]),
-        ("data_dir: relative/path\n", 1, ["data_dir", "absolute path"]),
-        ("schedule: { threshold_interval: 10m, window: 5m }\n", 1, ["schedule.window"]),
-        ("kms: { path: DATA/kek }\n", 1, ["kms.path", "data_dir"]),
-        ("listen: a\nlisten: b\n", 2, ["listen"]),
-    ])
-    def test_an_error_names_file_line_and_what_would_be_right(self, tmp_path: Path, text: str, line: int | None, told: list[str]) -> None:
+    @pytest.mark.parametrize(
+        ("text", "line", "told"),
+        [
+            ("listen: 127.0.0.1:0\nlissten: x\n", 2, ["unknown key 'lissten'", "did you mean 'listen'"]),
+            ("schedule:\n  treshold_interval: 5m\n", 2, ["treshold_interval", "did you mean 'threshold_interval'"]),
+            ("plugins:\n  pipedrive:\n    enabeld: true\n", 3, ["enabeld", "did you mean 'enabled'"]),
+            ("delivery: { request_timeout: soon }\n", 1, ["delivery.request_timeout", "duration", "soon"]),
+            ("listen: [1, 2\n", None, []),
+            ("log: { level: loud }\n", 1, ["log.level", "error, warning, info, debug or trace", "loud"]),
+            ("data_dir: relative/path\n", 1, ["data_dir", "absolute path"]),
+            ("delivery: { request_timeout: 10s, operation_timeout: 5s }\n", 1, ["delivery.operation_timeout", "10s"]),
+            ("kms: { path: DATA/kek }\n", 1, ["kms.path", "data_dir"]),
+            ("listen: a\nlisten: b\n", 2, ["listen"]),
+        ],
+    )
+    def test_an_error_names_file_line_and_what_would_be_right(
+        self, tmp_path: Path, text: str, line: int | None, told: list[str]
+    ) -> None:
         daemon = Daemon(tmp_path)
-        daemon.config_file.write_text(text.replace("DATA", str(daemon.data)) + ("" if "data_dir" in text else f"data_dir: {daemon.data}\n"))
+        daemon.config_file.write_text(
+            text.replace("DATA", str(daemon.data)) + ("" if "data_dir" in text else f"data_dir: {daemon.data}\n")
+        )
         said = refused(daemon, EX_CONFIG)
         assert f"{daemon.config_file}:{line}:" in said if line else str(daemon.config_file) in said, said
         for part in told:
@@ -104,7 +119,9 @@ class TestConfiguration:
 
 class TestDatabase:
     def database(self, daemon: Daemon) -> Path:
-        found = [path for path in daemon.data.iterdir() if path.is_file() and path.read_bytes()[:15] == b"SQLite format 3"]
+        found = [
+            path for path in daemon.data.iterdir() if path.is_file() and path.read_bytes()[:15] == b"SQLite format 3"
+        ]
         assert len(found) == 1, list(daemon.data.iterdir())
         return found[0]
 
@@ -178,14 +195,21 @@ class TestLife:
             problem(second.rest.request("GET", "/readyz"), 503, "standby")
             assert second.rest.request("GET", "/healthz").json["role"] == "standby"
             problem(second.rest.request("GET", "/v1/workspaces"), 503, "standby")
-            problem(second.rest.request("POST", "/v1/workspaces/acme/events", {"link": "x", "ts": rfc3339()}), 503, "standby")
+            problem(
+                second.rest.request("POST", "/v1/workspaces/acme/events", {"link": "x", "ts": rfc3339()}),
+                503,
+                "standby",
+            )
             workspace.clicks("between", 2)
             first.kill()
             started = time.monotonic()
             second.wait_ready(timeout=10)
             assert time.monotonic() - started < 5
             second.drain("acme")
-            assert sorted(deal["title"] for deal in first.sandbox.deals()) == ["Link before hit 2 clicks", "Link between hit 2 clicks"]
+            assert sorted(deal["title"] for deal in first.sandbox.deals()) == [
+                "Link before hit 2 clicks",
+                "Link between hit 2 clicks",
+            ]
         finally:
             second.kill()
 
@@ -198,8 +222,12 @@ class TestLife:
         assert Path(daemon.settings["kms"]["path"]).read_bytes() == key
         daemon.start()
         done = subprocess.run(
-            [str(DIST / "milepostd"), "--init", "--config", str(daemon.config_file)], capture_output=True, text=True, timeout=20,
-            env=daemon.environment())
+            [str(DIST / "milepostd"), "--init", "--config", str(daemon.config_file)],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            env=daemon.environment(),
+        )
         assert done.returncode == 1 and "stop it first" in done.stderr, done
 
     def test_sigterm_stops_gracefully_and_leaves_nothing_behind(self, own) -> None:
@@ -229,7 +257,9 @@ class TestLife:
         daemon.sandbox.clear_faults()
         daemon.start()
         workspace.drain(timeout=40)
-        assert sorted(deal["title"] for deal in daemon.sandbox.deals()) == [f"Link spring{n} hit 2 clicks" for n in range(5)]
+        assert sorted(deal["title"] for deal in daemon.sandbox.deals()) == [
+            f"Link spring{n} hit 2 clicks" for n in range(5)
+        ]
         assert len(daemon.sandbox.notes()) == 5
 
     def test_a_killed_daemon_leaves_no_worker_behind(self, own) -> None:
@@ -253,7 +283,9 @@ class TestLife:
         workspace.connect(thresholds=[2])
 
         def worker() -> int | None:
-            return next((p["pid"] for p in daemon.rest.get("/v1/admin/plugins")["plugins"] if p["name"] == "pipedrive"), None)
+            return next(
+                (p["pid"] for p in daemon.rest.get("/v1/admin/plugins")["plugins"] if p["name"] == "pipedrive"), None
+            )
 
         first = worker()
         assert Path(f"/proc/{first}/status").read_text().split("PPid:")[1].split()[0] == str(daemon.process.pid)
@@ -283,7 +315,9 @@ class TestLife:
         workspace.clicks("spring", 2)
         workspace.tick()
         assert daemon.sandbox.deals() == []
-        assert any("pipedrive" in str(note) for note in workspace.explain("spring")["notes"]), workspace.explain("spring")
+        assert any("pipedrive" in str(note) for note in workspace.explain("spring")["notes"]), workspace.explain(
+            "spring"
+        )
         daemon.settings["plugins"]["pipedrive"]["enabled"] = True
         daemon.write_config()
         daemon.process.signal(signal.SIGHUP)
@@ -311,7 +345,9 @@ class TestLife:
         daemon = own(plugins={"hubspot": {"enabled": True}}).start()
         plugins = {plugin["name"]: plugin for plugin in daemon.rest.get("/v1/admin/plugins")["plugins"]}
         assert plugins["pipedrive"]["state"] == "loaded"
-        assert plugins["hubspot"]["state"] not in ("loaded", "disabled") and plugins["hubspot"]["reason"], plugins["hubspot"]
+        assert plugins["hubspot"]["state"] not in ("loaded", "disabled") and plugins["hubspot"]["reason"], plugins[
+            "hubspot"
+        ]
         told = [entry for entry in daemon.rest.get("/v1/admin/status")["problems"] if "hubspot" in entry["message"]]
         assert told and told[0]["cure"], told
 
@@ -339,14 +375,18 @@ class TestLife:
 
 class TestAccess:
     SCOPES = {
-        "admin": {"admin", "operator", "viewer"}, "operator": {"operator", "viewer"}, "viewer": {"viewer"}, "ingest": {"ingest"},
+        "admin": {"admin", "operator", "viewer"},
+        "operator": {"operator", "viewer"},
+        "viewer": {"viewer"},
+        "ingest": {"ingest"},
     }
 
     def test_each_scope_opens_its_routes_and_no_other(self, shared: Daemon, workspace) -> None:
         """PRV-05, EXT-09: every route of the description with every scope."""
         workspace.put_link("spring")
         tokens = {
-            scope: shared.rest.post("/v1/admin/tokens", {"name": f"matrix {scope}", "scopes": [scope]})["token"] for scope in self.SCOPES
+            scope: shared.rest.post("/v1/admin/tokens", {"name": f"matrix {scope}", "scopes": [scope]})["token"]
+            for scope in self.SCOPES
         }
         asked = 0
         for path, operations in shared.rest.get("/openapi.json")["paths"].items():
@@ -363,9 +403,14 @@ class TestAccess:
                 problem(answer, 401, "unauthenticated")
                 assert "bearer" in answer.headers["www-authenticate"].lower()
                 for scope, token in tokens.items():
-                    if operation["operationId"] in ("admin.reload", "keys.rewrap", "admin.tick") and needed in self.SCOPES[scope]:
+                    if (
+                        operation["operationId"] in ("admin.reload", "keys.rewrap", "admin.tick")
+                        and needed in self.SCOPES[scope]
+                    ):
                         continue  # it would do something; others below cover that it may
-                    answer = shared.rest.with_token(token).request(method.upper(), url, None if method == "get" else b"[")
+                    answer = shared.rest.with_token(token).request(
+                        method.upper(), url, None if method == "get" else b"["
+                    )
                     asked += 1
                     if needed in self.SCOPES[scope] or (scope == "admin" and answer.status != 403):
                         assert answer.status not in (401, 403), f"{scope} may not {method} {path}: {answer.body!r}"
@@ -377,7 +422,9 @@ class TestAccess:
         workspace.put_link("spring")
         other = shared.workspace(workspace.name + "-b")
         other.put_link("spring")
-        token = shared.rest.post("/v1/admin/tokens", {"name": "bound", "scopes": ["admin"], "workspace": workspace.name})["token"]
+        token = shared.rest.post(
+            "/v1/admin/tokens", {"name": "bound", "scopes": ["admin"], "workspace": workspace.name}
+        )["token"]
         rest = shared.rest.with_token(token)
         assert rest.request("GET", f"{workspace.base}/links").status == 200
         problem(rest.request("GET", f"{other.base}/links"), 403, "forbidden")
@@ -391,10 +438,14 @@ class TestAccess:
         assert rest.request("GET", "/v1/workspaces").status == 200
         shared.rest.delete(f"/v1/admin/tokens/{made['id']}")
         problem(rest.request("GET", "/v1/workspaces"), 401, "unauthenticated")
-        old = shared.rest.post("/v1/admin/tokens", {"name": "old", "scopes": ["viewer"], "expires_at": rfc3339(hours=1)})
+        old = shared.rest.post(
+            "/v1/admin/tokens", {"name": "old", "scopes": ["viewer"], "expires_at": rfc3339(hours=1)}
+        )
         problem(shared.rest.with_token(old["token"]).request("GET", "/v1/workspaces"), 401, "unauthenticated")
 
-    @pytest.mark.parametrize("header", ["", "Bearer", "Bearer x", "Basic abc", "Bearer mpt_" + "A" * 43, "Bearer " + "x" * 9000])
+    @pytest.mark.parametrize(
+        "header", ["", "Bearer", "Bearer x", "Basic abc", "Bearer mpt_" + "A" * 43, "Bearer " + "x" * 9000]
+    )
     def test_a_wrong_authorization_header_is_401(self, shared: Daemon, header: str) -> None:
         answer = Rest(shared.url).request("GET", "/v1/workspaces", headers={"Authorization": header})
         assert answer.status in (401, 431), answer.body
@@ -433,8 +484,10 @@ class TestAccess:
         rows = [entry for entry in listed(shared.rest, "/v1/admin/audit", "entries") if entry["id"] > last]
         actions = {entry["action"] for entry in rows}
         operations = [
-            operation for methods in shared.rest.get("/openapi.json")["paths"].values()
-            for method, operation in methods.items() if method != "get"
+            operation
+            for methods in shared.rest.get("/openapi.json")["paths"].values()
+            for method, operation in methods.items()
+            if method != "get"
         ]
         # Clicks and forms are data, not changes; a picker with a trial credential changes nothing.
         unaudited = {"events.post", "forms.post", "integrations.options.trial"}
@@ -461,8 +514,16 @@ class TestProblems:
         answer = rest.request("PATCH", "/v1/workspaces")
         problem(answer, 405, "method_not_allowed")
         assert "GET" in answer.headers["allow"]
-        problem(rest.request("PUT", f"{workspace.base}/links/spring", b"{not json", {"Content-Type": "application/json"}), 400, "bad_request")
-        problem(rest.request("PUT", f"{workspace.base}/links/spring", b"[]", {"Content-Type": "application/json"}), 400, "bad_request")
+        problem(
+            rest.request("PUT", f"{workspace.base}/links/spring", b"{not json", {"Content-Type": "application/json"}),
+            400,
+            "bad_request",
+        )
+        problem(
+            rest.request("PUT", f"{workspace.base}/links/spring", b"[]", {"Content-Type": "application/json"}),
+            400,
+            "bad_request",
+        )
         problem(rest.request("GET", f"{workspace.base}/links?limit=0"), 400, "bad_request")
         problem(rest.request("GET", f"{workspace.base}/links?limit=many"), 400, "bad_request")
         problem(rest.request("GET", f"{workspace.base}/deliveries?state=lost"), 400, "bad_request")
@@ -472,13 +533,29 @@ class TestProblems:
             assert rest.request("GET", f"{path}?cursor=made-up%00").status in (200, 400, 404)
         answer = rest.request("PUT", f"{workspace.base}/links/spring", {"title": "x" * (2 << 20)})
         problem(answer, 413, "body_too_large")
-        document = problem(rest.request("PUT", f"{workspace.base}/links/spring", {"flags": ["tset"], "tags": "a", "x": 1}), 422, "validation_failed")
+        document = problem(
+            rest.request("PUT", f"{workspace.base}/links/spring", {"flags": ["tset"], "tags": "a", "x": 1}),
+            422,
+            "validation_failed",
+        )
         assert {error["pointer"] for error in document["errors"]} == {"/flags", "/tags", "/x"}
-        problem(rest.request("POST", f"{workspace.base}/integrations/nothing", {"credentials": {"a": "b"}}), 503, "plugin_unavailable")
-        problem(rest.request("POST", f"{workspace.base}/integrations/Bad Name!".replace(" ", "%20"), {}), 400, "bad_request")
+        problem(
+            rest.request("POST", f"{workspace.base}/integrations/nothing", {"credentials": {"a": "b"}}),
+            503,
+            "plugin_unavailable",
+        )
+        problem(
+            rest.request("POST", f"{workspace.base}/integrations/Bad Name!".replace(" ", "%20"), {}), 400, "bad_request"
+        )
 
     def test_hostile_paths_and_headers_harm_nothing(self, shared: Daemon) -> None:
-        for path in ("/%2e%2e/%2e%2e/etc/passwd", "/v1/workspaces/%00/links", "/v1/workspaces/" + "a" * 5000 + "/links", "//", "/v1/workspaces/a%0ab/links"):
+        for path in (
+            "/%2e%2e/%2e%2e/etc/passwd",
+            "/v1/workspaces/%00/links",
+            "/v1/workspaces/" + "a" * 5000 + "/links",
+            "//",
+            "/v1/workspaces/a%0ab/links",
+        ):
             answer = shared.rest.request("GET", path)
             assert 400 <= answer.status < 500, (path, answer.status, answer.body)
             assert b"root:" not in answer.body
@@ -528,7 +605,9 @@ class TestMetrics:
         problem(Rest(daemon.url).request("GET", "/metrics"), 401, "unauthenticated")
         text = daemon.rest.request("GET", "/metrics").expect(200).decode()
         for line in text.splitlines():
-            assert line.startswith("#") or re.fullmatch(r'[a-z_]+(\{[a-z]+="(?:[^"\\]|\\.)*"(,[a-z]+="(?:[^"\\]|\\.)*")*\})? \S+', line.replace('le="', 'le="')), line
+            assert line.startswith("#") or re.fullmatch(
+                r'[a-z_]+(\{[a-z]+="(?:[^"\\]|\\.)*"(,[a-z]+="(?:[^"\\]|\\.)*")*\})? \S+', line.replace('le="', 'le="')
+            ), line
 
 
 class TestPrivacy:
@@ -538,7 +617,10 @@ class TestPrivacy:
         workspace = daemon.workspace("acme")
         workspace.clicks("spring", 3, contact_id="jo@example.org", referrer="https://trace.example/jo")
         workspace.clicks("spring", 2)
-        daemon.rest.post(f"{workspace.base}/forms", {"ts": rfc3339(), "contact_id": "jo@example.org", "email": "jo@example.org", "fields": {"a": "b"}})
+        daemon.rest.post(
+            f"{workspace.base}/forms",
+            {"ts": rfc3339(), "contact_id": "jo@example.org", "email": "jo@example.org", "fields": {"a": "b"}},
+        )
         exported = json.loads(daemon.cli("export", "contact", "jo@example.org", "-w", "acme").out)
         assert len(exported["clicks"]) == 3 and len(exported["forms"]) == 1, exported
         erased = daemon.cli("erase", "contact", "jo@example.org", "-w", "acme", "--yes", "--json").json
@@ -549,7 +631,9 @@ class TestPrivacy:
         assert daemon.rest.get("/v1/admin/audit-totals")["mismatches"] == []
         daemon.restart()
         daemon.stop()
-        assert not [path for path in daemon.data.rglob("*") if path.is_file() and b"trace.example/jo" in path.read_bytes()]
+        assert not [
+            path for path in daemon.data.rglob("*") if path.is_file() and b"trace.example/jo" in path.read_bytes()
+        ]
 
 
 class TestCommandLine:
@@ -562,7 +646,9 @@ class TestCommandLine:
         assert daemon.cli("status", "--json").json["role"] == "active"
         assert "pipedrive" in daemon.cli("status").out
         schedule = daemon.cli("schedule", "--json").json["schedules"][0]
-        assert schedule["name"] == "click_threshold_hook" and schedule["result"] == "ok" and schedule["overdue"] is False
+        assert (
+            schedule["name"] == "click_threshold_hook" and schedule["result"] == "ok" and schedule["overdue"] is False
+        )
         assert schedule["last_run_at"] and schedule["next_run_at"] and schedule["duration_ms"] >= 0
         healthy = daemon.cli("doctor", "--config", str(daemon.config_file), "--json", check=False)
         assert healthy.code == 0, healthy.out + healthy.err
@@ -580,14 +666,27 @@ class TestCommandLine:
         assert daemon.cli("status", check=False, MILEPOST_TOKEN="mpt_wrong").code == 1
         assert daemon.cli("status", check=False, MILEPOST_URL="http://127.0.0.1:1").code == 3
         assert daemon.cli("statsu", check=False).code == 64
-        doctor = daemon.cli("doctor", "--config", str(daemon.config_file), check=False, MILEPOST_URL="http://127.0.0.1:1")
+        doctor = daemon.cli(
+            "doctor", "--config", str(daemon.config_file), check=False, MILEPOST_URL="http://127.0.0.1:1"
+        )
         assert doctor.code in (0, 1, 3) and "daemon" in doctor.out, doctor.out + doctor.err
 
     def test_an_overdue_schedule_is_an_exit_code(self, own) -> None:
         """THR-18"""
         daemon = own().start()
-        answers = {"schedules": [{"name": "click_threshold_hook", "interval_seconds": 300, "last_run_at": None, "duration_ms": None,
-                                  "result": None, "next_run_at": None, "overdue": True}]}
+        answers = {
+            "schedules": [
+                {
+                    "name": "click_threshold_hook",
+                    "interval_seconds": 300,
+                    "last_run_at": None,
+                    "duration_ms": None,
+                    "result": None,
+                    "next_run_at": None,
+                    "overdue": True,
+                }
+            ]
+        }
         with recording_server(answers) as (url, _):
             assert daemon.cli("schedule", check=False, MILEPOST_URL=url).code == 1
 
@@ -609,28 +708,53 @@ class TestCommandLine:
         operations = {}
         for path, methods in daemon.rest.get("/openapi.json")["paths"].items():
             for method, operation in methods.items():
-                operations[operation["operationId"]] = (method.upper(), re.compile(re.sub(r"{\w+}", "[^/]+", path) + r"(\?.*)?"))
+                operations[operation["operationId"]] = (
+                    method.upper(),
+                    re.compile(re.sub(r"{\w+}", "[^/]+", path) + r"(\?.*)?"),
+                )
         clicks = daemon.directory / "one.ndjson"
         clicks.write_text('{"id":"a","ts":"2026-01-01T00:00:00Z","link":"x"}\n')
         commands = {
             "events.post": ["import", "clicks", str(clicks), "--format", "milepost"],
-            "workspaces.list": ["workspaces"], "workspaces.put": ["workspaces", "set", "acme", "--plan", "pro"],
-            "links.list": ["links"], "links.get": ["links", "show", "x"], "links.put": ["links", "set", "x", "title=y"],
-            "links.explain": ["explain", "x"], "members.get": ["members", "show", "jo"],
+            "workspaces.list": ["workspaces"],
+            "workspaces.put": ["workspaces", "set", "acme", "--plan", "pro"],
+            "links.list": ["links"],
+            "links.get": ["links", "show", "x"],
+            "links.put": ["links", "set", "x", "title=y"],
+            "links.explain": ["explain", "x"],
+            "members.get": ["members", "show", "jo"],
             "members.put": ["members", "set", "jo", "--crm-opt-out", "true"],
-            "integrations.list": ["integrations"], "integrations.get": ["integrations", "show", "pipedrive"],
+            "integrations.list": ["integrations"],
+            "integrations.get": ["integrations", "show", "pipedrive"],
             "integrations.connect": ["connect", "pipedrive", "--credential", "api_token=x", "--set", "pipeline_id=1"],
             "integrations.change": ["integrations", "set", "pipedrive", "stage_id=2"],
             "integrations.disconnect": ["disconnect", "pipedrive"],
             "integrations.options": ["options", "pipedrive", "pipelines"],
             "integrations.options.trial": ["connect", "pipedrive", "--credential", "api_token=x"],
-            "deliveries.list": ["deliveries"], "deliveries.export": ["deliveries", "export"], "deliveries.get": ["deliveries", "show", "d"],
-            "deliveries.replay": ["deliveries", "replay", "d"], "deliveries.replay.bulk": ["replay", "--state", "dead"],
-            "forms.post": ["forms"], "contacts.export": ["export", "contact", "jo"], "contacts.erase": ["erase", "contact", "jo", "--yes"],
-            "admin.tick": ["tick"], "admin.plugins": ["plugins"], "admin.reload": ["reload"], "admin.schedule": ["schedule"],
-            "admin.status": ["status"], "tokens.list": ["tokens"], "tokens.create": ["tokens", "create", "n"],
-            "tokens.revoke": ["tokens", "revoke", "t"], "audit.list": ["audit"], "keys.list": ["keys"], "keys.reload": ["keys", "reload"],
-            "keys.rewrap": ["keys", "rewrap"], "keys.create": ["keys", "new"], "keys.drop": ["keys", "drop", "k1"], "admin.audit_totals": ["doctor", "--totals"], "admin.backup": ["backup", "/x"],
+            "deliveries.list": ["deliveries"],
+            "deliveries.export": ["deliveries", "export"],
+            "deliveries.get": ["deliveries", "show", "d"],
+            "deliveries.replay": ["deliveries", "replay", "d"],
+            "deliveries.replay.bulk": ["replay", "--state", "dead"],
+            "forms.post": ["forms"],
+            "contacts.export": ["export", "contact", "jo"],
+            "contacts.erase": ["erase", "contact", "jo", "--yes"],
+            "admin.tick": ["tick"],
+            "admin.plugins": ["plugins"],
+            "admin.reload": ["reload"],
+            "admin.schedule": ["schedule"],
+            "admin.status": ["status"],
+            "tokens.list": ["tokens"],
+            "tokens.create": ["tokens", "create", "n"],
+            "tokens.revoke": ["tokens", "revoke", "t"],
+            "audit.list": ["audit"],
+            "keys.list": ["keys"],
+            "keys.reload": ["keys", "reload"],
+            "keys.rewrap": ["keys", "rewrap"],
+            "keys.create": ["keys", "new"],
+            "keys.drop": ["keys", "drop", "k1"],
+            "admin.audit_totals": ["doctor", "--totals"],
+            "admin.backup": ["backup", "/x"],
         }
         for_machines = {"healthz", "readyz", "openapi", "metrics"}
         missing = set(operations) - set(commands) - for_machines
@@ -639,13 +763,20 @@ class TestCommandLine:
         assert not unknown, f"commands whose route is not there: {unknown}"
         failed = []
         with recording_server({}) as (url, asked):
-            env = {**daemon.environment(), "MILEPOST_URL": url, "MILEPOST_TOKEN": "mpt_" + "A" * 43, "MILEPOST_WORKSPACE": "acme"}
+            env = {
+                **daemon.environment(),
+                "MILEPOST_URL": url,
+                "MILEPOST_TOKEN": "mpt_" + "A" * 43,
+                "MILEPOST_WORKSPACE": "acme",
+            }
             for operation, arguments in commands.items():
                 asked.clear()
                 run_on_terminal(arguments, env)
                 method, pattern = operations[operation]
                 if not any(entry[0] == method and pattern.fullmatch(entry[1]) for entry in asked):
-                    failed.append(f"milepost {' '.join(arguments)} did not ask {method} {pattern.pattern}; it asked {asked}")
+                    failed.append(
+                        f"milepost {' '.join(arguments)} did not ask {method} {pattern.pattern}; it asked {asked}"
+                    )
         assert not failed, "\n".join(failed)
 
     def test_an_import_shows_a_progress_bar_only_on_a_terminal(self, own) -> None:
@@ -662,10 +793,17 @@ def run_on_terminal(arguments: list[str], env: dict[str, str]) -> None:
     """Runs a command that may ask questions: it gets a terminal with empty answers."""
     master, slave = pty.openpty()
     try:
-        child = subprocess.Popen([str(DIST / "milepost"), *arguments], stdin=slave, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env, start_new_session=True)
+        child = subprocess.Popen(
+            [str(DIST / "milepost"), *arguments],
+            stdin=slave,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=env,
+            start_new_session=True,
+        )
         os.close(slave)
         slave = -1
-        os.write(master, b"{\"ts\":\"2026-01-01T00:00:00Z\"}\n\x04\n\x04")
+        os.write(master, b'{"ts":"2026-01-01T00:00:00Z"}\n\x04\n\x04')
         try:
             child.wait(15)
         except subprocess.TimeoutExpired:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The door for clicks: what is taken, what is refused and why, and that a 2xx is a promise (section A, invariants 1 and 2)."""
+"""The door for clicks: what is taken, what is refused and why, and that a 2xx is a promise (section A)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from harness import Daemon, Rest, Workspace, listed, problem, rfc3339, wait_for
+from harness import Daemon, Workspace, listed, problem, rfc3339, wait_for
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 JSON = {"Content-Type": "application/json"}
@@ -35,23 +35,49 @@ def counts(answer: dict) -> tuple[int, int, int]:
 class TestBadInput:
     def test_a_malformed_line_is_named_and_the_good_ones_are_kept(self, workspace: Workspace) -> None:
         lines = [
-            json.dumps(click(1)), "{not json", json.dumps(click(2)), "", json.dumps({"id": "x", "ts": rfc3339()}),
-            json.dumps(click(3, ts="yesterday")), json.dumps(click(4, link={})), json.dumps([1]), json.dumps(click(5)),
+            json.dumps(click(1)),
+            "{not json",
+            json.dumps(click(2)),
+            "",
+            json.dumps({"id": "x", "ts": rfc3339()}),
+            json.dumps(click(3, ts="yesterday")),
+            json.dumps(click(4, link={})),
+            json.dumps([1]),
+            json.dumps(click(5)),
         ]
         answer = post(workspace, "\n".join(lines).encode()).expect(200)
         assert counts(answer) == (3, 0, 5), answer
         told = {rejection["line"]: rejection["code"] for rejection in answer["rejections"]}
-        assert told == {2: "invalid_json", 5: "link_missing", 6: "ts_invalid", 7: "wrong_type", 8: "not_an_object"}, told
+        assert told == {2: "invalid_json", 5: "link_missing", 6: "ts_invalid", 7: "wrong_type", 8: "not_an_object"}, (
+            told
+        )
         assert all(rejection["message"] for rejection in answer["rejections"])
         assert workspace.link("spring")["totals"]["all"] == 3
 
-    @pytest.mark.parametrize("moment", [
-        "2026-13-01T00:00:00Z", "", "12", True, None, {}, [], "2026-01-01", "9999-12-31T23:59:59Z", -1, 1e300, "1e9999",
-    ])
+    @pytest.mark.parametrize(
+        "moment",
+        [
+            "2026-13-01T00:00:00Z",
+            "",
+            "12",
+            True,
+            None,
+            {},
+            [],
+            "2026-01-01",
+            "9999-12-31T23:59:59Z",
+            -1,
+            1e300,
+            "1e9999",
+        ],
+    )
     def test_a_wrong_time_is_refused_with_its_line(self, workspace: Workspace, moment) -> None:
         answer = post(workspace, json.dumps(click(1, ts=moment)).encode()).expect(200)
         assert counts(answer) == (0, 0, 1), answer
-        assert answer["rejections"][0]["line"] == 1 and "ts" in answer["rejections"][0]["code"] + answer["rejections"][0]["message"]
+        assert (
+            answer["rejections"][0]["line"] == 1
+            and "ts" in answer["rejections"][0]["code"] + answer["rejections"][0]["message"]
+        )
 
     def test_a_click_from_the_future_is_refused_beyond_five_minutes(self, workspace: Workspace) -> None:
         """decisions 14"""
@@ -98,10 +124,21 @@ class TestBadInput:
         problem(post(workspace, packed, **{"Content-Encoding": "br"}), 415, "unsupported_media_type")
         assert workspace.link("spring")["totals"]["all"] == 50
 
-    @pytest.mark.parametrize("body", [
-        b"\xff\xfe\x00", b'{"id":"a","ts":"2026-01-01T00:00:00Z","link":"a\x00b"}', b'{"link":"\\ud800","ts":1331923247}',
-        b'{"link":"x","link":"y","ts":1331923247}', b"null", b'"text"', b"[[]]", b"[1,2", b"{}", b"NaN",
-    ])
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"\xff\xfe\x00",
+            b'{"id":"a","ts":"2026-01-01T00:00:00Z","link":"a\x00b"}',
+            b'{"link":"\\ud800","ts":1331923247}',
+            b'{"link":"x","link":"y","ts":1331923247}',
+            b"null",
+            b'"text"',
+            b"[[]]",
+            b"[1,2",
+            b"{}",
+            b"NaN",
+        ],
+    )
     def test_hostile_bytes_are_rejected_and_harm_nothing(self, workspace: Workspace, body: bytes) -> None:
         for content_type in ("application/x-ndjson", "application/json"):
             answer = workspace.rest.request("POST", f"{workspace.base}/events", body, {"Content-Type": content_type})
@@ -114,7 +151,9 @@ class TestBadInput:
         answer = post(workspace, b"\n".join([b"{bad"] * 1500)).expect(200)
         assert answer["rejected"] == 1500 and len(answer["rejections"]) == 1000 and answer["rejections_omitted"] == 500
 
-    def test_a_workspace_nobody_made_is_not_found_for_an_ingest_token(self, shared: Daemon, workspace: Workspace) -> None:
+    def test_a_workspace_nobody_made_is_not_found_for_an_ingest_token(
+        self, shared: Daemon, workspace: Workspace
+    ) -> None:
         """decisions 35"""
         token = shared.rest.post("/v1/admin/tokens", {"name": "shortener", "scopes": ["ingest"]})["token"]
         body = json.dumps(click(1)).encode()
@@ -135,7 +174,11 @@ class TestCountedOnce:
         answers = [
             workspace.rest.request("POST", f"{workspace.base}/events", body, headers).expect(200)
             for body, headers in [
-                (single, JSON), (array, JSON), (lines, NDJSON), (gzip.compress(lines), {**NDJSON, "Content-Encoding": "gzip"})]
+                (single, JSON),
+                (array, JSON),
+                (lines, NDJSON),
+                (gzip.compress(lines), {**NDJSON, "Content-Encoding": "gzip"}),
+            ]
         ]
         assert [counts(answer) for answer in answers] == [(1, 0, 0), (2, 4, 0), (0, 3, 0), (0, 3, 0)]
         assert workspace.link("spring")["totals"]["all"] == 3
@@ -223,7 +266,9 @@ class TestDurability:
     def test_a_full_disk_answers_507_loses_nothing_and_recovers_alone(self, own) -> None:
         daemon = own()
         daemon.data.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m,mode=0700", "tmpfs", str(daemon.data)], capture_output=True)
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=6m,mode=0700", "tmpfs", str(daemon.data)], capture_output=True
+        )
         if mounted.returncode != 0:
             pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
         try:
@@ -250,7 +295,9 @@ class TestDurability:
             acknowledged += batch
         assert refused, "6 MiB were never full"
         assert daemon.process.alive
-        assert workspace.link("spring")["totals"]["all"] == len(acknowledged), "reading must go on, and totals must be true"
+        assert workspace.link("spring")["totals"]["all"] == len(acknowledged), (
+            "reading must go on, and totals must be true"
+        )
         subprocess.run(["mount", "-o", "remount,size=64m", str(daemon.data)], check=True)
 
         def takes_again() -> bool:

@@ -6,12 +6,14 @@ import pytest
 from harness import CLICK_FILE, Daemon, Workspace
 
 pytestmark = pytest.mark.skipif(
-    not CLICK_FILE.exists(), reason=f"{CLICK_FILE} is not there; MILEPOST_SHARED names its folder")
+    not CLICK_FILE.exists(), reason=f"{CLICK_FILE} is not there; MILEPOST_SHARED names its folder"
+)
 
 
 def imported(workspace: Workspace) -> dict:
     return workspace.daemon.cli(
-        "import", "clicks", str(CLICK_FILE), "--format", "bitly", "-w", workspace.name, "--json", timeout=90).json
+        "import", "clicks", str(CLICK_FILE), "--format", "bitly", "-w", workspace.name, "--json", timeout=90
+    ).json
 
 
 def clicks_in(deals: list[dict], workspace: Workspace) -> list[int]:
@@ -84,11 +86,20 @@ def test_the_printed_checklist_works_by_command_line(own) -> None:
     """PCON-20: from the token to the first deal, as the README says it."""
     daemon = own().start()
     connected = daemon.cli(
-        "connect", "pipedrive", "-w", "acme", "--token-stdin", "--set", "pipeline_id=1", "--set", "stage_id=11", "--json",
-        stdin=daemon.sandbox.token + "\n")
+        "connect",
+        "pipedrive",
+        "-w",
+        "acme",
+        "--token-stdin",
+        "--set",
+        "pipeline_id=1",
+        "--set",
+        "stage_id=11",
+        "--json",
+        stdin=daemon.sandbox.token + "\n",
+    )
     assert connected.json["state"] == "active", connected.out
-    lines = "".join(
-        f'{{"id":"c{n}","ts":"2026-01-01T00:00:00Z","link":"spring"}}\n' for n in range(100))
+    lines = "".join(f'{{"id":"c{n}","ts":"2026-01-01T00:00:00Z","link":"spring"}}\n' for n in range(100))
     clicks = daemon.directory / "clicks.ndjson"
     clicks.write_text(lines)
     summary = daemon.cli("import", "clicks", str(clicks), "--format", "milepost", "-w", "acme", "--json").json
@@ -110,6 +121,8 @@ def test_equal_lines_of_a_file_are_clicks_of_their_own_and_a_resumed_import_adds
     first = daemon.cli("import", "clicks", str(file), "--format", "milepost", "-w", "acme", "--json", check=False).json
     assert (first["accepted"], first["rejected"]) == (3, 1), first
     assert first["rejections"][0]["line"] == 3, first
-    answer = workspace.rest.post(f"{workspace.base}/events", line.encode(), headers={"Content-Type": "application/json"})
+    answer = workspace.rest.post(
+        f"{workspace.base}/events", line.encode(), headers={"Content-Type": "application/json"}
+    )
     assert (answer["accepted"], answer["duplicate"]) == (0, 1), answer
     assert workspace.link("twice")["totals"]["all"] == 3

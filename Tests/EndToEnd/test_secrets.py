@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A marker token through everything the daemon does, and a search for it everywhere it could have stayed (section C)."""
+"""A marker token through everything the daemon does, and a search wherever it could have stayed (section C)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Daemon, Workspace, wait_for
+from harness import Daemon
 
 MARKER = "MARKERf00dfeedc0ffee0badc0de0decafbad0abad"
 
@@ -22,7 +22,13 @@ MARKER = "MARKERf00dfeedc0ffee0badc0de0decafbad0abad"
 def forms(secret: str) -> list[bytes]:
     """The secret as it could have been written: plain, percent-encoded, hexadecimal, base64 at each offset, UTF-16."""
     raw = secret.encode()
-    encoded = [raw, raw.hex().encode(), raw.hex().upper().encode(), urllib.parse.quote(secret, safe="").encode(), secret.encode("utf-16-le")]
+    encoded = [
+        raw,
+        raw.hex().encode(),
+        raw.hex().upper().encode(),
+        urllib.parse.quote(secret, safe="").encode(),
+        secret.encode("utf-16-le"),
+    ]
     for offset in range(3):
         # The part of the base64 text that does not depend on what stands before and after.
         encoded.append(base64.b64encode(b"\0" * offset + raw)[4:-4])
@@ -94,24 +100,43 @@ def test_no_answer_of_the_api_holds_the_token(used) -> None:
         if "get" not in operations:
             continue
         values = {
-            "ws": ["acme"], "link": ["delivered", "refused", "echoed"], "integration": ["pipedrive"],
-            "id": [delivery["id"] for delivery in workspace.deliveries()], "member": ["jo"], "contact": ["jo"],
+            "ws": ["acme"],
+            "link": ["delivered", "refused", "echoed"],
+            "integration": ["pipedrive"],
+            "id": [delivery["id"] for delivery in workspace.deliveries()],
+            "member": ["jo"],
+            "contact": ["jo"],
             "picker": ["pipelines", "stages", "deal_fields"],
         }
         for filled in fill(path, values):
             answer = daemon.rest.request("GET", filled)
             walked += 1
-            assert answer.status < 500 or answer.status in (502, 503), f"{filled}: {answer.status} {answer.body[:500]!r}"
+            assert answer.status < 500 or answer.status in (502, 503), (
+                f"{filled}: {answer.status} {answer.body[:500]!r}"
+            )
             assert not finds(answer.body), f"{filled} answers with the token"
             assert not finds(str(answer.headers).encode()), filled
     assert walked >= len([path for path in paths if "get" in paths[path]])
     for answer in (
-        daemon.rest.request("POST", f"{workspace.base}/integrations/pipedrive", {
-            "credentials": {"api_token": MARKER, "unknown": MARKER}, "pipeline_id": 1, "stage_id": 11}),
-        daemon.rest.request("POST", f"{workspace.base}/integrations/pipedrive", {
-            "credentials": {"api_token": [MARKER]}, "pipeline_id": 1, "stage_id": 11}),
-        daemon.rest.request("PATCH", f"{workspace.base}/integrations/pipedrive", {"credentials": {"api_token": MARKER}}),
-        daemon.rest.request("POST", f"{workspace.base}/integrations/pipedrive", ('{"credentials":{"api_token":"' + MARKER + '"').encode(), {"Content-Type": "application/json"}),
+        daemon.rest.request(
+            "POST",
+            f"{workspace.base}/integrations/pipedrive",
+            {"credentials": {"api_token": MARKER, "unknown": MARKER}, "pipeline_id": 1, "stage_id": 11},
+        ),
+        daemon.rest.request(
+            "POST",
+            f"{workspace.base}/integrations/pipedrive",
+            {"credentials": {"api_token": [MARKER]}, "pipeline_id": 1, "stage_id": 11},
+        ),
+        daemon.rest.request(
+            "PATCH", f"{workspace.base}/integrations/pipedrive", {"credentials": {"api_token": MARKER}}
+        ),
+        daemon.rest.request(
+            "POST",
+            f"{workspace.base}/integrations/pipedrive",
+            ('{"credentials":{"api_token":"' + MARKER + '"').encode(),
+            {"Content-Type": "application/json"},
+        ),
     ):
         assert not finds(answer.body), answer.body
 
@@ -121,7 +146,11 @@ def fill(path: str, values: dict[str, list[str]]) -> list[str]:
     filled = [path]
     for name in re.findall(r"{(\w+)}", path):
         assert name in values, f"{path} has a parameter this test does not know"
-        filled = [text.replace("{" + name + "}", urllib.parse.quote(value, safe="")) for text in filled for value in values[name]]
+        filled = [
+            text.replace("{" + name + "}", urllib.parse.quote(value, safe=""))
+            for text in filled
+            for value in values[name]
+        ]
     return filled
 
 
@@ -136,7 +165,12 @@ def test_rest_tokens_are_stored_hashed(used) -> None:
 
 def test_the_command_line_shows_no_token(used) -> None:
     daemon, _ = used
-    for arguments in (["status"], ["doctor"], ["integrations", "show", "pipedrive", "-w", "acme"], ["deliveries", "-w", "acme"]):
+    for arguments in (
+        ["status"],
+        ["doctor"],
+        ["integrations", "show", "pipedrive", "-w", "acme"],
+        ["deliveries", "-w", "acme"],
+    ):
         for more in ([], ["--json"]):
             run = daemon.cli(*arguments, *more, check=False)
             assert not finds((run.out + run.err).encode()), arguments
@@ -221,8 +255,14 @@ def test_no_dump_of_the_daemon_can_be_had_by_its_own_user(own) -> None:
         if str(parent).startswith("/tmp/") and not os.stat(parent).st_mode & 0o001:
             os.chmod(parent, os.stat(parent).st_mode | 0o011)
     from harness import DIST, LISTENING, Process
+
     daemon.process = Process(
-        "milepostd", [str(DIST / "milepostd"), "--config", str(daemon.config_file)], daemon.log, daemon.environment(), user=uid)
+        "milepostd",
+        [str(DIST / "milepostd"), "--config", str(daemon.config_file)],
+        daemon.log,
+        daemon.environment(),
+        user=uid,
+    )
     daemon.url = daemon.process.wait_line(LISTENING).group(1)
     daemon.wait_ready()
     pid = daemon.process.pid
@@ -257,6 +297,7 @@ def test_keys_rotate_while_deliveries_go_on(own) -> None:
     before = daemon.rest.get("/v1/admin/keys")
     assert before["keys"] and before["current_key"]
     import threading
+
     stop = threading.Event()
 
     def load() -> None:
