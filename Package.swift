@@ -133,6 +133,12 @@ let package = Package(
         tests("MilepostStore", ["MilepostModel", grdb]),
         tests("MilepostVault"),
         tests("MilepostRules", ["MilepostModel"]),
+        tests(
+            "MilepostServer",
+            [
+                "MilepostModel", "MilepostEngine", "MilepostEgress", "MilepostIntake", "MilepostPluginHost", "MilepostStore",
+                "MilepostVault", hummingbird, logging,
+            ]),
         tests("MilepostEngine", ["MilepostModel", "MilepostRules", "MilepostStore"]),
     ]
 )

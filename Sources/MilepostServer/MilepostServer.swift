@@ -25,7 +25,7 @@ public struct MilepostServer: Sendable {
     }
 
     /// Every route, in the order of the documentation.
-    static var routes: [Route] {
+    package static var routes: [Route] {
         healthRoutes + eventRoutes + linkRoutes + integrationRoutes + deliveryRoutes + contactRoutes + adminRoutes
     }
 
@@ -68,6 +68,9 @@ struct ServerRequestContext: RequestContext {
     }
 
     var peer: String? { channel.remoteAddress?.ipAddress }
+
+    /// The framework keeps its id in the logger's metadata and traps where a log handler drops that.
+    var requestID: String { logger[metadataKey: "hb.request.id"]?.description ?? "-" }
 }
 
 /// What every handler may reach.
@@ -86,7 +89,7 @@ struct ServerContext: Sendable {
         _ route: Route, _ index: Int, _ request: Request, _ requestContext: ServerRequestContext
     ) async -> Response {
         let began = logger.logLevel <= .debug ? ContinuousClock.now : nil
-        let id = requestContext.id
+        let id = requestContext.requestID
         var response: Response
         do {
             response = try await answer(route, request, requestContext)
@@ -186,7 +189,7 @@ struct ServerContext: Sendable {
             "\(request.method) \(request.uri.path) \(response.status.code)",
             metadata: [
                 "ms": "\(microseconds / 1000).\(String(microseconds % 1000 + 1000).dropFirst())",
-                "request": "\(requestContext.id)", "client": "\(client(request, requestContext) ?? "-")",
+                "request": "\(requestContext.requestID)", "client": "\(client(request, requestContext) ?? "-")",
             ])
     }
 }
@@ -206,7 +209,7 @@ struct UnroutedMiddleware: RouterMiddleware {
         } catch {
             let began = ContinuousClock.now
             var response = problem(for: error, request, requestContext).response
-            response.headers[.requestID] = requestContext.id
+            response.headers[.requestID] = requestContext.requestID
             context.counters.count(route: -1, path: "none", status: response.status.code)
             context.log(request, requestContext, response, since: began)
             return response
@@ -219,7 +222,7 @@ struct UnroutedMiddleware: RouterMiddleware {
                 status: .methodNotAllowed, code: "method_not_allowed",
                 detail: "\(request.method) is not offered here; \(allowed) is.", headers: [.allow: allowed])
         }
-        return context.problem(for: error, request, requestContext.id)
+        return context.problem(for: error, request, requestContext.requestID)
     }
 
     private func allowedMethods(_ request: Request) -> String? {

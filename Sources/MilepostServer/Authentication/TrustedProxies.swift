@@ -42,7 +42,7 @@ public struct TrustedProxies: Sendable, Equatable {
     }
 
     /// The client's address: the peer's, or, where the peer is trusted, the last one of `X-Forwarded-For` that is not.
-    func client(peer: String?, forwarded: [String]) -> String? {
+    package func client(peer: String?, forwarded: [String]) -> String? {
         guard let peer, !blocks.isEmpty, isTrusted(peer) else { return peer }
         var client = peer
         let hops = forwarded.joined(separator: ",").split(separator: ",").suffix(Self.maximumHops)

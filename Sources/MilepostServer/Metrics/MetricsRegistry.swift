@@ -37,7 +37,7 @@ public final class MetricsRegistry: Sendable {
 
     private let state = Mutex(State())
 
-    static let maximumSeries = 2000
+    package static let maximumSeries = 2000
 
     public init() {}
 
@@ -66,7 +66,7 @@ public final class MetricsRegistry: Sendable {
 
     private static let byName = Dictionary(definitions.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
 
-    func add(_ name: String, _ amount: Int, _ labels: [String: String]) {
+    package func add(_ name: String, _ amount: Int, _ labels: [String: String]) {
         guard amount != 0 else { return }
         counter(name, labels).add(amount)
     }
@@ -82,14 +82,14 @@ public final class MetricsRegistry: Sendable {
         }
     }
 
-    func set(_ name: String, _ value: Double, _ labels: [String: String]) {
+    package func set(_ name: String, _ value: Double, _ labels: [String: String]) {
         state.withLock { state in
             let key = Self.series(labels, in: state.values[name])
             state.values[name, default: [:]][key] = value
         }
     }
 
-    func observe(_ name: String, _ value: Double, _ labels: [String: String] = [:]) {
+    package func observe(_ name: String, _ value: Double, _ labels: [String: String] = [:]) {
         guard let definition = Self.byName[name] else { return }
         state.withLock { state in
             let key = Self.series(labels, in: state.histograms[name])
@@ -103,7 +103,7 @@ public final class MetricsRegistry: Sendable {
     }
 
     /// Prometheus text format 0.0.4, metrics and series in stable order.
-    func rendered() -> String {
+    package func rendered() -> String {
         let snapshot = state.withLock { state in
             (
                 state.values.merging(state.counters.mapValues { $0.mapValues { Double($0.value) } }) { gauges, _ in gauges },

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import HTTPTypes
+package import HTTPTypes
 import Hummingbird
 import MilepostEngine
 import MilepostModel
-import MilepostRules
+package import MilepostRules
 import MilepostStore
 import MilepostVault
 
 /// An error as a client sees it: an RFC 9457 problem document with a stable `code`.
-struct Problem: Error, Sendable {
-    var status: HTTPResponse.Status
-    var code: String
+package struct Problem: Error, Sendable {
+    package var status: HTTPResponse.Status
+    package var code: String
     /// What happened, to what, why, what to do next. Never a secret, never an internal error's text.
-    var detail: String
-    var errors: [SettingError] = []
+    package var detail: String
+    package var errors: [SettingError] = []
     var headers: HTTPFields = [:]
 
     static func badRequest(_ detail: String, code: String = "bad_request") -> Problem {
@@ -48,7 +48,7 @@ struct Problem: Error, Sendable {
 
 extension Problem {
     /// Translates an error of a lower room; nil when it is none that a client should read about.
-    init?(_ error: any Error) {
+    package init?(_ error: any Error) {
         switch error {
         case let problem as Problem: self = problem
         case let error as EngineError: self.init(error)

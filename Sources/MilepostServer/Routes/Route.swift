@@ -1,31 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Foundation
-import HTTPTypes
+package import HTTPTypes
 import Hummingbird
 import MilepostEngine
-import MilepostModel
+package import MilepostModel
 
 /// One operation of the API, as data: the router, the audit log and the OpenAPI document are made from these.
-struct Route: Sendable {
-    enum Access: Sendable, Equatable {
+package struct Route: Sendable {
+    package enum Access: Sendable, Equatable {
         case open
         case scope(AccessScope)
     }
 
-    var method: HTTPRequest.Method
+    package var method: HTTPRequest.Method
     /// With parameters in braces, as OpenAPI writes them.
-    var path: String
+    package var path: String
     /// Stable; also the audit row's action.
-    var operationID: String
+    package var operationID: String
     var summary: String
-    var access: Access
+    package var access: Access
     /// Leaves an audit row.
-    var isAudited: Bool
-    var queryParameters: [String] = []
+    package var isAudited: Bool
+    package var queryParameters: [String] = []
     /// Concerns more than one workspace, so that a token of one workspace does not open it. A workspace's plan is the
     /// daemon's to give: nobody may lift himself to a better one.
-    var isDaemonWide: Bool { path.hasPrefix("/v1/admin") || operationID == "metrics" || operationID == "workspaces.put" }
+    package var isDaemonWide: Bool { path.hasPrefix("/v1/admin") || operationID == "metrics" || operationID == "workspaces.put" }
     var handler: @Sendable (Call) async throws -> Answer
 
     static func get(
