@@ -80,6 +80,18 @@ def sandbox(shared):
     return shared
 
 
+@pytest.mark.parametrize("base", ["/api/v2", "/v1"])
+def test_deals_that_were_put_away(sandbox, base):
+    kept, archived, deleted = (
+        sandbox.data("POST", "/api/v2/deals", {"title": title})["id"] for title in ("kept", "archived", "deleted"))
+    sandbox.data("PATCH", f"/api/v2/deals/{archived}", {"is_archived": True})
+    sandbox.data("DELETE", f"/api/v2/deals/{deleted}")
+    ids = lambda path, **query: [deal["id"] for deal in sandbox.data("GET", base + path, query=query or None)]
+    assert ids("/deals") == [kept]
+    assert ids("/deals/archived") == [archived]
+    assert ids("/deals", status="deleted") == [deleted]
+
+
 def all_fields(sandbox):
     key = lambda name: sandbox.field(name)["key"]
     source = sandbox.field("Deal Source")["options"]
@@ -293,6 +305,7 @@ def test_the_limits_are_the_published_ones(sandbox, plan):
     ("GET", "/api/v2/dealFields", None), ("GET", "/v1/dealFields", None), ("GET", "/api/v2/deals", None),
     ("GET", "/v1/deals", None), ("POST", "/api/v2/deals", {"title": "x"}), ("POST", "/v1/deals", {"title": "x"}),
     ("GET", "/v1/notes", None), ("POST", "/api/v2/persons", {"name": "x"}), ("GET", "/api/v2/persons", None),
+    ("GET", "/api/v2/deals/archived", None), ("GET", "/v1/deals/archived", None),
 ])
 def test_a_call_costs_what_the_vendor_says(sandbox, method, path, body):
     sandbox.control("POST", "rate-limit", {"daily_budget": 1000})

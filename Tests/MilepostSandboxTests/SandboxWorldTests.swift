@@ -181,3 +181,24 @@ struct LedgerTests {
         #expect(try bench.call("GET", "/v1/users/me")?.status == 200)
     }
 }
+
+@Suite("Deals that were put away")
+struct PutAwayTests {
+    @Test("archived deals have a list of their own, deleted ones a status", arguments: ["/api/v2", "/v1"])
+    func lists(base: String) throws {
+        let bench = Bench()
+        for title in ["kept", "archived", "deleted"] {
+            _ = try bench.call("POST", "/api/v2/deals", #"{"title":"\#(title)"}"#)
+        }
+        let ids = try #require(try bench.call("GET", "/api/v2/deals")?.body["data"]?.array).compactMap { $0["id"]?.integer }
+        let archived = try bench.call("PATCH", "/api/v2/deals/\(ids[1])", #"{"is_archived":true}"#)
+        #expect(archived?.body["data"]?["archive_time"]?.string != nil)
+        _ = try bench.call("DELETE", "/api/v2/deals/\(ids[2])")
+        func titles(_ path: String) throws -> [String] {
+            try bench.call("GET", base + path)?.body["data"]?.array?.compactMap { $0["title"]?.string } ?? []
+        }
+        #expect(try titles("/deals") == ["kept"])
+        #expect(try titles("/deals/archived") == ["archived"])
+        #expect(try titles("/deals?status=deleted") == ["deleted"])
+    }
+}

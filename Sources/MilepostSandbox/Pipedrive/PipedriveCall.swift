@@ -36,6 +36,7 @@ struct PipedriveCall {
         case ("GET", "dealFields"): return isOld ? 20 : 10
         case ("GET", "pipelines") where isItem, ("GET", "stages") where isItem: return isOld ? 2 : 1
         case ("GET", "pipelines"), ("GET", "stages"): return isOld ? 10 : 5
+        case ("GET", "deals") where segments.last == "archived": return isOld ? 40 : 20
         case ("GET", _): return isItem ? (isOld ? 2 : 1) : (isOld ? 20 : 10)
         case ("DELETE", _): return isOld ? 6 : 3
         default: return isOld ? 10 : 5

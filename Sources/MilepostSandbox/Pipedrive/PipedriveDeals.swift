@@ -72,6 +72,9 @@ extension Pipedrive {
         let now = JSONValue.string(call.now.rfc3339)
         deal["update_time"] = now
         if current["stage_id"] != deal["stage_id"] { deal["stage_change_time"] = now }
+        if current["is_archived"] != deal["is_archived"] {
+            deal["archive_time"] = deal["is_archived"] == .bool(true) ? now : .null
+        }
         if let status = body["status"]?.string { try apply(status: status, to: &deal, body: body, call) }
         return deal
     }
@@ -158,9 +161,11 @@ extension Pipedrive {
         return Self.success(try shown(try deal(call, company), call, company))
     }
 
-    func listDeals(_ call: PipedriveCall) throws(PipedriveFailure) -> VendorResponse {
+    /// Deals, or the archived ones: since 2025-07-15 neither list shows the other's.
+    func listDeals(_ call: PipedriveCall, archived: Bool = false) throws(PipedriveFailure) -> VendorResponse {
         let company = company(of: call)
-        let rows = try call.generation == .v2 ? filtered(call, company) : Self.legacyFiltered(call, company)
+        let all = try call.generation == .v2 ? filtered(call, company) : Self.legacyFiltered(call, company)
+        let rows = all.filter { ($0["is_archived"] == .bool(true)) == archived }
         // The page is cut before the rows are rendered: rendering the whole table for each page would be quadratic.
         let page = try Self.page(rows.map { .object($0) }, of: call)
         var shown: [JSONValue] = []

@@ -24,6 +24,7 @@ extension Pipedrive {
         case ("GET", 1): return try listDeals(call)
         case ("POST", 1): return try createDeal(call)
         case ("GET", 2) where call.segments[1] == "search": return try searchDeals(call)
+        case ("GET", 2) where call.segments[1] == "archived": return try listDeals(call, archived: true)
         case ("GET", 2): return try readDeal(call)
         case ("PATCH", 2) where call.generation == .v2, ("PUT", 2) where call.generation == .v1:
             return try updateDeal(call)
