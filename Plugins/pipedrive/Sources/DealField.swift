@@ -102,7 +102,7 @@ extension DealField {
 
     private func monetary(_ value: JSONValue, api: Settings.Generation) throws(FieldRefusal) -> [String: JSONValue] {
         guard let amount = value["value"] ?? value["amount"], let currency = value["currency"]?.string,
-            currency.utf8.count == 3
+            currency.utf8.count == 3, currency.utf8.allSatisfy({ (65...90).contains($0) })
         else { throw FieldRefusal(reason: "money is written {\"value\":1,\"currency\":\"EUR\"}") }
         let number = try Self.number(amount)
         return api == .v2

@@ -65,7 +65,10 @@ enum DealText {
             lines.append("<a href=\"\(escaped(url))\">Open the analytics view</a>")
         }
         var html = "<p>" + lines.joined(separator: "<br>") + "</p>"
-        let top = (crossing.top_links ?? []).prefix(3)
+        // The host tells three in order (CFG-08); another host's order and count do not change the note.
+        let top = (crossing.top_links ?? []).sorted {
+            ($0.clicks ?? 0, $1.id) > ($1.clicks ?? 0, $0.id)
+        }.prefix(3)
         if crossing.scope.kind == "folder", !top.isEmpty {
             let items = top.map { link in
                 let clicks = link.clicks.map { ": \($0) clicks" } ?? ""

@@ -23,16 +23,36 @@ extension PipedrivePlugin: Delivering {
             throw Verdict.rejected(
                 code: "journal_unreadable", message: "The journal of \(record.delivery_id) names no deal for its note.")
         }
-        if record.result(of: "note") == nil, Self.answeredNote(record) == nil {
-            let note = try await vendor.post(
-                "note", vendor.v1("/notes"),
-                [
-                    "content": .string(DealText.note(crossing, deliveryID: record.delivery_id)),
-                    "deal_id": .int(dealID), "pinned_to_deal_flag": 1,
-                ], cost: 10, operation)
-            try await operation.journal("note", ["note_id": note["id"] ?? .null])
+        let shelf = deal["shelf"]?.string.flatMap { Deal.Shelf(rawValue: $0) } ?? .live
+        if let warning = Self.warning(about: dealID, on: shelf) { warnings.append(warning) }
+        if shelf != .deleted, record.result(of: "note") == nil, Self.answeredNote(record) == nil {
+            let text = DealText.note(crossing, deliveryID: record.delivery_id)
+            do {
+                let note = try await vendor.post(
+                    "note", vendor.v1("/notes"),
+                    ["content": .string(text), "deal_id": .int(dealID), "pinned_to_deal_flag": 1], cost: 10, operation)
+                try await operation.journal("note", ["note_id": note["id"] ?? .null])
+            } catch let verdict as Verdict where verdict.status == .rejected && shelf == .archived {
+                // The vendor may keep archived deals as they are; the warning about the deal says where it lies.
+                warnings.append(
+                    Warning(code: "note_refused", message: "The archived deal \(dealID) takes no note. \(verdict.message)"))
+            }
         }
-        return Delivered(remoteID: String(dealID), remoteURL: deal["url"]?.string, warnings: warnings)
+        return Delivered(remoteID: String(dealID), remoteURL: dealPage(dealID), warnings: warnings)
+    }
+
+    /// What an operator should know of a deal that was found again, but not where deals are.
+    static func warning(about deal: Int64, on shelf: Deal.Shelf) -> Warning? {
+        switch shelf {
+        case .live: nil
+        case .archived:
+            Warning(code: "deal_archived", message: "Deal \(deal) was made and then archived; none is made in its place.")
+        case .deleted:
+            Warning(
+                code: "deal_deleted",
+                message: "Deal \(deal) was made and then deleted; none is made in its place, and it gets no note. "
+                    + "Pipedrive can restore it for 30 days.")
+        }
     }
 
     static func crossing(of record: DeliveryRecord, action: String) throws -> ThresholdCrossing {
@@ -61,9 +81,9 @@ extension PipedrivePlugin: Delivering {
     }
 
     /// What the journal keeps of a deal.
-    static func result(of deal: Deal, url: String? = nil) -> JSONValue {
+    static func result(of deal: Deal) -> JSONValue {
         var members: [String: JSONValue] = ["deal_id": .int(deal.id)]
-        if let url { members["url"] = .string(url) }
+        if deal.shelf != .live { members["shelf"] = .string(deal.shelf.rawValue) }
         return .object(members)
     }
 

@@ -24,7 +24,7 @@ extension PipedrivePlugin: Reconciling {
         _ record: DeliveryRecord, _ crossing: ThresholdCrossing, _ vendor: Vendor, _ operation: Operation
     ) async throws -> Finding {
         if let deal = Self.answeredDeal(record) {
-            return Self.applied(deal, "The vendor's stored answer names deal \(deal.id).")
+            return applied(deal, "The vendor's stored answer names deal \(deal.id).")
         }
         let times = (record.journal ?? []).filter { $0.step == "deal" }.compactMap { $0.intent_at }
         let intents = (times.isEmpty ? [record.first_attempt_at].compactMap { $0 } : times).compactMap(epochSeconds)
@@ -35,15 +35,20 @@ extension PipedrivePlugin: Reconciling {
         let plan = try await plan(of: record, crossing, vendor, operation)
         let own = plan.fieldKey == nil ? try await ownUser(vendor, operation) : nil
 
-        var candidates = try await newestDeals(since: since, vendor, operation).filter { deal in
+        func isOurs(_ deal: Deal) -> Bool {
             guard deal.bears(plan) else { return false }
             if let key = plan.fieldKey { return deal.value(of: key) == plan.fieldValue }
             return deal.creatorID == nil || deal.creatorID == own
         }
+        var candidates = try await newestDeals(.live, since: since, vendor, operation).filter(isOurs)
         let looked = Self.description(of: plan, since: since)
         if candidates.isEmpty, let key = plan.fieldKey, let value = plan.fieldValue {
             candidates = try await searchedDeals(key: key, value: value, since: since, vendor, operation)
                 .filter { $0.bears(plan) }
+        }
+        // Somebody may have put it away since: made again it would be a second one (decision 6).
+        for shelf in [Deal.Shelf.archived, .deleted] where candidates.isEmpty {
+            candidates = try await newestDeals(shelf, since: since, vendor, operation).filter(isOurs)
         }
         let here = candidates.filter { $0.pipelineID == plan.pipelineID }.sorted { $0.id < $1.id }
         if let oldest = here.first {
@@ -51,7 +56,9 @@ extension PipedrivePlugin: Reconciling {
             if here.count > 1 {
                 operation.log(.warning, "several deals match one delivery", ["delivery": .string(record.delivery_id)])
             }
-            return Self.applied(oldest, "Found deal \(oldest.id): \(looked).\(note)")
+            let put = Self.warning(about: oldest.id, on: oldest.shelf)
+            if let put { operation.log(.warning, put.message, ["delivery": .string(record.delivery_id)]) }
+            return applied(oldest, "Found deal \(oldest.id): \(looked).\(note)" + (put.map { " \($0.message)" } ?? ""))
         }
         if let elsewhere = candidates.min(by: { $0.id < $1.id }) {
             // Moved by somebody, or made by another connection: neither may be guessed.
@@ -59,12 +66,13 @@ extension PipedrivePlugin: Reconciling {
                 step: "deal",
                 message: "Deal \(elsewhere.id) matches but lies in another pipeline: \(looked). Check it by hand.")
         }
-        return .notApplied(step: "deal", message: "No deal found: \(looked).")
+        return .notApplied(step: "deal", message: "No deal found, archived and deleted ones included: \(looked).")
     }
 
-    private static func applied(_ deal: Deal, _ message: String) -> Finding {
+    private func applied(_ deal: Deal, _ message: String) -> Finding {
         .applied(
-            step: "deal", result: result(of: deal), remoteID: String(deal.id), remoteURL: nil, message: message)
+            step: "deal", result: Self.result(of: deal), remoteID: String(deal.id), remoteURL: dealPage(deal.id),
+            message: message)
     }
 
     private static func description(of plan: Plan, since: Int64) -> String {
@@ -88,20 +96,36 @@ extension PipedrivePlugin: Reconciling {
             fieldKey: key, fieldValue: DealText.plain(crossing.scope.id, longest: 255))
     }
 
-    /// Deals added since then, newest first. This listing does not use the search index (crm-apis 2.8).
+    /// Deals added since then, newest first. These listings do not use the search index (crm-apis 2.8).
     /// - Throws: `Verdict` when a page fails or the listing does not get that far within twenty pages.
-    private func newestDeals(since: Int64, _ vendor: Vendor, _ operation: Operation) async throws -> [Deal] {
+    private func newestDeals(
+        _ shelf: Deal.Shelf, since: Int64, _ vendor: Vendor, _ operation: Operation
+    ) async throws -> [Deal] {
         let order = vendor.api == .v2 ? "sort_by=add_time&sort_direction=desc" : "sort=add_time%20DESC"
+        let path =
+            switch shelf {
+            case .live: "/deals?"
+            case .archived: "/deals/archived?"
+            // Pipedrive keeps deleted deals for thirty days; deliveries are looked up sooner.
+            case .deleted: "/deals?status=deleted&"
+            }
+        let cost: UInt32 = (shelf == .archived ? 20 : 10) * (vendor.api == .v2 ? 1 : 2)
         var found: [Deal] = []
         var page = Page.first
         for _ in 0..<20 {
-            let json = try await vendor.get(
-                vendor.url("/deals?\(order)&\(page.query(limit: 500))"), cost: vendor.api == .v2 ? 10 : 20, operation)
+            let json: JSONValue
+            do {
+                json = try await vendor.get(
+                    vendor.url("\(path)\(order)&\(page.query(limit: 500))"), cost: cost, operation)
+            } catch let verdict as Verdict where shelf == .archived && verdict.httpStatus == 404 {
+                return []  // an account, or a stand-in for one, that has no archive
+            }
             // v1 answers an empty list with null.
             guard let items = json["data"]?.array ?? (json["data"]?.isNull == true ? [] : nil) else {
                 throw Verdict.retry(code: "answer_unreadable", message: "Pipedrive's list of deals has no data.")
             }
-            let deals = items.compactMap { Deal($0) }
+            var deals = items.compactMap { Deal($0) }
+            for index in deals.indices { deals[index].shelf = shelf }
             // A deal without a readable time may be ours: it counts as new.
             found += deals.filter { $0.addedAt.map { $0 >= since } ?? true }
             if let oldest = deals.last?.addedAt, oldest < since { return found }
@@ -148,7 +172,7 @@ extension PipedrivePlugin: Reconciling {
     ) async throws -> Finding {
         if let id = Self.answeredNote(record) {
             return .applied(
-                step: "note", result: ["note_id": .int(id)], remoteID: String(dealID), remoteURL: nil,
+                step: "note", result: ["note_id": .int(id)], remoteID: String(dealID), remoteURL: dealPage(dealID),
                 message: "The vendor's stored answer names note \(id).")
         }
         let marker = DealText.marker(record.delivery_id)
@@ -161,7 +185,7 @@ extension PipedrivePlugin: Reconciling {
             for note in json["data"]?.array ?? [] {
                 guard let id = note["id"]?.int, note["content"]?.string?.contains(marker) == true else { continue }
                 return .applied(
-                    step: "note", result: ["note_id": .int(id)], remoteID: String(dealID), remoteURL: nil,
+                    step: "note", result: ["note_id": .int(id)], remoteID: String(dealID), remoteURL: dealPage(dealID),
                     message: "Note \(id) of deal \(dealID) holds the delivery's id.")
             }
             guard let next = page.next(after: json) else {

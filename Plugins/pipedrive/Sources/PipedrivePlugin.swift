@@ -15,12 +15,15 @@ public final class PipedrivePlugin: Plugin {
         /// Definitions of the custom deal fields: read once, again on an unknown label or a refusal (FLD-03, FLD-04).
         var fields: [DealField]?
         var ownUser: Int64?
+        /// What the vendor calls the company's host; told by the host or by `connect`.
+        var companyDomain: String?
     }
 
     public init(context: PluginContext, configuration: InstanceConfiguration) throws {
         endpoints = configuration.endpoints
         // Wrong settings are `configure`'s to name: an instance must exist for that.
-        state = Mutex(State(settings: Settings.read(configuration.settings).settings))
+        let domain = configuration.account?.domain.flatMap { isCompanyDomain($0) ? $0 : nil }
+        state = Mutex(State(settings: Settings.read(configuration.settings).settings, companyDomain: domain))
     }
 
     var settings: Settings { state.withLock { $0.settings } }
@@ -32,6 +35,11 @@ public final class PipedrivePlugin: Plugin {
         let read = try await vendor.dealFields(operation)
         state.withLock { $0.fields = read }
         return read
+    }
+
+    /// Where a person sees a deal; nil while nobody has told the company's domain.
+    func dealPage(_ id: Int64) -> String? {
+        state.withLock { $0.settings.domain ?? $0.companyDomain }.map { Vendor.dealPage(id, domain: $0) }
     }
 
     func forgetFields() { state.withLock { $0.fields = nil } }
@@ -62,7 +70,11 @@ extension PipedrivePlugin: Connecting, Configuring, Choosing {
             throw Verdict.retry(
                 code: "answer_unreadable", message: "Pipedrive does not say whose token this is: no user or company.")
         }
-        state.withLock { $0.ownUser = id }
+        let domain = user["company_domain"]?.string.flatMap { isCompanyDomain($0) ? $0 : nil }
+        state.withLock { state in
+            state.ownUser = id
+            state.companyDomain = domain ?? state.companyDomain
+        }
         var warnings: [Warning] = []
         if !isAdministrator(user) {
             warnings.append(
@@ -74,7 +86,7 @@ extension PipedrivePlugin: Connecting, Configuring, Choosing {
         return ConnectResult(
             account: .init(
                 id: String(company), label: user["company_name"]?.string ?? String(company),
-                domain: user["company_domain"]?.string, user_id: String(id), user_label: user["name"]?.string),
+                domain: domain, user_id: String(id), user_label: user["name"]?.string),
             warnings: warnings)
     }
 

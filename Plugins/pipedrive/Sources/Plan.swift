@@ -44,6 +44,12 @@ struct Deal: Sendable, Equatable {
     var creatorID: Int64?
     var addedAt: Int64?
     var json: JSONValue
+    var shelf = Shelf.live
+
+    /// Where the vendor keeps it: each has a listing of its own.
+    enum Shelf: String, Sendable {
+        case live, archived, deleted
+    }
 
     init?(_ json: JSONValue) {
         guard let id = json["id"]?.int else { return nil }

@@ -15,7 +15,13 @@ struct Settings: Sendable, Equatable {
     var titleTemplate: String?
     /// Label or key of a field, and its value.
     var fields: [String: JSONValue] = [:]
-    var companyDomain: String?
+    /// The `acme` of `acme.pipedrive.com` (PCON-16).
+    var domain: String?
+    /// nil: the daemon's configuration or the manifest decides.
+    var ratePlan: String?
+
+    /// The presets of the manifest's rate limits; a test compares them.
+    static let ratePlans = ["lite", "growth", "premium", "ultimate"]
 
     /// Reads settings; whatever does not fit is named and left at its default.
     static func read(_ json: JSONValue) -> (settings: Settings, errors: [SettingError]) {
@@ -51,11 +57,18 @@ struct Settings: Sendable, Equatable {
                 refuse("api", "api must be v2 or v1.")
             }
         }
-        if let domain = text("company_domain", longest: 63) {
-            if domain.utf8.allSatisfy({ isDomainByte($0) }) {
-                settings.companyDomain = domain
+        if let domain = text("domain", longest: 63) {
+            if isCompanyDomain(domain) {
+                settings.domain = domain
             } else {
-                refuse("company_domain", "company_domain is the acme of acme.pipedrive.com: letters, digits, hyphens.")
+                refuse("domain", "domain is the acme of acme.pipedrive.com: small letters, digits, hyphens.")
+            }
+        }
+        if let plan = text("rate_plan", longest: 40) {
+            if ratePlans.contains(plan) {
+                settings.ratePlan = plan
+            } else {
+                refuse("rate_plan", "rate_plan must be one of \(ratePlans.joined(separator: ", ")).")
             }
         }
         if let fields = json["fields"], !fields.isNull {
@@ -68,6 +81,12 @@ struct Settings: Sendable, Equatable {
         }
         return (settings, errors)
     }
+}
+
+/// One label of a host name, as short as DNS allows: it becomes a part of addresses, whoever told it.
+func isCompanyDomain(_ text: String) -> Bool {
+    (1...63).contains(text.utf8.count) && text.utf8.allSatisfy { isDomainByte($0) } && !text.hasPrefix("-")
+        && !text.hasSuffix("-")
 }
 
 private func isDomainByte(_ byte: UInt8) -> Bool {

@@ -14,7 +14,7 @@ struct Vendor: Sendable {
         let general = "https://api.pipedrive.com"
         let endpoint = endpoints["api"] ?? general
         // An endpoint of the configuration wins over the company's own host: sandboxes and proxies depend on it.
-        if endpoint == general, let domain = settings.companyDomain {
+        if endpoint == general, let domain = settings.domain {
             base = "https://\(domain).pipedrive.com"
         } else {
             base = endpoint
@@ -23,6 +23,8 @@ struct Vendor: Sendable {
 
     /// A path of the generation in use.
     func url(_ path: String) -> String { base + (api == .v2 ? "/api/v2" : "/v1") + path }
+    /// Where a person sees a deal.
+    static func dealPage(_ id: Int64, domain: String) -> String { "https://\(domain).pipedrive.com/deal/\(id)" }
     /// A path that exists in the first generation only.
     func v1(_ path: String) -> String { base + "/v1" + path }
 

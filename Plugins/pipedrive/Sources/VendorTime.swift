@@ -15,7 +15,7 @@ func epochSeconds(_ text: String) -> Int64? {
     }
     guard bytes[4] == 45, bytes[7] == 45, bytes[13] == 58, bytes[16] == 58, [32, 84, 116].contains(bytes[10]),
         let year = number(0..<4), let month = number(5..<7), let day = number(8..<10), let hour = number(11..<13),
-        let minute = number(14..<16), let second = number(17..<19), (1...12).contains(month), (1...31).contains(day),
+        let minute = number(14..<16), let second = number(17..<19), (1...12).contains(month), (1...length(of: month, in: year)).contains(day),
         hour < 24, minute < 60, second < 61
     else { return nil }
     let local = days(year: year, month: month, day: day) * 86_400 + hour * 3_600 + minute * 60 + second
@@ -24,6 +24,14 @@ func epochSeconds(_ text: String) -> Int64? {
     else { return nil }
     let offset = hours * 3_600 + minutes * 60
     return bytes[sign] == 43 ? local - offset : local + offset
+}
+
+private func length(of month: Int64, in year: Int64) -> Int64 {
+    switch month {
+    case 2: year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) ? 29 : 28
+    case 4, 6, 9, 11: 30
+    default: 31
+    }
 }
 
 /// Days since 1970-01-01 in the proleptic Gregorian calendar (Howard Hinnant, "chrono-compatible date algorithms").

@@ -10,10 +10,20 @@ let linkKey = "0123456789abcdef0123456789abcdef01234567"
 let priorityKey = "1123456789abcdef0123456789abcdef01234567"
 let twinKey = "2123456789abcdef0123456789abcdef01234567"
 
+/// A key of forty hexadecimal digits for a field of this type.
+func typedKey(_ type: String) -> String {
+    let digits = type.utf8.map { String($0, radix: 16) }.joined()
+    return digits + String(repeating: "0", count: 40 - digits.count)
+}
+
 /// A Pipedrive account in memory, in the shapes of crm-apis 2.
 final class Account: Sendable {
     struct State {
         var deals: [JSONValue] = []
+        var archived: [JSONValue] = []
+        var deleted: [JSONValue] = []
+        var isAdministrator = false
+        var domain: JSONValue = "acme"
         var notes: [JSONValue] = []
         var searchHits: [Int64] = []
         var fieldReads = 0
@@ -32,9 +42,10 @@ final class Account: Sendable {
         if let fault = fault(request) { return fault }
         let path = request.url.replacingPrefix("https://api.pipedrive.com")
         if path.hasPrefix("/v1/users/me") {
+            let (isAdministrator, domain) = state.withLock { ($0.isAdministrator, $0.domain) }
             return data([
-                "id": 7, "name": "Me", "company_id": 54_235_233, "company_name": "Acme", "company_domain": "acme",
-                "access": [["app": "global", "admin": false]],
+                "id": 7, "name": "Me", "company_id": 54_235_233, "company_name": "Acme", "company_domain": domain,
+                "access": [["app": "global", "admin": .bool(isAdministrator)]],
             ])
         }
         if path.contains("/pipelines") {
@@ -47,10 +58,22 @@ final class Account: Sendable {
         if path.contains("/dealFields") {
             state.withLock { $0.fieldReads += 1 }
             return data([
-                field(linkKey, "Link", "varchar"), field(twinKey, "Twin", "varchar"), field(twinKey + "0", "Twin", "text"),
+                field(linkKey, "Link", "varchar"), field(twinKey, "Twin", "varchar"),
+                field(twinKey + "0", "Twin", "text"),
                 .object(
                     field(priorityKey, "Priority", "enum").object!.merging(
                         ["options": [["id": 5, "label": "High"], ["id": 6, "label": "Low"]]]) { $1 }),
+                .object(
+                    field(typedKey("set"), "Tags", "set").object!.merging(
+                        [
+                            "options": [
+                                ["id": 7, "label": "Spring"], ["id": 8, "label": "Summer"],
+                                ["id": 9, "label": "summer"],
+                            ]
+                        ]) { $1 }),
+                field(typedKey("date"), "Day", "date"), field(typedKey("monetary"), "Money", "monetary"),
+                field(typedKey("user"), "Owner", "user"), field(typedKey("double"), "Count", "double"),
+                field(typedKey("daterange"), "Range", "daterange"),
             ])
         }
         if path.contains("/itemSearch/field") {
@@ -58,6 +81,8 @@ final class Account: Sendable {
         }
         if request.method == "POST", path.hasSuffix("/deals") { return data(["id": 501]) }
         if request.method == "POST", path == "/v1/notes" { return data(["id": 9]) }
+        if path.contains("/deals/archived?") { return data(.array(state.withLock { $0.archived })) }
+        if path.contains("/deals?status=deleted") { return data(.array(state.withLock { $0.deleted })) }
         if path.contains("/deals?") { return data(.array(state.withLock { $0.deals })) }
         if path.hasPrefix("/v1/notes?") { return data(.array(state.withLock { $0.notes })) }
         return .json(404, ["success": false, "error": "not found"])
@@ -101,14 +126,25 @@ func deliver(_ payload: JSONValue, journal: JSONValue = []) -> JSONValue {
     ]
 }
 
-func connected(_ account: Account, settings: JSONValue = [:]) -> FakeHost? {
+/// - Parameter base: what the account's addresses begin with.
+func connected(
+    _ vendor: Account, settings: JSONValue = [:], account: JSONValue = .null,
+    base: String = "https://api.pipedrive.com"
+) -> FakeHost? {
     var all: [String: JSONValue] = ["pipeline_id": 1, "stage_id": 11]
     all.merge(settings.object ?? [:]) { $1 }
     return FakeHost(
         PipedrivePlugin.self,
         configuration: [
-            "plugin": "pipedrive", "connection": "con_1", "settings": .object(all),
+            "plugin": "pipedrive", "connection": "con_1", "account": account, "settings": .object(all),
             "endpoints": ["api": "https://api.pipedrive.com"],
             "credentials": [["ref": "api_token", "scheme": "api_key"]],
-        ], script: { account.answer($0) })
+        ],
+        script: { request in
+            var request = request
+            if request.url.hasPrefix(base) {
+                request.url = "https://api.pipedrive.com" + request.url.dropFirst(base.count)
+            }
+            return vendor.answer(request)
+        })
 }

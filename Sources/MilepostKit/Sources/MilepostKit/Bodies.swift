@@ -14,8 +14,17 @@ public struct InstanceConfiguration: Sendable, Decodable {
         public var scopes: [String]?
     }
 
+    /// Whose account the connection's credential opens, as `connect` told.
+    public struct Account: Sendable, Decodable {
+        public var id: String?
+        public var label: String?
+        public var domain: String?
+    }
+
     public var plugin: String?
     public var connection: String
+    /// nil before the first connect, and from hosts that do not tell.
+    public var account: Account?
     public var workspace: String?
     public var settings: JSONValue
     /// Base URLs without a trailing slash, overrides of the host's configuration already applied.
@@ -24,13 +33,14 @@ public struct InstanceConfiguration: Sendable, Decodable {
     public var request_timeout_ms: Int64?
 
     enum CodingKeys: String, CodingKey {
-        case plugin, connection, workspace, settings, endpoints, credentials, request_timeout_ms
+        case plugin, connection, workspace, account, settings, endpoints, credentials, request_timeout_ms
     }
 
     public init(from decoder: any Decoder) throws {
         let container = try decoder.container(keyedBy: CodingKeys.self)
         plugin = try container.decodeIfPresent(String.self, forKey: .plugin)
         connection = try container.decodeIfPresent(String.self, forKey: .connection) ?? ""
+        account = try container.decodeIfPresent(Account.self, forKey: .account)
         workspace = try container.decodeIfPresent(String.self, forKey: .workspace)
         settings = try container.decodeIfPresent(JSONValue.self, forKey: .settings) ?? [:]
         endpoints = try container.decodeIfPresent([String: String].self, forKey: .endpoints) ?? [:]

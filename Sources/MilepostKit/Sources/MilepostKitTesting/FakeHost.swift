@@ -21,6 +21,8 @@ public struct SentRequest: Sendable {
 /// What the fake vendor does with a request.
 public enum FakeAnswer: Sendable {
     case json(Int, JSONValue, headers: [(String, String)] = [])
+    /// Any bytes, said to be JSON.
+    case bytes(Int, [UInt8])
     case text(Int, String, headers: [(String, String)] = [])
     /// A body that the plugin has to read as a blob.
     case blob(Int, [UInt8])
@@ -189,7 +191,7 @@ public struct Completion: Sendable {
         switch answer {
         case .refused(let status): return status
         case .hangs(let wire): state.withLock { $0.hanging[token] = (op, wire) }
-        case .json, .text, .blob, .fails: later { self.deliver(answer, op: op, token: token) }
+        case .json, .bytes, .text, .blob, .fails: later { self.deliver(answer, op: op, token: token) }
         }
         return MP_CALL_OK
     }
@@ -217,6 +219,8 @@ public struct Completion: Sendable {
         switch answer {
         case .json(let status, let json, let headers):
             answered(status, json.bytes, [("content-type", "application/json")] + headers, op, token)
+        case .bytes(let status, let bytes):
+            answered(status, bytes, [("content-type", "application/json")], op, token)
         case .text(let status, let text, let headers): answered(status, Array(text.utf8), headers, op, token)
         case .blob(let status, let bytes):
             state.withLock { $0.blobs[token] = bytes }
