@@ -183,6 +183,22 @@ final class EngineService: Service, DaemonControl {
     // MARK: DaemonControl
 
     func reload() async -> ReloadReport {
+        let report = await applyConfiguration()
+        for error in report.errors {
+            logger.error(report.isRefused ? "reload refused, the old configuration stays in force: \(error)" : "\(error)")
+        }
+        if !report.isRefused {
+            logger.info(
+                "reloaded",
+                metadata: [
+                    "applied": "\(report.applied.joined(separator: ","))",
+                    "restart_required": "\(report.restartRequired.joined(separator: ","))",
+                ])
+        }
+        return report
+    }
+
+    private func applyConfiguration() async -> ReloadReport {
         let isAlone = state.withLock { state in
             defer { state.isReloading = true }
             return !state.isReloading

@@ -130,7 +130,7 @@ struct Call: Sendable {
     /// Refuses a body that says it is something else. No type, and those that clients send when nobody told them one,
     /// pass.
     func requireType(_ allowed: String...) throws {
-        guard let header = request.headers[.contentType] else { return }
+        guard let header = request.headers[.contentType], !allowed.contains(header) else { return }
         let type = header.prefix { $0 != ";" && $0 != " " }.lowercased()
         let unsaid = ["", "application/octet-stream", "application/x-www-form-urlencoded", "text/plain"]
         guard allowed.contains(type) || unsaid.contains(type) else {
