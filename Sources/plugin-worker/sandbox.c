@@ -104,8 +104,7 @@ static uint32_t restrict_files(const char *plugin_path) {
         *slash = 0;
         allow_path(ruleset, folder, FS_EXECUTE | FS_READ_FILE | FS_READ_DIR);
     }
-    /* libdispatch counts its runnable threads in /proc/self/task/TID/stat and aborts the process
-     * when it cannot open it; the folder holds nothing of any other process. */
+    /* Its own threads' folder holds nothing of any other process; thread_facts.c says who reads it. */
     static const char *const readable[] = {"/proc/self/task", "/usr/share/zoneinfo",
                                            "/etc/localtime",
                                            "/etc/ld.so.cache", "/dev/urandom", "/dev/null"};
