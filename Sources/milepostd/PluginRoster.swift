@@ -64,16 +64,12 @@ final class PluginRoster: Sendable {
                         endpoints: taken.configuration.endpoints, ratePlan: taken.configuration.ratePlan)
                 )
             })
-        let before = state.withLock { $0.taken }
-        let changed = Set(before.filter { taken[$0.key] != $0.value }.keys)
-        if !changed.isEmpty {
-            // Two steps, because the engine lets go of instances before the host may end the worker under them.
-            await hosted.apply(enabled.filter { !changed.contains($0.key) && before[$0.key] != nil })
-            for name in changed.sorted() where Self.needsUnloading(before[name], taken[name]) { await host.unload(name) }
-        }
-        for health in host.status() where health.state == .quarantined && !changed.contains(health.name) {
-            // Whoever reloads has mended something; what is still wrong is refused again with its sentence.
-            if taken[health.name] != nil { _ = try? await host.reload(health.name) }
+        // The engine compares settings only; a replaced object is taken out of service first, and then loaded anew.
+        let replaced = Set(state.withLock { $0.taken }.filter { taken[$0.key]?.file != $0.value.file }.keys)
+        if !replaced.isEmpty { await hosted.apply(enabled.filter { !replaced.contains($0.key) }) }
+        for health in host.status() where health.state == .quarantined && taken[health.name] != nil {
+            // Whoever reloads has mended something; what is still wrong is refused again, with its sentence.
+            _ = try? await host.reload(health.name)
         }
         await hosted.apply(enabled)
         state.withLock { $0 = State(taken: taken, refused: refused) }
@@ -114,12 +110,6 @@ final class PluginRoster: Sendable {
             if letter.isUppercase { text += text.isEmpty ? "" : "_" }
             text += letter.lowercased()
         }
-    }
-
-    /// New addresses or rates are the engine's to apply; a new mode or object needs a new worker.
-    private static func needsUnloading(_ before: Taken?, _ after: Taken?) -> Bool {
-        guard let before, let after else { return true }
-        return before.configuration.isolation != after.configuration.isolation || before.file != after.file
     }
 
     /// Blocks on the disk.
