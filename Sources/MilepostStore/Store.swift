@@ -119,7 +119,7 @@ public protocol ClickLedger: Sendable {
     /// Compares totals with a recount over retained clicks plus what earlier days carried; empty when all is right.
     func auditTotals() async throws -> [TotalMismatch]
 
-    /// Drops click days older than `clicks`, identities older than `dedupe`, finished deliveries older than
+    /// Drops click days and forms older than `clicks`, identities older than `dedupe`, finished deliveries older than
     /// `deliveries`. Totals stay. Returns what went. In chunks: never holds the writer for long.
     func enforceRetention(clicksBefore: Timestamp, dedupeBefore: Timestamp, deliveriesBefore: Timestamp) async throws
         -> RetentionResult
@@ -161,11 +161,13 @@ public struct RetentionResult: Sendable, Equatable {
     public var daysDropped: Int
     public var identitiesDropped: Int
     public var deliveriesDropped: Int
+    public var formsDropped: Int
 
-    public init(daysDropped: Int = 0, identitiesDropped: Int = 0, deliveriesDropped: Int = 0) {
+    public init(daysDropped: Int = 0, identitiesDropped: Int = 0, deliveriesDropped: Int = 0, formsDropped: Int = 0) {
         self.daysDropped = daysDropped
         self.identitiesDropped = identitiesDropped
         self.deliveriesDropped = deliveriesDropped
+        self.formsDropped = formsDropped
     }
 }
 
@@ -189,6 +191,10 @@ public protocol LinkBook: Sendable {
     func workspace(_ id: WorkspaceID) async throws -> Workspace?
     func workspaces() async throws -> [Workspace]
     func setPlan(_ workspace: WorkspaceID, plan: String?, trialStartedAt: Timestamp?) async throws
+    /// The matrix of plans that a host product handed in (PLAN-05), by name; empty when the configuration's counts.
+    func plans() async throws -> [PlanRecord]
+    /// Puts a whole matrix in the place of the last one; an empty one gives way to the configuration's.
+    func replacePlans(_ plans: [PlanRecord]) async throws
 
     func link(_ id: LinkID, workspace: WorkspaceID) async throws -> Link?
     func links(workspace: WorkspaceID, folder: String?, cursor: String?, limit: Int) async throws -> Page<Link>
@@ -205,6 +211,23 @@ public protocol LinkBook: Sendable {
     /// Stores form submissions; a repeated id is stored once.
     func appendForms(_ forms: [FormSubmission], workspace: WorkspaceID, receivedAt: Timestamp) async throws -> [Bool]
     func forms(workspace: WorkspaceID, contact: String, limit: Int) async throws -> [FormSubmission]
+}
+
+/// What a plan allows, as `MilepostRules.PlanMatrix` reads it.
+public struct PlanRecord: Sendable, Equatable {
+    public var name: String
+    public var fires: Bool
+    /// Plugins whose connections fire; nil means all.
+    public var integrations: Set<String>?
+    /// Days from the trial's start for which it fires; nil means without end.
+    public var trialDays: Int?
+
+    public init(name: String, fires: Bool = true, integrations: Set<String>? = nil, trialDays: Int? = nil) {
+        self.name = name
+        self.fires = fires
+        self.integrations = integrations
+        self.trialDays = trialDays
+    }
 }
 
 public struct FolderTotals: Sendable, Equatable {

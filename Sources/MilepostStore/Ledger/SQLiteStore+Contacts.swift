@@ -34,10 +34,23 @@ extension SQLiteStore {
     }
 
     /// Clicks keep link, time and campaign, so totals stay; what points at the person goes. In deliveries every text
-    /// that is the contact (or, from six characters on, contains it) becomes `[erased]`; the same in journals and logs.
-    /// The log is then cut, so that the file holds no older copy.
+    /// that is the contact (or, from six characters on, contains it) becomes `[erased]`; the same in journals and logs,
+    /// and in what plugins keep. Days that retention dropped left their pages as they were (decisions 24), so free pages
+    /// are overwritten; the log is then cut, so that no file holds an older copy.
     public func eraseContact(workspace: WorkspaceID, contact: String) async throws -> ErasureResult {
         guard !contact.isEmpty else { return ErasureResult() }
+        await longWork.enter()
+        do {
+            let result = try await erase(contact, workspace)
+            await longWork.leave()
+            return result
+        } catch {
+            await longWork.leave()
+            throw error
+        }
+    }
+
+    private func erase(_ contact: String, _ workspace: WorkspaceID) async throws -> ErasureResult {
         let days = try await read("listing days of clicks") { try DayTable.all($0) }
         var result = ErasureResult()
         for table in days {
@@ -50,8 +63,41 @@ extension SQLiteStore {
             return context.db.changesCount
         }
         result.deliveries = try await eraseDeliveries(of: contact, workspace: workspace)
+        try await eraseAudit(of: contact)
+        try await erasePluginValues(of: contact, workspace: workspace)
+        try await overwriteFreePages()
         _ = try await writer.outside { db, _ in try? db.checkpoint(.truncate) }
         return result
+    }
+
+    /// Rows about an export or an erasure name the contact in their target.
+    private func eraseAudit(of contact: String) async throws {
+        guard contact.count >= ContactEraser.shortestPart else { return }
+        try await write { context in
+            try context.db.execute(
+                sql: """
+                    UPDATE audit SET target = '[erased]', detail = '{}'
+                    WHERE instr(target, ?1) OR instr(detail, ?1) OR instr(target, ?2)
+                    """, arguments: [contact, contact.percentEncoded])
+        }
+    }
+
+    /// Keys that name the contact go; values lose it, where they are JSON, and go where they are not.
+    private func erasePluginValues(of contact: String, workspace: WorkspaceID) async throws {
+        for connection in try await connections(workspace: workspace) {
+            var position: String? = ""
+            while let start = position {
+                position = try await write {
+                    try $0.erasePluginValues(of: contact, connection: connection.id, after: start)
+                }
+            }
+        }
+    }
+
+    /// Fills the free pages with zeros and frees them again, some megabytes at a time.
+    private func overwriteFreePages() async throws {
+        while try await write({ try $0.fillFreePages() }) { try Task.checkCancellation() }
+        while try await write({ try $0.freeZeros() }) { try Task.checkCancellation() }
     }
 
     private func eraseDeliveries(of contact: String, workspace: WorkspaceID) async throws -> Int {
@@ -79,6 +125,53 @@ extension WriteContext {
                 WHERE contact = ? AND link IN (SELECT id FROM links WHERE workspace = ?)
                 """, arguments: [contact, try workspaceRow(workspace)])
         return db.changesCount
+    }
+
+    fileprivate func erasePluginValues(
+        of contact: String, connection: ConnectionID, after: String
+    ) throws -> String? {
+        let rows = try Row.fetchAll(
+            db, sql: "SELECT key, value FROM plugin_kv WHERE connection_id = ? AND key > ? ORDER BY key LIMIT 500",
+            arguments: [connection.rawValue, after])
+        let eraser = ContactEraser(contact: contact)
+        for row in rows {
+            let key: String = row["key"]
+            guard eraser.cleaned(plain: key) == nil else {
+                try db.execute(
+                    sql: "DELETE FROM plugin_kv WHERE connection_id = ? AND key = ?",
+                    arguments: [connection.rawValue, key])
+                continue
+            }
+            guard let text = String(validating: [UInt8](blob: row["value"]), as: UTF8.self),
+                let cleaned = eraser.cleaned(text: text)
+            else { continue }
+            try db.execute(
+                sql: "UPDATE plugin_kv SET value = ?, version = version + 1 WHERE connection_id = ? AND key = ?",
+                arguments: [Array(cleaned.utf8).blob, connection.rawValue, key])
+        }
+        return rows.count == 500 ? rows.last?["key"] : nil
+    }
+
+    /// Pages that one step overwrites: 4 MiB.
+    private static let pagesPerStep = 1024
+
+    /// False when no page is free.
+    fileprivate func fillFreePages() throws -> Bool {
+        let free = try Int.fetchOne(db, sql: "PRAGMA freelist_count") ?? 0
+        guard free > 0 else { return false }
+        // An overflow page carries 4 bytes of its own, and the table's own page takes a part of the row.
+        let pages = min(free, Self.pagesPerStep)
+        let bytes = pages == 1 ? 3000 : (pages - 1) * (Int(SQLiteStore.pageBytes) - 4)
+        try db.execute(sql: "INSERT INTO zeros (bytes) VALUES (zeroblob(?))", arguments: [bytes])
+        return try Int.fetchOne(db, sql: "PRAGMA freelist_count") ?? 0 > 0
+    }
+
+    /// False when all are free again.
+    fileprivate func freeZeros() throws -> Bool {
+        try withoutOverwriting {
+            try db.execute(sql: "DELETE FROM zeros WHERE number = (SELECT max(number) FROM zeros)")
+            return db.changesCount > 0
+        }
     }
 
     fileprivate func eraseDeliveries(
@@ -143,6 +236,11 @@ struct ContactEraser {
             let cleaned = clean(value)
             return cleaned == value ? nil : cleaned.description
         }
+        return cleaned(plain: text)
+    }
+
+    /// Text that is no JSON.
+    func cleaned(plain text: String) -> String? {
         let cleaned = clean(text)
         return cleaned == text ? nil : cleaned
     }
@@ -153,7 +251,8 @@ struct ContactEraser {
         case .integer(let number): String(number) == contact ? .string(Self.mark) : value
         case .string(let text): .string(clean(text))
         case .array(let items): .array(items.map(clean))
-        case .object(let members): .object(members.mapValues(clean))
+        case .object(let members): .object(
+                Dictionary(members.map { (clean($0.key), clean($0.value)) }, uniquingKeysWith: { first, _ in first }))
         }
     }
 
@@ -161,5 +260,19 @@ struct ContactEraser {
         if text == contact { return Self.mark }
         guard contact.count >= Self.shortestPart else { return text }
         return text.split(separator: contact, omittingEmptySubsequences: false).joined(separator: Self.mark)
+    }
+}
+
+extension String {
+    /// As a URL's path carries it.
+    fileprivate var percentEncoded: String {
+        let hex = Array("0123456789ABCDEF")
+        return utf8.reduce(into: "") { text, byte in
+            switch byte {
+            case 0x30...0x39, 0x41...0x5a, 0x61...0x7a, 0x2d, 0x2e, 0x5f, 0x7e:
+                text.unicodeScalars.append(Unicode.Scalar(byte))
+            default: text += "%\(hex[Int(byte >> 4)])\(hex[Int(byte & 15)])"
+            }
+        }
     }
 }

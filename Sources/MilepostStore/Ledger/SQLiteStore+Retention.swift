@@ -15,7 +15,8 @@ extension SQLiteStore {
             let result = RetentionResult(
                 daysDropped: try await dropDays(before: clicksBefore.day),
                 identitiesDropped: try await pruneIdentities(before: dedupeBefore.day),
-                deliveriesDropped: try await compactDeliveries(before: deliveriesBefore))
+                deliveriesDropped: try await compactDeliveries(before: deliveriesBefore),
+                formsDropped: try await dropForms(before: clicksBefore.startOfDay))
             await longWork.leave()
             return result
         } catch {
@@ -55,6 +56,18 @@ extension SQLiteStore {
         return dropped
     }
 
+    /// Forms go with the clicks of their day, by day of receipt; what plugins let expire before then goes too.
+    private func dropForms(before start: Timestamp) async throws -> Int {
+        let chunk = configuration.retentionChunk
+        var total = 0
+        while true {
+            try Task.checkCancellation()
+            let dropped = try await write { try $0.dropForms(before: start, rows: chunk) }
+            total += dropped
+            if dropped < chunk { return total }
+        }
+    }
+
     private func compactDeliveries(before: Timestamp) async throws -> Int {
         let chunk = max(1, configuration.retentionChunk / 20)  // a delivery has a journal and a log behind it
         var total = 0
@@ -67,9 +80,17 @@ extension SQLiteStore {
     }
 }
 
+extension Timestamp {
+    /// Midnight, UTC.
+    fileprivate var startOfDay: Timestamp {
+        let rest = milliseconds % 86_400_000
+        return Timestamp(milliseconds: milliseconds - (rest < 0 ? rest + 86_400_000 : rest))
+    }
+}
+
 extension WriteContext {
     /// Debian's SQLite overwrites what it deletes; for raw days that would write every page once more (decisions 24).
-    private func withoutOverwriting<Value>(_ body: () throws -> Value) throws -> Value {
+    func withoutOverwriting<Value>(_ body: () throws -> Value) throws -> Value {
         try db.execute(sql: "PRAGMA secure_delete = OFF")
         let result = Result(catching: body)
         try db.execute(sql: "PRAGMA secure_delete = ON")
@@ -118,6 +139,18 @@ extension WriteContext {
             }
             return (db.changesCount, end.map { [UInt8](blob: $0) })
         }
+    }
+
+    fileprivate func dropForms(before: Timestamp, rows: Int) throws -> Int {
+        try db.execute(
+            sql: """
+                DELETE FROM plugin_kv WHERE (connection_id, key) IN (
+                    SELECT connection_id, key FROM plugin_kv WHERE expires_at < ? LIMIT ?)
+                """, arguments: [before.milliseconds, rows])
+        try db.execute(
+            sql: "DELETE FROM forms WHERE id IN (SELECT id FROM forms WHERE received_at < ? LIMIT ?)",
+            arguments: [before.milliseconds, rows])
+        return db.changesCount
     }
 
     fileprivate func compactDeliveries(before: Timestamp, rows: Int) throws -> Int {

@@ -247,6 +247,9 @@ final class WriterThread: Sendable {
         return failure
     }
 
+    /// A check found what no write has met yet.
+    func stopForDamage(_ finding: String) { stop(StoreError(code: .corrupt, detail: finding)) }
+
     private func stop(_ error: StoreError) {
         condition.withLock { $0.stopped = $0.stopped ?? error }
     }

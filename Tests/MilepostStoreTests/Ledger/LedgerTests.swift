@@ -188,4 +188,65 @@ struct LedgerTests {
         let bytes = try Data(contentsOf: URL(fileURLWithPath: directory.database))
         #expect(bytes.range(of: Data(ada.utf8)) == nil, "no copy is left in the file")
     }
+
+    @Test("erasing leaves no copy in pages that retention freed, in plugins' values nor in the audit log (PRV-02)")
+    func erasureReachesFreePages() async throws {
+        let directory = try TemporaryDirectory()
+        let store = try directory.open()
+        let ada = "ada@example.org"
+        try await store.prepareDeliveries(0)
+        let clicks = (0..<2000).map { number in
+            var one = click("c\(number)", on: "a", contact: ada)
+            one.identity = identity("c\(number)")
+            return one
+        }
+        _ = try await store.append(clicks, workspace: .acme, receivedAt: .start)
+        _ = try await store.setPluginValue(
+            connection: "con_1", key: "person/\(ada)", value: Array("7".utf8), expecting: 0, expiresAt: nil, at: .start)
+        _ = try await store.setPluginValue(
+            connection: "con_1", key: "last", value: Array(#"{"at":1,"who":"\#(ada)"}"#.utf8), expecting: 0,
+            expiresAt: nil, at: .start)
+        try await store.audit(
+            AuditEntry(
+                at: .start, actor: "ops", action: "contacts.export",
+                target: "/v1/workspaces/acme/contacts/ada%40example.org/export"))
+        let later = Timestamp.start + .seconds(86_400)
+        _ = try await store.enforceRetention(clicksBefore: later, dedupeBefore: .start, deliveriesBefore: .start)
+        _ = try await store.quickCheck()  // also: the log is not cut by chance alone
+
+        _ = try await store.eraseContact(workspace: .acme, contact: ada)
+        #expect(try await store.pluginKeys(connection: "con_1", prefix: "", at: .start) == ["last"])
+        let kept = try await store.pluginValue(connection: "con_1", key: "last", at: .start)
+        #expect(kept?.value == Array(#"{"at":1,"who":"[erased]"}"#.utf8))
+        #expect(kept?.version == 2, "who read it before cannot overwrite it")
+        for name in ["milepost.db", "milepost.db-wal"] {
+            let bytes = try Data(contentsOf: URL(fileURLWithPath: directory.path + "/" + name))
+            for text in [ada, "ada%40example.org"] {
+                #expect(bytes.range(of: Data(text.utf8)) == nil, "\(text) in \(name)")
+            }
+        }
+        #expect(try await store.auditTotals() == [])
+        #expect(try await store.quickCheck() == [])
+        await store.close()
+    }
+
+    @Test("forms go with the clicks of their day; a plugin's expired values too")
+    func formsAreRetained() async throws {
+        let directory = try TemporaryDirectory()
+        let store = try directory.open()
+        try await store.prepareDeliveries(0)
+        for day in 0..<3 {
+            let form = FormSubmission(id: EventID("f\(day)"), time: .start, contactID: "ada")
+            _ = try await store.appendForms(
+                [form], workspace: .acme, receivedAt: .start + .seconds(86_400 * day))
+        }
+        _ = try await store.setPluginValue(
+            connection: "con_1", key: "k", value: [1], expecting: 0, expiresAt: .start - .seconds(86_400), at: .start)
+        let result = try await store.enforceRetention(
+            clicksBefore: .start + .seconds(86_400 * 2), dedupeBefore: .start, deliveriesBefore: .start)
+        #expect(result.formsDropped == 2)
+        #expect(try await store.forms(workspace: .acme, contact: "ada", limit: 5).map(\.id.rawValue) == ["f2"])
+        await store.close()
+        #expect(try sqliteValue(directory.database, "SELECT count(*) FROM plugin_kv") == "0")
+    }
 }
