@@ -83,7 +83,8 @@ final class PluginRoster: Sendable {
         let refusals = Dictionary(self.refusals.map { ($0.name, $0.reason) }, uniquingKeysWith: { first, _ in first })
         let enabled = Set(hosted.enabledNames).union(refusals.keys)
         return enabled.union(discovered).sorted().map { name in
-            let known = health[name]
+            // What the host remembers of a refused plugin is past once it is switched off.
+            let known = enabled.contains(name) ? health[name] : nil
             let refusal = refusals[name]
             let manifest = hosted.manifest(of: name)
             let state =

@@ -182,7 +182,7 @@ extension MilepostServer {
                 add(warning.code, "\(connection.workspace)/\(connection.integration): \(warning.message)", "Adjust the setting, or ignore it if it is meant.")
             }
         }
-        for plugin in plugins where plugin["state"]?.string != "loaded" {
+        for plugin in plugins where !["loaded", "disabled"].contains(plugin["state"]?.string) {
             add(
                 "plugin_\(plugin["state"]?.string ?? "absent")",
                 "Plugin \(plugin["name"]?.string ?? "?"): \(plugin["reason"]?.string ?? "not loaded")",

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import HTTPTypes
+import MilepostEngine
+import MilepostIntake
 import MilepostModel
 import MilepostServer
 import MilepostStore
@@ -132,6 +134,47 @@ struct ProtocolTests {
             #expect(try await world.send("PUT", "/v1/workspaces/w3", token: token, json: [:]).status == 200)
             let connect = try await world.send("POST", "/v1/workspaces/w5/integrations/x", token: token, json: [:])
             #expect(connect.status == 409)
+        }
+    }
+
+    @Test("limits.integrations_per_workspace: one too many is refused, one that stands may be connected again")
+    func integrationLimit() async throws {
+        try await World.run { world in
+            let token = try await world.token(.admin)
+            let now = world.engine.clock.now
+            _ = try await world.store.ensureWorkspace("ws", at: now)
+            for name: PluginName in ["a", "b"] {
+                _ = try await world.store.saveConnection(
+                    Connection(
+                        id: ConnectionID("con_\(name)"), workspace: "ws", integration: IntegrationName(plugin: name),
+                        stateSince: now, connectedAt: now),
+                    credentials: [], baseline: nil, at: now)
+            }
+            func connect(_ name: String) async throws -> HTTPExchange {
+                try await world.send(
+                    "POST", "/v1/workspaces/ws/integrations/\(name)", token: token, json: ["credentials": ["api_token": "x"]])
+            }
+            let third = try await connect("c")
+            #expect(third.status == 409 && third.json["detail"]?.string?.contains("integrations_per_workspace") == true)
+            #expect(try await connect("a").code == "plugin_unavailable")
+            var settings = World.settings
+            settings.maximumIntegrations = 3
+            world.live.replace(settings, intake: .init())
+            #expect(try await connect("c").code == "plugin_unavailable")
+        }
+    }
+
+    @Test("limits.connections: one too many waits until another ends")
+    func connectionLimit() async throws {
+        try await World.run(connections: 1, idle: .milliseconds(300)) { world in
+            // Holds the only place until the idle time is over.
+            async let silent = try? HTTPExchange.send(Array("GET /healthz HTTP/1.1\r\n".utf8), port: world.port)
+            let answers = try await withThrowingTaskGroup(of: Int.self) { group in
+                for _ in 0..<4 { group.addTask { try await world.send("GET", "/healthz").status } }
+                return try await group.reduce(into: []) { $0.append($1) }
+            }
+            #expect(answers == [200, 200, 200, 200])
+            _ = await silent
         }
     }
 
