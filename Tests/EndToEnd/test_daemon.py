@@ -753,7 +753,7 @@ class TestCommandLine:
             "keys.rewrap": ["keys", "rewrap"],
             "keys.create": ["keys", "new"],
             "keys.drop": ["keys", "drop", "k1"],
-            "admin.audit_totals": ["doctor", "--totals"],
+            "admin.audit_totals": ["audit", "--totals"],
             "admin.backup": ["backup", "/x"],
         }
         for_machines = {"healthz", "readyz", "openapi", "metrics"}

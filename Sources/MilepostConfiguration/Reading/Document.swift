@@ -35,7 +35,7 @@ enum Document {
         do {
             root = try Parser(yaml: text, resolver: .basic, encoding: .utf8).singleRoot()
         } catch {
-            let (line, problem) = describe(error)
+            let (line, problem) = describe(error, in: text)
             throw fail(problem.hasPrefix("key ") ? .duplicateKey : .notYAML, line: line, problem)
         }
         guard let root else { return ConfigurationNode(content: .map([]), origin: start) }
@@ -95,7 +95,7 @@ enum Document {
             value: try convert(value, file: file, depth: depth + 1, remaining: &remaining))
     }
 
-    private static func describe(_ error: any Error) -> (line: Int?, problem: String) {
+    private static func describe(_ error: any Error, in text: String) -> (line: Int?, problem: String) {
         guard let error = error as? YamlError else { return (nil, "is not YAML: \(error)") }
         switch error {
         case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
@@ -104,9 +104,27 @@ enum Document {
         case .reader(let problem, _, _, _):
             return (nil, "is not YAML: \(problem)")
         case .duplicatedKeysInMapping(let names, let context):
-            return (context.mark.line, "key '\(names.first ?? "")' stands here twice")
+            let name = "\(names.first ?? "")"
+            return (
+                repetition(of: name, in: text, from: context.mark.line) ?? context.mark.line,
+                "key '\(name)' stands here twice"
+            )
         case .no, .memory, .writer, .emitter, .representer, .dataCouldNotBeDecoded:
             return (nil, "is not YAML: \(error)")
         }
+    }
+
+    /// The parser names the map's first line; the one to delete is where the key stands for the second time, at the same
+    /// depth as the first.
+    private static func repetition(of key: String, in text: String, from start: Int) -> Int? {
+        var indentation: Int?
+        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated()
+        where index + 1 >= start {
+            let depth = line.prefix { $0 == " " }.count
+            guard line.dropFirst(depth).hasPrefix(key + ":") else { continue }
+            if indentation == depth { return index + 1 }
+            indentation = indentation ?? depth
+        }
+        return nil
     }
 }
