@@ -149,6 +149,11 @@ awk 'BEGIN { for (n = 0; n < 100; n++) printf "{\"id\":\"launch-%d\",\"ts\":\"20
 echo "   100 clicks on a new link, and a tick in which the daemon dies by SIGKILL as soon as the CRM has created the deal"
 milepost import clicks "$work/launch.jsonl" --format milepost | indented
 milepost tick >"$work/tick.log" 2>&1 || true
+for _ in $(seq 100); do
+    kill -0 "$daemon_pid" 2>/dev/null || break
+    sleep 0.1
+done
+kill -0 "$daemon_pid" 2>/dev/null && fail "the daemon still runs: $(cat "$work/tick.log")"
 status=0
 { wait "$daemon_pid" || status=$?; } 2>/dev/null
 daemon_pid=""

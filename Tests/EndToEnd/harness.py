@@ -8,6 +8,7 @@ a bound, and is ended by its own process id.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import http.client
 import json
 import os
@@ -154,6 +155,15 @@ def problem(answer: Answer, status: int, code: str) -> dict[str, Any]:
 # ----------------------------------------------------------------------------------------------------------- processes
 
 
+_libc = ctypes.CDLL(None)
+
+
+def die_with_the_tests() -> None:
+    """In a child, before it becomes the program: ends it when the tests are killed and can clean up no more."""
+    PR_SET_PDEATHSIG = 1
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 class Process:
     """A child in a session of its own, with its output in a file. It is ended by its own process id only."""
 
@@ -176,6 +186,7 @@ class Process:
                 env=env,
                 user=user,
                 start_new_session=True,
+                preexec_fn=die_with_the_tests,
             )
         Process.running.append(self)
 
