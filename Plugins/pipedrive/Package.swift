@@ -29,10 +29,10 @@ let package = Package(
         .target(
             name: "PipedrivePlugin", dependencies: ["Pipedrive", kit], path: "Entry", swiftSettings: strict,
             linkerSettings: [
-                // The command line's --static-swift-stdlib does not reach shared libraries, nor does it name what
-                // FoundationEssentials itself needs; `-z defs` finds what is missing at link time, not at load time.
+                // The command line's --static-swift-stdlib does not reach shared libraries; `-z defs` finds what is
+                // missing at link time, not at load time.
                 .unsafeFlags([
-                    "-static-stdlib", "-l_FoundationCollections", "-l_FoundationCShims", "-lswiftSynchronization",
+                    "-static-stdlib", "-lswiftSynchronization",
                     "-Xlinker", "-z", "-Xlinker", "defs", "-Xlinker", "--gc-sections", "-Xlinker", "-z", "-Xlinker", "relro", "-Xlinker",
                     "-z", "-Xlinker", "now", "-Xlinker", "--version-script=\(Context.packageDirectory)/export.map",
                 ], .when(platforms: [.linux]))

@@ -183,7 +183,9 @@ extension PipedrivePlugin: Reconciling {
                 vendor.v1("/notes?deal_id=\(dealID)&sort=add_time%20DESC&\(page.query(limit: 500))"), cost: 20,
                 operation)
             for note in json["data"]?.array ?? [] {
-                guard let id = note["id"]?.int, note["content"]?.string?.contains(marker) == true else { continue }
+                guard let id = note["id"]?.int, let content = note["content"]?.string,
+                    DealText.text(content, holds: marker)
+                else { continue }
                 return .applied(
                     step: "note", result: ["note_id": .int(id)], remoteID: String(dealID), remoteURL: dealPage(dealID),
                     message: "Note \(id) of deal \(dealID) holds the delivery's id.")

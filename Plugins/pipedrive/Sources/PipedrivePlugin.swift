@@ -188,7 +188,7 @@ extension PipedrivePlugin: Connecting, Configuring, Choosing {
         }
         guard let search = request.search?.lowercased(), !search.isEmpty else { return result }
         var filtered = result
-        filtered.items = result.items.filter { $0.label.lowercased().contains(search) }
+        filtered.items = result.items.filter { DealText.text($0.label.lowercased(), holds: search) }
         return filtered
     }
 }

@@ -150,7 +150,7 @@ struct VendorError {
 
     init(_ response: HTTPResponse) {
         let json = response.json
-        let isHTML = response.header("content-type")?.lowercased().contains("html") ?? false
+        let isHTML = DealText.text(response.header("content-type")?.lowercased() ?? "", holds: "html")
         // An empty 403 is a permission: only a page of the CDN has a body that is no JSON.
         isJSON = !isHTML && (json != nil || response.body.isEmpty)
         let said = json?["error"]?.string ?? json?["message"]?.string ?? "no reason given"

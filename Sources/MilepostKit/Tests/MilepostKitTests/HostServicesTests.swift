@@ -20,7 +20,9 @@ final class Servant: Querying, Delivering, CredentialObserving, ConfigurationObs
 
     init(context: PluginContext, configuration: InstanceConfiguration) throws { self.context = context }
 
-    func credentialChanged(_ facts: JSONValue) { told.withLock { $0.append("credential \(facts["ref"]?.string ?? "")") } }
+    func credentialChanged(_ facts: JSONValue) {
+        told.withLock { $0.append("credential \(facts["ref"]?.string ?? "")") }
+    }
     func configurationChanged(_ configuration: InstanceConfiguration) {
         told.withLock { $0.append("configuration \(configuration.connection)") }
     }

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import FoundationEssentials
-
 /// Any JSON value, for the parts of a body that have no fixed shape: settings, payloads, vendor answers.
 ///
 /// Whole numbers that fit stay integers, so an id survives the way through. Duplicate keys: the last one counts.
@@ -82,21 +80,16 @@ extension JSONValue {
     }
 
     /// Reads JSON text.
-    /// - Throws: `DecodingError` for anything that is not one JSON value.
-    public init(parsing bytes: [UInt8]) throws {
-        self = try JSONDecoder().decode(JSONValue.self, from: Data(bytes))
-    }
+    /// - Throws: `JSONError` for anything that is not one JSON value of at most 128 levels in UTF-8.
+    public init(parsing bytes: [UInt8]) throws(JSONError) { self = try JSONReader.value(of: bytes) }
 
     /// Reads this value as another type.
     public func decoded<Value: Decodable>(as type: Value.Type = Value.self) throws -> Value {
-        try JSONDecoder().decode(type, from: JSONEncoder().encode(self))
+        try JSONValueDecoder.decode(type, from: self)
     }
 
-    /// JSON text with sorted keys, so that equal values have equal bytes.
-    public var bytes: [UInt8] {
-        // The only values that cannot be encoded are NaN and the infinities, which no JSON text can hold.
-        (try? jsonBytes(self)) ?? Array("null".utf8)
-    }
+    /// JSON text with sorted keys, so that equal values have equal bytes. NaN and the infinities become null.
+    public var bytes: [UInt8] { JSONWriter.bytes(of: self) }
 }
 
 extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral,
@@ -115,12 +108,10 @@ extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, Ex
 
 /// The one way in which this SDK writes JSON: sorted keys, slashes as they are, nil members left out.
 func jsonBytes(_ value: some Encodable) throws -> [UInt8] {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    return Array(try encoder.encode(value))
+    JSONWriter.bytes(of: try JSONValueEncoder.encode(value))
 }
 
 /// Reads a body of the contract.
 func jsonValue<Value: Decodable>(_ bytes: [UInt8], as type: Value.Type = Value.self) throws -> Value {
-    try JSONDecoder().decode(type, from: Data(bytes))
+    try JSONValue(parsing: bytes).decoded(as: type)
 }
