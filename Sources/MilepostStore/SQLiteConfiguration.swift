@@ -10,7 +10,9 @@ public struct SQLiteConfiguration: Sendable, Hashable {
     /// Clicks and calls that may wait for the writer; past it a call fails with `failed` instead of using memory
     /// without end.
     public var queueLimit: Int
-    /// Once the write-ahead log holds more than this, it is copied into the file between two transactions.
+    /// Once the write-ahead log holds more than this, it is copied into the file between two transactions. Single clicks
+    /// over 64 callers touch some 100 pages a commit, mostly the same ones: at 4 MiB every seventh commit waited for a
+    /// copy, at 32 MiB one in fifty, and they stored half as many again (measured).
     public var checkpointBytes: Int64
     /// Connections that read; a read past that many waits.
     public var readers: Int
@@ -25,7 +27,7 @@ public struct SQLiteConfiguration: Sendable, Hashable {
 
     public init(
         clicksPerTransaction: Int = 8192, callsPerTransaction: Int = 2048, queueLimit: Int = 1_000_000,
-        checkpointBytes: Int64 = 4 << 20, readers: Int = 4, retentionChunk: Int = 20_000, maximumPages: Int? = nil,
+        checkpointBytes: Int64 = 32 << 20, readers: Int = 4, retentionChunk: Int = 20_000, maximumPages: Int? = nil,
         campaignsPerLink: Int = 512, cachedLinks: Int = 200_000
     ) {
         self.clicksPerTransaction = clicksPerTransaction

@@ -32,7 +32,7 @@ struct DayTable {
     struct Insert {
         private let statement: RawStatement
 
-        init(_ db: Database, _ table: DayTable, receivedAt: Timestamp) throws {
+        init(_ db: Database, _ table: DayTable) throws {
             statement = try RawStatement(
                 db,
                 """
@@ -40,8 +40,9 @@ struct DayTable {
                 campaign, term, content, referrer, country, device, user_agent, received_at)
                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                 """)
-            statement.bind(receivedAt.milliseconds, at: 18)
         }
+
+        func bind(receivedAt: Timestamp) { statement.bind(receivedAt.milliseconds, at: 18) }
 
         func run(_ click: Click, link: Int64) throws {
             statement.bind(link, at: 1)

@@ -19,14 +19,7 @@ extension WriteContext {
     /// transaction, so none is ever there without the others.
     func append(_ clicks: [IdentifiedClick], workspace id: WorkspaceID, receivedAt: Timestamp) throws -> [Bool] {
         let workspace = try workspaceRow(id)
-        let table = DayTable(day: receivedAt.day)
-        if !state.days.contains(table.day) {
-            try table.create(db)
-            state.remember(day: table.day)
-        }
-        let identity = try RawStatement(db, "INSERT INTO event_ids (hash, day) VALUES (?, ?) ON CONFLICT DO NOTHING")
-        identity.bind(Int64(table.day), at: 2)
-        let insert = try DayTable.Insert(db, table, receivedAt: receivedAt)
+        let (identity, insert) = try clickStatements(receivedAt: receivedAt)
         var areNew: [Bool] = []
         areNew.reserveCapacity(clicks.count)
         for identified in clicks {
@@ -50,5 +43,26 @@ extension WriteContext {
             areNew.append(true)
         }
         return areNew
+    }
+
+    /// What stores a click of the day, prepared once a transaction: looking statements up by their text costs as much as
+    /// running one, and a call may bring a single click.
+    private func clickStatements(receivedAt: Timestamp) throws -> (identity: RawStatement, insert: DayTable.Insert) {
+        let day = receivedAt.day
+        if let prepared = state.clickStatements, prepared.day == day {
+            prepared.insert.bind(receivedAt: receivedAt)
+            return (prepared.identity, prepared.insert)
+        }
+        let table = DayTable(day: day)
+        if !state.days.contains(day) {
+            try table.create(db)
+            state.remember(day: day)
+        }
+        let identity = try RawStatement(db, "INSERT INTO event_ids (hash, day) VALUES (?, ?) ON CONFLICT DO NOTHING")
+        identity.bind(Int64(day), at: 2)
+        let insert = try DayTable.Insert(db, table)
+        insert.bind(receivedAt: receivedAt)
+        state.clickStatements = (day, identity, insert)
+        return (identity, insert)
     }
 }

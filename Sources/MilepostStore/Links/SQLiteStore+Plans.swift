@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import GRDB
-public import MilepostModel
+import MilepostModel
 
 extension SQLiteStore {
     public func plans() async throws -> [PlanRecord] {

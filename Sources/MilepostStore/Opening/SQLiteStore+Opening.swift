@@ -59,14 +59,14 @@ extension SQLiteStore {
                     PRAGMA temp_store = MEMORY;
                     PRAGMA trusted_schema = OFF;
                     PRAGMA cell_size_check = ON;
-                    PRAGMA cache_size = -16384;
+                    PRAGMA cache_size = -8192;
                     """)
         }
         let pool = try DatabasePool(path: path, configuration: settings)
         try pool.writeWithoutTransaction { db in
             // GRDB sets NORMAL when it turns the write-ahead log on: that survives a crash, not a power cut.
             try db.execute(
-                sql: "PRAGMA synchronous = FULL; PRAGMA cache_size = -65536; PRAGMA secure_delete = ON;")
+                sql: "PRAGMA synchronous = FULL; PRAGMA cache_size = -32768; PRAGMA secure_delete = ON;")
             guard try Int.fetchOne(db, sql: "PRAGMA synchronous") == 2 else {
                 throw StoreError(code: .failed, detail: "SQLite does not take synchronous = FULL")
             }

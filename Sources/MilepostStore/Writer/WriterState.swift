@@ -18,6 +18,9 @@ final class WriterState {
     private(set) var days: Set<Int32>
     private let cachedLinks: Int
 
+    /// Prepared for this transaction; gone with it, so that no statement outlives a table or the connection.
+    var clickStatements: (day: Int32, identity: RawStatement, insert: DayTable.Insert)?
+
     private var addedWorkspaces: [String] = []
     private var addedLinks: [(workspace: Int64, name: String)] = []
     private var addedDays: [Int32] = []
@@ -73,6 +76,7 @@ final class WriterState {
     }
 
     func forget(day: Int32) {
+        clickStatements = nil
         if days.remove(day) != nil { removedDays.append(day) }
     }
 
@@ -103,6 +107,7 @@ final class WriterState {
     }
 
     func rollBack(to mark: Mark) {
+        clickStatements = nil
         sequence = mark.sequence
         sharesSequence = mark.sharesSequence
         for name in addedWorkspaces[mark.workspaces...] { workspaces[name] = nil }

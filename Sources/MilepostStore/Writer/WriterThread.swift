@@ -30,8 +30,19 @@ final class WriterThread: Sendable {
     private let wake = DispatchSemaphore(value: 0)
     private let logBytes = Mutex<Int64>(0)
 
-    /// How long nothing may have come before the log is cut to nothing.
-    private static let idleBeforeTruncation = DispatchTimeInterval.milliseconds(1000)
+    /// What a writer without work still does, one after the other.
+    private enum Idleness {
+        case logFilled, logCut, resting
+
+        /// How long nothing may have come before the next is done.
+        var patience: DispatchTime {
+            switch self {
+            case .logFilled: .now() + .seconds(1)
+            case .logCut: .now() + .seconds(10)
+            case .resting: .distantFuture
+            }
+        }
+    }
 
     init(pool: DatabasePool, configuration: SQLiteConfiguration) {
         self.pool = pool
@@ -122,19 +133,19 @@ final class WriterThread: Sendable {
             state = WriterState(sequence: 0, days: [], cachedLinks: 0)
         }
         let totals = PendingTotals(campaignsPerLink: configuration.campaignsPerLink)
-        var isLogEmpty = false
+        var idleness = Idleness.logFilled
         while true {
             let batch = takeBatch()
             guard !batch.isEmpty else {
                 if queue.withLock({ $0.isClosed && $0.jobs.isEmpty }) { break }
-                let deadline: DispatchTime = isLogEmpty ? .distantFuture : .now() + Self.idleBeforeTruncation
-                if wake.wait(timeout: deadline) == .timedOut { isLogEmpty = truncateLog(gauge) }
+                if wake.wait(timeout: idleness.patience) == .timedOut { idleness = tidy(after: idleness, gauge) }
                 continue
             }
             serve(batch, state: state, totals: totals)
-            isLogEmpty = false
-            copyLogIfLarge(gauge)
+            idleness = .logFilled
+            // First the answers: what they promise is on disk, and copying takes longer than a commit.
             for job in batch { job.answer() }
+            copyLogIfLarge(gauge)
         }
         finish(gauge)
         withExtendedLifetime(gauge) {}
@@ -199,6 +210,7 @@ final class WriterThread: Sendable {
         let db = context.db
         try db.execute(sql: "BEGIN IMMEDIATE")
         let start = context.state.begin()
+        defer { context.state.clickStatements = nil }
         do {
             for job in batch {
                 if job.kind == .append {
@@ -255,6 +267,17 @@ final class WriterThread: Sendable {
     }
 
     // MARK: Checkpoints: only here, never during a transaction
+
+    private func tidy(after idleness: Idleness, _ gauge: LogGauge) -> Idleness {
+        switch idleness {
+        case .logFilled: return truncateLog(gauge) ? .logCut : .logFilled
+        case .logCut:
+            // Pages cached by a burst of work are read again from the kernel's cache when they are wanted.
+            pool.releaseMemoryEventually()
+            return .resting
+        case .resting: return .resting
+        }
+    }
 
     private func copyLogIfLarge(_ gauge: LogGauge) {
         let bytes = gauge.pages * SQLiteStore.pageBytes

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import GRDB
+import MilepostModel
+import MilepostStore
+import Testing
+
+/// What SQLite means to do for the statements that run all the time: searches by index, no sorting and no table read
+/// from end to end (THR-04, ING-09, invariant 10).
+@Suite("Query plans of the hot statements")
+struct QueryPlanTests {
+    private static let filter = "FROM deliveries WHERE workspace = 'acme' AND number < 9"
+
+    static let statements: [(name: String, sql: String, index: String)] = [
+        (
+            "changed links",
+            """
+            SELECT l.*, t.sequence FROM link_totals t JOIN links l ON l.id = t.link
+            WHERE t.workspace = 1 AND t.sequence > 5 ORDER BY t.sequence, t.link LIMIT 10
+            """, "link_totals_changed"
+        ),
+        (
+            "claim",
+            """
+            SELECT number FROM deliveries INDEXED BY deliveries_due WHERE connection_id = 'c'
+            AND state IN ('pending', 'retrying', 'uncertain') AND (next_attempt_at IS NULL OR next_attempt_at <= 1)
+            ORDER BY number LIMIT 5
+            """, "deliveries_due"
+        ),
+        (
+            "unreached",
+            """
+            SELECT threshold FROM crossings WHERE connection_id = 'c' AND scope_kind = 'link' AND scope_id = 'a'
+            AND arming = 0
+            """, "sqlite_autoindex_crossings"
+        ),
+        ("token", "SELECT * FROM tokens WHERE hash = x'00'", "sqlite_autoindex_tokens"),
+        ("deliveries", "SELECT * \(filter) ORDER BY number DESC LIMIT 5", "deliveries_workspace"),
+        (
+            "deliveries by state", "SELECT * \(filter) AND state IN ('dead') ORDER BY number DESC LIMIT 5",
+            "deliveries_listed"
+        ),
+        (
+            "deliveries of a link",
+            "SELECT * \(filter) AND scope_kind = 'link' AND scope_id = 'a' ORDER BY number DESC LIMIT 5",
+            "deliveries_scope"
+        ),
+        ("forms to drop", "SELECT id FROM forms WHERE received_at < 5 LIMIT 5", "forms_received"),
+        (
+            "the highest threshold",
+            "SELECT connection_id, threshold FROM crossings WHERE workspace = 'w' AND scope_kind = 'link' AND scope_id = 'a'",
+            "crossings_scope"
+        ),
+    ]
+
+    @Test("each searches by its index", arguments: statements.indices)
+    func plan(index: Int) async throws {
+        let (name, sql, wanted) = Self.statements[index]
+        let directory = try TemporaryDirectory()
+        await (try directory.open()).close()
+        let queue = try DatabaseQueue(path: directory.database)
+        let steps = try await queue.read { db in
+            try Row.fetchAll(db, sql: "EXPLAIN QUERY PLAN " + sql).map { $0["detail"] as String }
+        }
+        try queue.close()
+        #expect(steps[0].hasPrefix("SEARCH") && steps[0].contains(wanted), "\(name): \(steps)")
+        #expect(!steps.contains { $0.hasPrefix("SCAN") || $0.contains("TEMP B-TREE") }, "\(name): \(steps)")
+    }
+
+    @Test("what changed among 50,000 links is found in 200 ms at most (THR-05)")
+    func manyLinks() async throws {
+        let directory = try TemporaryDirectory()
+        let store = try directory.open()
+        _ = try await store.ensureWorkspace(.acme, at: .start)
+        for part in 0..<25 {
+            let clicks = (0..<2000).map { number in
+                var one = click("", on: "link\(part * 2000 + number)")
+                one.identity = identity("\(part)-\(number)")
+                return one
+            }
+            _ = try await store.append(clicks, workspace: .acme, receivedAt: .start)
+        }
+        let cursor = try await store.currentSequence()
+        let later = (0..<40).map { number in
+            var one = click("", on: "link\(number * 1000)")
+            one.identity = identity("later-\(number)")
+            return one
+        }
+        _ = try await store.append(later, workspace: .acme, receivedAt: .start)
+        let clock = ContinuousClock()
+        var changed: [Duration] = []
+        var all: [Duration] = []
+        for _ in 0..<20 {
+            var count = 0
+            changed.append(
+                try await clock.measure {
+                    count = try await store.changedLinks(workspace: .acme, after: cursor, limit: 2000).links.count
+                })
+            #expect(count == 40)
+            all.append(
+                try await clock.measure {
+                    count = try await store.changedLinks(workspace: .acme, after: 0, limit: 2000).links.count
+                })
+            #expect(count > 1900)  // a page ends between two transactions
+        }
+        print("THR-05: 50,000 links; 40 changed \(changed.sorted()[10]), a page of 2,000 \(all.sorted()[10])")
+        #expect(changed.sorted()[10] < .milliseconds(200))
+        await store.close()
+    }
+}
