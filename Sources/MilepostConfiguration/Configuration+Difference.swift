@@ -14,7 +14,9 @@ extension Configuration {
     /// Which keys differ between two configurations. Which of them a reload applies is said once, in the settings; the
     /// reference prints the same, and `takingHotKeys(of:)` does it.
     public static func diff(_ old: Configuration, _ new: Configuration) -> ConfigurationDifference {
-        var changes = settings.filter { $0.write(old) != $0.write(new) }.map { Change(name: $0.name, isHot: $0.appliesHot) }
+        var changes = settings.filter { $0.write(old) != $0.write(new) }.map {
+            Change(name: $0.name, isHot: $0.appliesHot)
+        }
         changes += Self.changes("plans", old.plans, new.plans, Plan.settings)
         changes += Self.changes("plugins", old.plugins, new.plugins, Plugin.settings)
         return ConfigurationDifference(

@@ -31,6 +31,8 @@ extension Configuration {
 
     private static func named<Value>(_ name: String, _ settings: [Setting<Value>], _ defaults: Value) -> [String] {
         ["#   \(name):"]
-            + settings.flatMap { ["#     # \($0.help)\($0.appliesHot ? " (reload)" : "")", "#     \($0.name): \($0.write(defaults))"] }
+            + settings.flatMap {
+                ["#     # \($0.help)\($0.appliesHot ? " (reload)" : "")", "#     \($0.name): \($0.write(defaults))"]
+            }
     }
 }

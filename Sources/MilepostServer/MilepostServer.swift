@@ -180,7 +180,8 @@ struct ServerContext: Sendable {
     }
 
     func log(
-        _ request: Request, _ requestContext: ServerRequestContext, _ response: Response, since began: ContinuousClock.Instant
+        _ request: Request, _ requestContext: ServerRequestContext, _ response: Response,
+        since began: ContinuousClock.Instant
     ) {
         let duration = ContinuousClock.now - began
         let (seconds, attoseconds) = duration.components

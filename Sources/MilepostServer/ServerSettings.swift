@@ -41,7 +41,8 @@ public struct ServerSettings: Sendable {
 
     public init(
         maximumEventsBody: Int = 32 << 20, maximumJSONBody: Int = 1 << 20, maximumWorkspaces: Int = 10_000,
-        maximumIntegrations: Int = 50, hasPublicMetrics: Bool = false, trustedProxies: TrustedProxies = TrustedProxies(),
+        maximumIntegrations: Int = 50, hasPublicMetrics: Bool = false,
+        trustedProxies: TrustedProxies = TrustedProxies(),
         version: String
     ) {
         self.maximumEventsBody = maximumEventsBody
@@ -110,7 +111,8 @@ public struct ReloadReport: Sendable {
     /// Whether the new configuration was not taken at all: the old one stays in force.
     public var isRefused: Bool
 
-    public init(applied: [String] = [], restartRequired: [String] = [], errors: [String] = [], isRefused: Bool = false) {
+    public init(applied: [String] = [], restartRequired: [String] = [], errors: [String] = [], isRefused: Bool = false)
+    {
         self.applied = applied
         self.restartRequired = restartRequired
         self.errors = errors

@@ -76,7 +76,8 @@ final class EngineService: Service, DaemonControl {
         state.withLock { $0.running = running }
         await running.roster.apply(configuration)
         for (name, refusal) in running.roster.refusals {
-            logger.error("plugin refused: \(refusal.message)", metadata: ["plugin": "\(name)", "code": "\(refusal.code)"])
+            logger.error(
+                "plugin refused: \(refusal.message)", metadata: ["plugin": "\(name)", "code": "\(refusal.code)"])
         }
         let recovered = try await running.engine.recover()
         if recovered.uncertain + recovered.retrying > 0 {
@@ -129,7 +130,8 @@ final class EngineService: Service, DaemonControl {
         hostConfiguration.allowsBestEffortSandbox = configuration.sandbox == .bestEffort
         hostConfiguration.logLevel = configuration.log.level == .trace ? 0 : configuration.log.level == .debug ? 1 : 2
         let host = PluginHost(
-            directories: configuration.pluginDirectories, workerExecutable: Self.workerPath(configuration), services: gateway,
+            directories: configuration.pluginDirectories, workerExecutable: Self.workerPath(configuration),
+            services: gateway,
             configuration: hostConfiguration)
         let plugins = HostedPlugins(
             host: host, gateway: gateway, operationTimeout: configuration.delivery.operationTimeout,
@@ -174,7 +176,8 @@ final class EngineService: Service, DaemonControl {
                     clicksBefore: before(retention.clicksDays), dedupeBefore: before(retention.dedupeDays),
                     deliveriesBefore: before(retention.deliveriesDays))
             } catch let error as StoreError {
-                logger.error("retention could not be enforced; the next hour tries again", metadata: ["error": "\(error)"])
+                logger.error(
+                    "retention could not be enforced; the next hour tries again", metadata: ["error": "\(error)"])
             }
             try await clock.sleep(for: .seconds(3600))
         }
@@ -185,7 +188,8 @@ final class EngineService: Service, DaemonControl {
     func reload() async -> ReloadReport {
         let report = await applyConfiguration()
         for error in report.errors {
-            logger.error(report.isRefused ? "reload refused, the old configuration stays in force: \(error)" : "\(error)")
+            logger.error(
+                report.isRefused ? "reload refused, the old configuration stays in force: \(error)" : "\(error)")
         }
         if !report.isRefused {
             logger.info(
@@ -208,7 +212,9 @@ final class EngineService: Service, DaemonControl {
         let fresh: Configuration
         do {
             let path = self.path
-            fresh = try await OwnThread.run { try Configuration.load(path: path, environment: ProcessInfo.processInfo.environment) }
+            fresh = try await OwnThread.run {
+                try Configuration.load(path: path, environment: ProcessInfo.processInfo.environment)
+            }
         } catch let error as ConfigurationError {
             return ReloadReport(errors: error.issues.map(\.description), isRefused: true)
         } catch {
@@ -238,7 +244,8 @@ final class EngineService: Service, DaemonControl {
         let configuration = state.withLock { $0.configuration }
         return [
             "uptime_seconds": .integer((clock.now - startedAt).components.seconds),
-            "data_dir": .string(configuration.dataDirectory), "listen": .string(configuration.listen.map(\.description).joined(separator: ", ")),
+            "data_dir": .string(configuration.dataDirectory),
+            "listen": .string(configuration.listen.map(\.description).joined(separator: ", ")),
             "pid": .integer(Int64(ProcessInfo.processInfo.processIdentifier)),
         ]
     }
@@ -272,9 +279,11 @@ final class EngineService: Service, DaemonControl {
 
     private static func workerPath(_ configuration: Configuration) -> String {
         if let path = configuration.workerPath { return path }
-        let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
+        let own =
+            (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
         let beside = (own as NSString).deletingLastPathComponent + "/milepost-plugin-worker"
-        return FileManager.default.isExecutableFile(atPath: beside) ? beside : "/usr/lib/milepost/milepost-plugin-worker"
+        return FileManager.default.isExecutableFile(atPath: beside)
+            ? beside : "/usr/lib/milepost/milepost-plugin-worker"
     }
 }
 

@@ -19,7 +19,8 @@ struct Initialisation {
         try DataDirectory.ensure(configuration.dataDirectory)
         guard let lock = try DataDirectoryLock.tryAcquire(directory: configuration.dataDirectory) else {
             throw InitialisationError(
-                description: "a daemon is working on \(configuration.dataDirectory): stop it first, or make tokens with "
+                description:
+                    "a daemon is working on \(configuration.dataDirectory): stop it first, or make tokens with "
                     + "milepost tokens create")
         }
         defer { lock.release() }
@@ -28,7 +29,8 @@ struct Initialisation {
         var isKeyNew = false
         if !FileManager.default.fileExists(atPath: configuration.kms.path) {
             try FileManager.default.createDirectory(
-                atPath: (configuration.kms.path as NSString).deletingLastPathComponent, withIntermediateDirectories: true,
+                atPath: (configuration.kms.path as NSString).deletingLastPathComponent,
+                withIntermediateDirectories: true,
                 attributes: [.posixPermissions: 0o700])
             _ = try keyFile.create(createdAt: clock.now, random: OpenSSLRandomSource())
             isKeyNew = true

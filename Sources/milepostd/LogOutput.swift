@@ -55,7 +55,8 @@ struct LogOutput: LogHandler {
         switch format {
         case .json:
             var members: [String: JSONValue] = [
-                "ts": .string(now), "level": .string(event.level.rawValue), "logger": .string(label), "message": .string("\(event.message)"),
+                "ts": .string(now), "level": .string(event.level.rawValue), "logger": .string(label),
+                "message": .string("\(event.message)"),
             ]
             for (key, value) in facts { members[key] = .string("\(value)") }
             line = JSONValue.object(members).description

@@ -152,7 +152,8 @@ final class PluginRoster: Sendable {
         guard let facts = try? FileManager.default.attributesOfItem(atPath: path) else { return nil }
         return Fingerprint(
             inode: (facts[.systemFileNumber] as? NSNumber)?.uint64Value ?? 0,
-            bytes: (facts[.size] as? NSNumber)?.uint64Value ?? 0, modified: facts[.modificationDate] as? Date ?? .distantPast)
+            bytes: (facts[.size] as? NSNumber)?.uint64Value ?? 0,
+            modified: facts[.modificationDate] as? Date ?? .distantPast)
     }
 }
 

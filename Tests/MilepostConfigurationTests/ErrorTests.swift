@@ -40,7 +40,7 @@ struct ErrorTests {
         WrongText(
             "intake:\n  max_body: 2GB",
             "f:2: intake.max_body: expected a size such as 64KiB or 32MiB, from 1KiB to 1GiB, found '2GB'"),
-        WrongText("listen: a:1\nlisten: b:2", "f:1: key 'listen' stands here twice"),
+        WrongText("listen: a:1\nlisten: b:2", "f:2: key 'listen' stands here twice"),
         WrongText("listen: a:1\n\"listen\": b:2", "f:1: key 'listen' stands here twice"),
         WrongText("- a\n- b", "f:1: the file: expected a map, found a list"),
         WrongText(

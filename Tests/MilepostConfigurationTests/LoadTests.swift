@@ -81,7 +81,8 @@ struct LoadTests {
         }
         #expect(
             error.description
-                == "environment: MILEPOST_SCHEDULE__THRESHOLD_INTERVL names no key; did you mean MILEPOST_SCHEDULE__THRESHOLD_INTERVAL?")
+                == "environment: MILEPOST_SCHEDULE__THRESHOLD_INTERVL names no key; did you mean MILEPOST_SCHEDULE__THRESHOLD_INTERVAL?"
+        )
         let loaded = try Configuration.examine(path: folder.main, environment: ["MILEPOST_SERVICE_HOST": "10.0.0.1"])
         #expect(loaded.warnings.map(\.code) == [.unknownVariable])
         let wrong = try #require(throws: ConfigurationError.self) {
@@ -163,7 +164,8 @@ struct LoadTests {
         #expect(left.restartRequired == difference.restartRequired && left.applied.isEmpty)
         #expect(
             difference.restartRequired == [
-                "intake.group_commit_max", "limits.connections", "limits.idle_timeout", "listen", "log.format", "plans.free",
+                "intake.group_commit_max", "limits.connections", "limits.idle_timeout", "listen", "log.format",
+                "plans.free",
             ])
         #expect(difference.applied.count == 15)
     }

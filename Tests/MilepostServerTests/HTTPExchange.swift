@@ -57,7 +57,8 @@ struct HTTPExchange: Sendable {
     }
 
     private static func parse(_ bytes: [UInt8]) throws -> HTTPExchange {
-        guard let end = (0..<max(0, bytes.count - 3)).first(where: { Array(bytes[$0..<$0 + 4]) == [13, 10, 13, 10] }) else {
+        guard let end = (0..<max(0, bytes.count - 3)).first(where: { Array(bytes[$0..<$0 + 4]) == [13, 10, 13, 10] })
+        else {
             throw Failure(step: "no head in \(bytes.count) bytes")
         }
         let lines = String(decoding: bytes[..<end], as: UTF8.self).components(separatedBy: "\r\n")

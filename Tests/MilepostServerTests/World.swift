@@ -26,14 +26,16 @@ struct World: Sendable {
     let log: LineLog
 
     static let settings = ServerSettings(
-        maximumEventsBody: 200_000, maximumJSONBody: 4096, maximumWorkspaces: 4, maximumIntegrations: 2, version: "test")
+        maximumEventsBody: 200_000, maximumJSONBody: 4096, maximumWorkspaces: 4, maximumIntegrations: 2, version: "test"
+    )
 
     /// - Parameter isActive: false leaves the server a standby.
     static func run(
         isActive: Bool = true, settings: ServerSettings = settings, connections: Int = 64,
         idle: Duration = .seconds(30), _ body: @Sendable (World) async throws -> Void
     ) async throws {
-        let directory = FileManager.default.temporaryDirectory.appendingPathComponent("milepost-\(UUID().uuidString)").path
+        let directory = FileManager.default.temporaryDirectory.appendingPathComponent("milepost-\(UUID().uuidString)")
+            .path
         try FileManager.default.createDirectory(atPath: directory + "/data", withIntermediateDirectories: true)
         // Best effort: a folder left behind in the temporary directory harms nobody.
         defer { try? FileManager.default.removeItem(atPath: directory) }
@@ -79,15 +81,18 @@ struct World: Sendable {
         let limiter = RateLimiter(clock: clock)
         let egress = CurlEgress(secrets: vault, limiter: limiter, clock: clock)
         let gateway = PluginGateway(
-            store: store, egress: egress, limiter: limiter, clock: clock, settings: .init(), log: { _ in }, count: { _ in })
+            store: store, egress: egress, limiter: limiter, clock: clock, settings: .init(), log: { _ in },
+            count: { _ in })
         let host = PluginHost(directories: [], workerExecutable: "/nonexistent", services: gateway)
         let plugins = HostedPlugins(
             host: host, gateway: gateway, operationTimeout: .seconds(1), requestTimeout: .seconds(1))
         let metrics = MetricsRegistry()
         let log = LineLog()
         let engine = Engine(
-            store: store, vault: vault, transient: TransientSecrets(), plugins: plugins, clock: clock, random: SystemRandom(),
-            settings: .init(), reporter: MetricsReporter(metrics: metrics, logger: Logger(label: "t") { _ in SwiftLogNoOpLogHandler() }))
+            store: store, vault: vault, transient: TransientSecrets(), plugins: plugins, clock: clock,
+            random: SystemRandom(),
+            settings: .init(),
+            reporter: MetricsReporter(metrics: metrics, logger: Logger(label: "t") { _ in SwiftLogNoOpLogHandler() }))
         return (engine, host, egress, metrics, log)
     }
 
@@ -100,7 +105,8 @@ struct World: Sendable {
         let text = try MilepostVault.AccessToken.generate(random: OpenSSLRandomSource())
         try await store.saveToken(
             MilepostModel.AccessToken(
-                id: "tok_" + Digest.hex(Array(text.hash.bytes.prefix(6))), name: "t", hash: text.hash.bytes, scopes: scopes,
+                id: "tok_" + Digest.hex(Array(text.hash.bytes.prefix(6))), name: "t", hash: text.hash.bytes,
+                scopes: scopes,
                 workspace: workspace, createdAt: engine.clock.now, expiresAt: expiresAt))
         return text.text
     }

@@ -37,7 +37,8 @@ extension Configuration {
     private static let deliverySettings: [Setting<Configuration>] = [
         Setting(
             "schedule.threshold_interval", \.schedule.thresholdInterval, .duration(.seconds(1) ... .seconds(86_400)),
-            "Time between two ticks. A tick takes what came in since the last one by a cursor: no window, no late buffer."),
+            "Time between two ticks. A tick takes what came in since the last one by a cursor: no window, no late buffer."
+        ),
         Setting(
             "delivery.request_timeout", \.delivery.requestTimeout, .duration(.seconds(1) ... .seconds(600)),
             "One HTTP exchange with a vendor."),
@@ -72,7 +73,8 @@ extension Configuration {
             "intake.max_body", \.intake.maxBody, .size(1 << 10...1 << 30), hot: true,
             "Bytes of one request after decompression."),
         Setting(
-            "intake.max_line", \.intake.maxLine, .size(256...16 << 20), hot: true, "Bytes of one click; at most max_body."),
+            "intake.max_line", \.intake.maxLine, .size(256...16 << 20), hot: true,
+            "Bytes of one click; at most max_body."),
         Setting("intake.max_depth", \.intake.maxDepth, .integer(2...64), hot: true, "Nesting of one click's JSON."),
         Setting(
             "intake.group_commit_max", \.intake.groupCommitMax, .integer(1...65_536),

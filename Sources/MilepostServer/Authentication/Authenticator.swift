@@ -35,12 +35,16 @@ final class Authenticator: Sendable {
             throw Self.refusal("Send a token: Authorization: Bearer mpt_…; milepost init prints the first one.")
         }
         let parts = authorization.split(separator: " ", maxSplits: 1)
-        guard parts.count == 2, parts[0].lowercased() == "bearer", MilepostVault.AccessToken.isWellFormed(String(parts[1])) else {
+        guard parts.count == 2, parts[0].lowercased() == "bearer",
+            MilepostVault.AccessToken.isWellFormed(String(parts[1]))
+        else {
             throw Self.refusal("The Authorization header is not a bearer token of this daemon (Bearer mpt_…).")
         }
         let hash = TokenHash(of: String(parts[1])).bytes
         let token = try await token(hash: hash, store: store, now: now)
-        if let expiry = token.expiresAt, expiry <= now { throw Self.refusal("The token \(token.name) expired at \(expiry).") }
+        if let expiry = token.expiresAt, expiry <= now {
+            throw Self.refusal("The token \(token.name) expired at \(expiry).")
+        }
         return Principal(tokenID: token.id, name: token.name, scopes: token.scopes, workspace: token.workspace)
     }
 

@@ -57,8 +57,12 @@ public final class MetricsRegistry: Sendable {
         .init(name: "milepost_connection_state", kind: .gauge, help: "1 for the state a connection is in."),
         .init(name: "milepost_plugin_up", kind: .gauge, help: "1 while the plugin is loaded."),
         .init(name: "milepost_plugin_restarts_total", kind: .gauge, help: "Worker restarts since the daemon started."),
-        .init(name: "milepost_plugin_events_total", kind: .counter, help: "Refusals, crashes, hangs and other plugin events."),
-        .init(name: "milepost_warnings_total", kind: .counter, help: "Delivery warnings by code, e.g. a missing custom field."),
+        .init(
+            name: "milepost_plugin_events_total", kind: .counter,
+            help: "Refusals, crashes, hangs and other plugin events."),
+        .init(
+            name: "milepost_warnings_total", kind: .counter,
+            help: "Delivery warnings by code, e.g. a missing custom field."),
         .init(name: "milepost_store_writable", kind: .gauge, help: "1 while the store takes writes."),
         .init(name: "milepost_store_bytes", kind: .gauge, help: "Size of the database file."),
         .init(name: "milepost_store_free_disk_bytes", kind: .gauge, help: "Free space where the database lies."),
@@ -106,13 +110,16 @@ public final class MetricsRegistry: Sendable {
     package func rendered() -> String {
         let snapshot = state.withLock { state in
             (
-                state.values.merging(state.counters.mapValues { $0.mapValues { Double($0.value) } }) { gauges, _ in gauges },
+                state.values.merging(state.counters.mapValues { $0.mapValues { Double($0.value) } }) { gauges, _ in
+                    gauges
+                },
                 state.histograms
             )
         }
         var text = ""
         for definition in Self.definitions {
-            text += "# HELP \(definition.name) \(definition.help)\n# TYPE \(definition.name) \(definition.kind.rawValue)\n"
+            text +=
+                "# HELP \(definition.name) \(definition.help)\n# TYPE \(definition.name) \(definition.kind.rawValue)\n"
             for (labels, value) in (snapshot.0[definition.name] ?? [:]).sorted(by: { $0.key < $1.key }) {
                 text += "\(definition.name)\(Self.braced(labels)) \(Self.number(value))\n"
             }

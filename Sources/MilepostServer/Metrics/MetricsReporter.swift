@@ -37,7 +37,8 @@ public struct MetricsReporter: EngineReporter {
         ]) { _, new in new }
         switch outcome.state {
         case .dead: logger.error("delivery given up: see milepost deliveries, then milepost replay", metadata: facts)
-        case .uncertain: logger.warning("delivery uncertain: it is looked up before anything is sent again", metadata: facts)
+        case .uncertain:
+            logger.warning("delivery uncertain: it is looked up before anything is sent again", metadata: facts)
         case .delivered, .dropped: logger.info("delivery settled", metadata: facts)
         case .pending, .held, .inFlight, .retrying: logger.debug("delivery settled", metadata: facts)
         }
@@ -62,7 +63,8 @@ public struct MetricsReporter: EngineReporter {
     }
 
     public func ticked(_ report: TickReport) {
-        metrics.observe("milepost_tick_duration_seconds", Double((report.finishedAt - report.startedAt).wholeMilliseconds) / 1000)
+        metrics.observe(
+            "milepost_tick_duration_seconds", Double((report.finishedAt - report.startedAt).wholeMilliseconds) / 1000)
         metrics.add("milepost_ticks_total", 1, ["result": report.errors.isEmpty ? "ok" : "failed"])
         logger.debug("tick", metadata: ["report": "\(report.json)"])
     }

@@ -14,7 +14,9 @@ final class RequestCounters: Sendable {
 
     init(metrics: MetricsRegistry) {
         self.metrics = metrics
-        func events(_ result: String) -> MetricsRegistry.Counter { metrics.counter("milepost_events_total", ["result": result]) }
+        func events(_ result: String) -> MetricsRegistry.Counter {
+            metrics.counter("milepost_events_total", ["result": result])
+        }
         accepted = events("accepted")
         duplicate = events("duplicate")
         rejected = events("rejected")

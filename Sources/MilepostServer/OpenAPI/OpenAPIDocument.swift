@@ -32,18 +32,25 @@ enum OpenAPIDocument {
     }
 
     private static func operation(_ route: Route) -> JSONValue {
-        let pathParameters = route.path.split(separator: "/").filter { $0.hasPrefix("{") }.map { $0.dropFirst().dropLast() }
+        let pathParameters = route.path.split(separator: "/").filter { $0.hasPrefix("{") }.map {
+            $0.dropFirst().dropLast()
+        }
         var parameters: [JSONValue] = pathParameters.map {
-            ["name": .string(String($0)), "in": "path", "required": true, "schema": ["type": "string", "maxLength": 256]]
+            [
+                "name": .string(String($0)), "in": "path", "required": true,
+                "schema": ["type": "string", "maxLength": 256],
+            ]
         }
         parameters += route.queryParameters.map {
             ["name": .string($0), "in": "query", "required": false, "schema": ["type": "string"]]
         }
         var body: [String: JSONValue] = [
-            "operationId": .string(route.operationID), "summary": .string(route.summary), "parameters": .array(parameters),
+            "operationId": .string(route.operationID), "summary": .string(route.summary),
+            "parameters": .array(parameters),
             "responses": [
                 "2XX": [
-                    "description": "Success", "content": .object(content(OpenAPISchemas.answer[route.operationID], route)),
+                    "description": "Success",
+                    "content": .object(content(OpenAPISchemas.answer[route.operationID], route)),
                 ],
                 "4XX": ["$ref": "#/components/responses/Problem"], "5XX": ["$ref": "#/components/responses/Problem"],
             ],

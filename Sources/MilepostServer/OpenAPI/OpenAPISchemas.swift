@@ -26,7 +26,8 @@ enum OpenAPISchemas {
             ], required: ["type", "title", "status", "code", "detail"]),
         "Event": object(
             [
-                "id": text, "link": text, "ts": ["type": ["string", "number"]], "url": optionalText, "contact_id": optionalText,
+                "id": text, "link": text, "ts": ["type": ["string", "number"]], "url": optionalText,
+                "contact_id": optionalText,
                 "gclid": optionalText, "fbclid": optionalText, "referrer": optionalText, "country": optionalText,
                 "device": optionalText, "user_agent": optionalText, "ip": optionalText, "request_url": optionalText,
                 "method": optionalText, "purpose": optionalText, "bot": ["type": ["boolean", "null"]],
@@ -38,18 +39,21 @@ enum OpenAPISchemas {
         "EventsAnswer": object(
             [
                 "accepted": number, "duplicate": number, "rejected": number,
-                "rejections": list(object(["line": number, "code": text, "message": text], required: ["line", "code", "message"])),
+                "rejections": list(
+                    object(["line": number, "code": text, "message": text], required: ["line", "code", "message"])),
                 "rejections_omitted": number,
             ], required: ["accepted", "duplicate", "rejected", "rejections"]),
         "Totals": object(["all": number, "people": number], required: ["all", "people"]),
         "LinkFacts": object([
             "slug": optionalText, "short_url": optionalText, "destination": optionalText, "title": optionalText,
-            "folder": optionalText, "tags": list(text), "flags": list(["type": "string", "enum": ["test", "internal"]]),
+            "folder": optionalText, "tags": list(text),
+            "flags": list(["type": "string", "enum": ["test", "internal"]]),
             "owner": optionalText,
         ]),
         "Link": object(
             [
-                "id": text, "slug": optionalText, "short_url": optionalText, "destination": optionalText, "title": optionalText,
+                "id": text, "slug": optionalText, "short_url": optionalText, "destination": optionalText,
+                "title": optionalText,
                 "folder": optionalText, "tags": list(text), "flags": list(text), "owner": optionalText,
                 "totals": reference("Totals"), "highest_threshold": ["type": "object"],
             ], required: ["id", "totals"]),
@@ -79,7 +83,8 @@ enum OpenAPISchemas {
             ], required: ["id", "state", "integration", "action", "threshold", "attempts"]),
         "Tick": object(
             [
-                "started_at": time, "finished_at": time, "duration_ms": number, "workspaces": number, "links_examined": number,
+                "started_at": time, "finished_at": time, "duration_ms": number, "workspaces": number,
+                "links_examined": number,
                 "crossings": number, "delivered": number, "retrying": number, "uncertain": number, "held": number,
                 "dead": number, "errors": list(["type": "object"]),
             ], required: ["crossings", "delivered", "errors"]),

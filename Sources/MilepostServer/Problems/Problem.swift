@@ -36,7 +36,8 @@ package struct Problem: Error, Sendable {
         var fields = headers
         fields[.contentType] = "application/problem+json"
         return Response(
-            status: status, headers: fields, body: ResponseBody(byteBuffer: ByteBuffer(bytes: JSONValue.object(body).bytes)))
+            status: status, headers: fields,
+            body: ResponseBody(byteBuffer: ByteBuffer(bytes: JSONValue.object(body).bytes)))
     }
 
     /// `storage_full` becomes `Storage full`.
@@ -81,7 +82,8 @@ extension Problem {
         case .storageFull:
             self.init(
                 status: HTTPResponse.Status(code: 507, reasonPhrase: "Insufficient Storage"), code: "storage_full",
-                detail: "The disk is full: nothing of this request was stored. Free space; the daemon goes on by itself.")
+                detail:
+                    "The disk is full: nothing of this request was stored. Free space; the daemon goes on by itself.")
         case .corrupt:
             self.init(
                 status: .serviceUnavailable, code: "storage_corrupt",
@@ -111,7 +113,8 @@ extension Problem {
         switch error.status {
         case .notFound: self = .notFound("There is no such resource; the routes are listed in /openapi.json.")
         case .contentTooLarge:
-            self.init(status: .contentTooLarge, code: "body_too_large", detail: "The body is larger than this route takes.")
+            self.init(
+                status: .contentTooLarge, code: "body_too_large", detail: "The body is larger than this route takes.")
         case .badRequest: self = .badRequest("The request could not be read.")
         default: return nil
         }

@@ -20,7 +20,8 @@ extension MilepostServer {
             .get("/v1/admin/plugins", "admin.plugins", .scope(.viewer), "Plugins and their health.") { call in
                 Answer(["plugins": .array(await call.server.control.plugins())])
             },
-            .change(.post, "/v1/admin/reload", "admin.reload", .scope(.admin), "Applies a changed configuration.") { call in
+            .change(.post, "/v1/admin/reload", "admin.reload", .scope(.admin), "Applies a changed configuration.") {
+                call in
                 let report = await call.server.control.reload()
                 func texts(_ list: [String]) -> JSONValue { .array(list.map(JSONValue.string)) }
                 return Answer([
@@ -28,28 +29,40 @@ extension MilepostServer {
                     "errors": texts(report.errors),
                 ])
             },
-            .get("/v1/admin/schedule", "admin.schedule", .scope(.viewer), "The schedule with its last and next run.") { call in
+            .get("/v1/admin/schedule", "admin.schedule", .scope(.viewer), "The schedule with its last and next run.") {
+                call in
                 Answer(["schedules": [try await schedule(call)]])
             },
             .get("/v1/admin/status", "admin.status", .scope(.viewer), "The daemon at a glance.", status),
-            .get("/v1/admin/tokens", "tokens.list", .scope(.admin), "Lists tokens; their texts are not stored.") { call in
+            .get("/v1/admin/tokens", "tokens.list", .scope(.admin), "Lists tokens; their texts are not stored.") {
+                call in
                 Answer(["tokens": .array(try await call.engine.store.tokens().map { .object($0.json) })])
             },
-            .change(.post, "/v1/admin/tokens", "tokens.create", .scope(.admin), "Makes a token and shows it once.", createToken),
+            .change(
+                .post, "/v1/admin/tokens", "tokens.create", .scope(.admin), "Makes a token and shows it once.",
+                createToken),
             .change(.delete, "/v1/admin/tokens/{id}", "tokens.revoke", .scope(.admin), "Revokes a token.") { call in
                 let id = try call.parameter("id")
-                guard try await call.engine.store.deleteToken(id: id) else { throw Problem.notFound("There is no token \(id).") }
+                guard try await call.engine.store.deleteToken(id: id) else {
+                    throw Problem.notFound("There is no token \(id).")
+                }
                 call.server.authenticator.forgetAll()
                 return Answer(["id": .string(id), "revoked": true])
             },
-            .get("/v1/admin/audit", "audit.list", .scope(.admin), query: ["limit", "cursor"], "The audit log, newest first.") { call in
+            .get(
+                "/v1/admin/audit", "audit.list", .scope(.admin), query: ["limit", "cursor"],
+                "The audit log, newest first."
+            ) { call in
                 let page = try await call.engine.store.auditEntries(cursor: call.cursor(), limit: call.limit())
                 return Answer(["entries": .array(page.items.map(\.json)), "next": JSONValue(page.next)])
             },
-            .get("/v1/admin/keys", "keys.list", .scope(.admin), "Key-encryption keys and how many data keys each wraps.") { call in
+            .get(
+                "/v1/admin/keys", "keys.list", .scope(.admin), "Key-encryption keys and how many data keys each wraps."
+            ) { call in
                 Answer(try await keys(call))
             },
-            .change(.post, "/v1/admin/keys", "keys.create", .scope(.admin), "Adds a key and makes it the current one.") { call in
+            .change(.post, "/v1/admin/keys", "keys.create", .scope(.admin), "Adds a key and makes it the current one.")
+            { call in
                 let id = try await call.server.control.newKey()
                 return Answer(try await keys(call), status: .created, auditDetail: ["id": .string(id)])
             },
@@ -60,22 +73,32 @@ extension MilepostServer {
                 try await call.server.control.dropKey(call.parameter("id"))
                 return Answer(try await keys(call))
             },
-            .change(.post, "/v1/admin/keys/reload", "keys.reload", .scope(.admin), "Reads the key ring again.") { call in
+            .change(.post, "/v1/admin/keys/reload", "keys.reload", .scope(.admin), "Reads the key ring again.") {
+                call in
                 try await call.server.control.reloadKeys()
                 return Answer(try await keys(call))
             },
-            .change(.post, "/v1/admin/keys/rewrap", "keys.rewrap", .scope(.admin), "Wraps every data key with the current key.") { call in
+            .change(
+                .post, "/v1/admin/keys/rewrap", "keys.rewrap", .scope(.admin),
+                "Wraps every data key with the current key."
+            ) { call in
                 let count = try await call.server.control.rewrapKeys()
                 return Answer(["rewrapped": .integer(Int64(count))], auditDetail: ["rewrapped": .integer(Int64(count))])
             },
-            .change(.post, "/v1/admin/backup", "admin.backup", .scope(.admin), "Copies the store to a new file on the daemon's machine, online.") { call in
-                guard let path = try await call.object(keys: ["path"])["path"]?.string, path.hasPrefix("/"), path.utf8.count <= 4096 else {
+            .change(
+                .post, "/v1/admin/backup", "admin.backup", .scope(.admin),
+                "Copies the store to a new file on the daemon's machine, online."
+            ) { call in
+                guard let path = try await call.object(keys: ["path"])["path"]?.string, path.hasPrefix("/"),
+                    path.utf8.count <= 4096
+                else {
                     throw Problem.badRequest("path must be an absolute path on the daemon's machine.")
                 }
                 try await call.server.control.backUp(to: path)
                 return Answer(["path": .string(path)], auditDetail: ["path": .string(path)])
             },
-            .get("/v1/admin/audit-totals", "admin.audit_totals", .scope(.viewer), "Compares totals with a recount.") { call in
+            .get("/v1/admin/audit-totals", "admin.audit_totals", .scope(.viewer), "Compares totals with a recount.") {
+                call in
                 let wrong = try await call.engine.store.auditTotals()
                 return Answer([
                     "mismatches": .array(
@@ -145,7 +168,8 @@ extension MilepostServer {
                 "wal_bytes": .integer(health.walBytes), "free_disk_bytes": .integer(health.freeDiskBytes),
             ],
         ]
-        body["problems"] = .array(Self.problems(health, connections, plugins, isOverdue: try await call.engine.scheduler.isOverdue()))
+        body["problems"] = .array(
+            Self.problems(health, connections, plugins, isOverdue: try await call.engine.scheduler.isOverdue()))
         body.merge(await call.server.control.facts()) { _, fact in fact }
         return Answer(.object(body))
     }
@@ -161,7 +185,8 @@ extension MilepostServer {
         if !health.isWritable {
             add(
                 health.problem?.rawValue ?? "storage", health.detail ?? "The store cannot be written.",
-                health.problem == .storageFull ? "Free disk space; the daemon goes on by itself." : "Restore the newest backup.")
+                health.problem == .storageFull
+                    ? "Free disk space; the daemon goes on by itself." : "Restore the newest backup.")
         }
         for connection in connections where connection.state != .active && connection.state != .disconnected {
             let name = "\(connection.workspace)/\(connection.integration)"
@@ -170,16 +195,23 @@ extension MilepostServer {
                 switch connection.state {
                 case .needsReauth:
                     "Make a new token at the vendor and hand it in: milepost connect \(connection.integration) -w \(connection.workspace)."
-                case .permission: "Give the token's user the missing right at the vendor (admin access), or use another user's token."
-                case .needsTarget: "Choose a pipeline and stage that exist: milepost connect \(connection.integration) --set …."
-                case .dailyBudget: "Nothing: sending resumes after midnight, when the vendor's daily budget is filled again."
+                case .permission:
+                    "Give the token's user the missing right at the vendor (admin access), or use another user's token."
+                case .needsTarget:
+                    "Choose a pipeline and stage that exist: milepost connect \(connection.integration) --set …."
+                case .dailyBudget:
+                    "Nothing: sending resumes after midnight, when the vendor's daily budget is filled again."
                 default: "See milepost integrations show \(connection.integration) -w \(connection.workspace)."
                 }
-            add(connection.state.rawValue, "\(name) is \(connection.state.rawValue) since \(connection.stateSince): \(why)", cure)
+            add(
+                connection.state.rawValue,
+                "\(name) is \(connection.state.rawValue) since \(connection.stateSince): \(why)", cure)
         }
         for connection in connections {
             for warning in connection.warnings {
-                add(warning.code, "\(connection.workspace)/\(connection.integration): \(warning.message)", "Adjust the setting, or ignore it if it is meant.")
+                add(
+                    warning.code, "\(connection.workspace)/\(connection.integration): \(warning.message)",
+                    "Adjust the setting, or ignore it if it is meant.")
             }
         }
         for plugin in plugins where !["loaded", "disabled"].contains(plugin["state"]?.string) {
@@ -188,7 +220,9 @@ extension MilepostServer {
                 "Plugin \(plugin["name"]?.string ?? "?"): \(plugin["reason"]?.string ?? "not loaded")",
                 "Mend what the sentence names, then run milepost reload.")
         }
-        if isOverdue { add("schedule_overdue", "No tick ran within its interval.", "See the log; milepost tick runs one now.") }
+        if isOverdue {
+            add("schedule_overdue", "No tick ran within its interval.", "See the log; milepost tick runs one now.")
+        }
         return found
     }
 
@@ -198,7 +232,9 @@ extension MilepostServer {
         switch body[key] {
         case nil, .null: return nil
         case .some(let value):
-            guard let found = value.string.flatMap(read) else { throw Problem.badRequest("\(key) must be \(what), or null.") }
+            guard let found = value.string.flatMap(read) else {
+                throw Problem.badRequest("\(key) must be \(what), or null.")
+            }
             return found
         }
     }
@@ -211,7 +247,8 @@ extension MilepostServer {
         let names = body["scopes"]?.array ?? []
         let scopes = names.compactMap { $0.string.flatMap(AccessScope.init(rawValue:)) }
         guard !scopes.isEmpty, scopes.count == names.count else {
-            throw Problem.badRequest("scopes must list some of \(AccessScope.allCases.map(\.rawValue).joined(separator: ", ")).")
+            throw Problem.badRequest(
+                "scopes must list some of \(AccessScope.allCases.map(\.rawValue).joined(separator: ", ")).")
         }
         // A bound that cannot be read must not become none.
         let expiry = try bound("expires_at", of: body, as: "an RFC 3339 time") { Timestamp(rfc3339: $0) }
@@ -221,14 +258,17 @@ extension MilepostServer {
         let text = try MilepostVault.AccessToken.generate(random: OpenSSLRandomSource())
         let now = call.engine.clock.now
         let token = MilepostModel.AccessToken(
-            id: "tok_" + Digest.hex(Array(text.hash.bytes.prefix(6))), name: name, hash: text.hash.bytes, scopes: scopes,
+            id: "tok_" + Digest.hex(Array(text.hash.bytes.prefix(6))), name: name, hash: text.hash.bytes,
+            scopes: scopes,
             workspace: workspace, createdAt: now, expiresAt: expiry)
         try await call.engine.store.saveToken(token)
         var answer = token.json
         answer["token"] = .string(text.text)
         return Answer(
             .object(answer), status: .created,
-            auditDetail: ["id": .string(token.id), "name": .string(name), "scopes": .array(scopes.map { .string($0.rawValue) }),
-                "workspace": JSONValue(workspace?.rawValue)])
+            auditDetail: [
+                "id": .string(token.id), "name": .string(name), "scopes": .array(scopes.map { .string($0.rawValue) }),
+                "workspace": JSONValue(workspace?.rawValue),
+            ])
     }
 }

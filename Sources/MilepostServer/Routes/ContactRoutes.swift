@@ -23,7 +23,8 @@ extension MilepostServer {
                 let result = try await call.engine.store.eraseContact(
                     workspace: call.workspace(), contact: call.parameter("contact"))
                 return Answer([
-                    "clicks_erased": .integer(Int64(result.clicks)), "deliveries_erased": .integer(Int64(result.deliveries)),
+                    "clicks_erased": .integer(Int64(result.clicks)),
+                    "deliveries_erased": .integer(Int64(result.deliveries)),
                     "forms_erased": .integer(Int64(result.forms)),
                 ])
             },
@@ -47,7 +48,8 @@ extension MilepostServer {
             }
             if let id = item["id"], (1...256).contains(id.string?.utf8.count ?? 0) == false {
                 rejections.append([
-                    "line": .integer(Int64(index + 1)), "code": "id_invalid", "message": "id must be text of 1 to 256 bytes",
+                    "line": .integer(Int64(index + 1)), "code": "id_invalid",
+                    "message": "id must be text of 1 to 256 bytes",
                 ])
                 continue
             }
@@ -58,7 +60,8 @@ extension MilepostServer {
                     googleClickID: item["gclid"]?.string, facebookClickID: item["fbclid"]?.string,
                     fields: item["fields"] ?? .object([:])))
         }
-        let isNew = try await call.engine.store.appendForms(forms, workspace: workspace, receivedAt: call.engine.clock.now)
+        let isNew = try await call.engine.store.appendForms(
+            forms, workspace: workspace, receivedAt: call.engine.clock.now)
         let accepted = isNew.count(where: { $0 })
         return Answer([
             "accepted": .integer(Int64(accepted)), "duplicate": .integer(Int64(isNew.count - accepted)),

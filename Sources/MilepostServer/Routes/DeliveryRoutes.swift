@@ -12,16 +12,22 @@ extension MilepostServer {
 
     static var deliveryRoutes: [Route] {
         [
-            .get(base, "deliveries.list", .scope(.viewer), query: filters + ["limit", "cursor"], "Lists deliveries, newest first.") { call in
+            .get(
+                base, "deliveries.list", .scope(.viewer), query: filters + ["limit", "cursor"],
+                "Lists deliveries, newest first."
+            ) { call in
                 let page = try await call.engine.store.deliveries(
-                    workspace: call.workspace(), matching: queryFilter(call), cursor: call.cursor(), limit: call.limit())
+                    workspace: call.workspace(), matching: queryFilter(call), cursor: call.cursor(), limit: call.limit()
+                )
                 return Answer(["deliveries": .array(page.items.map { .object($0.json) }), "next": JSONValue(page.next)])
             },
-            .get("\(base)/export", "deliveries.export", .scope(.viewer), query: filters, "Deliveries as NDJSON.", export),
+            .get(
+                "\(base)/export", "deliveries.export", .scope(.viewer), query: filters, "Deliveries as NDJSON.", export),
             .change(
                 .post, "\(base)/replay", "deliveries.replay.bulk", .scope(.operator),
                 "Sends dead letters again, each once, those that match.", bulkReplay),
-            .get("\(base)/{id}", "deliveries.get", .scope(.viewer), "A delivery with its journal and attempts.", detail),
+            .get(
+                "\(base)/{id}", "deliveries.get", .scope(.viewer), "A delivery with its journal and attempts.", detail),
             .change(
                 .post, "\(base)/{id}/replay", "deliveries.replay", .scope(.operator),
                 "Sends a dead or dropped delivery again; finished steps are not repeated.", replay),
@@ -57,7 +63,9 @@ extension MilepostServer {
         filter.reasonCode = members["code"]?.string
         filter.search = members["search"]?.string
         if let text = members["since"]?.string {
-            guard let since = Timestamp(rfc3339: text) else { throw Problem.badRequest("since must be an RFC 3339 time.") }
+            guard let since = Timestamp(rfc3339: text) else {
+                throw Problem.badRequest("since must be an RFC 3339 time.")
+            }
             filter.since = since
         }
         return filter
@@ -83,7 +91,8 @@ extension MilepostServer {
     private static func replay(_ call: Call) async throws -> Answer {
         let delivery = try await delivery(call)
         let replayed = try await call.engine.store.replay(
-            workspace: delivery.workspace, matching: DeliveryFilter(states: [.dead, .dropped], id: delivery.id), limit: 1,
+            workspace: delivery.workspace, matching: DeliveryFilter(states: [.dead, .dropped], id: delivery.id),
+            limit: 1,
             at: call.engine.clock.now)
         guard replayed == 1 else {
             throw Problem(

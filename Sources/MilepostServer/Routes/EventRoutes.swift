@@ -37,7 +37,8 @@ extension MilepostServer {
         counters.rejected.add(batch.rejectedCount)
         if batch.rejectedCount == 0 {
             // The usual answer, the same bytes as below without building a value for them.
-            let text = "{\"accepted\":\(accepted),\"duplicate\":\(isNew.count - accepted),\"rejected\":0,\"rejections\":[]}"
+            let text =
+                "{\"accepted\":\(accepted),\"duplicate\":\(isNew.count - accepted),\"rejected\":0,\"rejections\":[]}"
             return Answer(bytes: Array(text.utf8))
         }
         var answer: [String: JSONValue] = [
@@ -64,7 +65,8 @@ extension MilepostServer {
             do { return try GzipDecoder.decode(body, limit: limit) } catch {
                 let isTooLarge = error.code == .bodyTooLarge
                 throw Problem(
-                    status: isTooLarge ? .contentTooLarge : .badRequest, code: isTooLarge ? "body_too_large" : "bad_request",
+                    status: isTooLarge ? .contentTooLarge : .badRequest,
+                    code: isTooLarge ? "body_too_large" : "bad_request",
                     detail: error.detail)
             }
         case .some(let other):
@@ -76,7 +78,9 @@ extension MilepostServer {
 
     private static func kind(of request: Request) -> ClickParser.Kind {
         guard let type = request.headers[.contentType]?.lowercased() else { return .auto }
-        if ["application/x-ndjson", "application/ndjson", "application/jsonl"].contains(where: type.hasPrefix) { return .ndjson }
+        if ["application/x-ndjson", "application/ndjson", "application/jsonl"].contains(where: type.hasPrefix) {
+            return .ndjson
+        }
         return type.hasPrefix("application/json") ? .json : .auto
     }
 }

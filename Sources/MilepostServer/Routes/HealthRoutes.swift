@@ -9,8 +9,11 @@ import MilepostStore
 extension MilepostServer {
     static var healthRoutes: [Route] {
         [
-            .get("/healthz", "healthz", .open, "Whether the process lives.") { _ in Answer(["status": "ok", "role": "active"]) },
-            .get("/readyz", "readyz", .open, "Whether it takes work: not a standby, and the store can be written.") { call in
+            .get("/healthz", "healthz", .open, "Whether the process lives.") { _ in
+                Answer(["status": "ok", "role": "active"])
+            },
+            .get("/readyz", "readyz", .open, "Whether it takes work: not a standby, and the store can be written.") {
+                call in
                 let health = await call.engine.store.health()
                 guard health.isWritable else {
                     throw Problem(
@@ -24,7 +27,8 @@ extension MilepostServer {
             },
             .get("/metrics", "metrics", .scope(.viewer), "Prometheus text.") { call in
                 try await refreshGauges(call)
-                return Answer(text: call.server.metrics.rendered(), contentType: "text/plain; version=0.0.4; charset=utf-8")
+                return Answer(
+                    text: call.server.metrics.rendered(), contentType: "text/plain; version=0.0.4; charset=utf-8")
             },
         ]
     }
@@ -38,7 +42,9 @@ extension MilepostServer {
         let oldest = try await store.oldestUnfinished()
         let now = call.engine.clock.now
         for connection in connections {
-            let labels = ["integration": connection.integration.description, "workspace": connection.workspace.rawValue]
+            let labels = [
+                "integration": connection.integration.description, "workspace": connection.workspace.rawValue,
+            ]
             for state in Delivery.State.allCases where state != .delivered && state != .dropped {
                 metrics.set(
                     "milepost_queue_depth", Double(counts[connection.id]?[state] ?? 0),

@@ -17,7 +17,8 @@ extension MilepostServer {
                 let counts = try await call.engine.store.deliveryCounts()
                 return Answer(["integrations": .array(all.map { present($0, counts, call) })])
             },
-            .get("\(base)/{integration}", "integrations.get", .scope(.viewer), "A connection with its state and queue.") { call in
+            .get("\(base)/{integration}", "integrations.get", .scope(.viewer), "A connection with its state and queue.")
+            { call in
                 Answer(try await present(try await connection(call), call))
             },
             .change(
@@ -35,9 +36,11 @@ extension MilepostServer {
             },
             .get(
                 "\(base)/{integration}/options/{picker}", "integrations.options", .scope(.operator),
-                query: ["search", "page", "pipeline_id"], "Live choices for a setting, read from the vendor now.", options),
+                query: ["search", "page", "pipeline_id"], "Live choices for a setting, read from the vendor now.",
+                options),
             .change(
-                .post, "\(base)/{integration}/options/{picker}", "integrations.options.trial", .scope(.admin), audited: false,
+                .post, "\(base)/{integration}/options/{picker}", "integrations.options.trial", .scope(.admin),
+                audited: false,
                 "Live choices before a connection exists, with credentials in the body.", trialOptions),
         ]
     }
@@ -46,7 +49,8 @@ extension MilepostServer {
         let integration = try call.integration()
         let workspace = try call.workspace()
         guard let found = try await call.engine.store.connection(integration, workspace: workspace) else {
-            throw Problem.notFound("Workspace \(workspace) has no connection \(integration); milepost connect \(integration) makes one.")
+            throw Problem.notFound(
+                "Workspace \(workspace) has no connection \(integration); milepost connect \(integration) makes one.")
         }
         return found
     }
@@ -70,7 +74,10 @@ extension MilepostServer {
         if call.query("dry_run") == "true" {
             let proof = try await call.engine.connections.prove(request, integration, workspace: workspace)
             return Answer([
-                "account": ["id": .string(proof.account.id), "label": JSONValue(proof.account.label), "domain": JSONValue(proof.account.domain)],
+                "account": [
+                    "id": .string(proof.account.id), "label": JSONValue(proof.account.label),
+                    "domain": JSONValue(proof.account.domain),
+                ],
                 "warnings": .array(proof.warnings.map(\.json)), "settings": proof.settings,
             ])
         }
@@ -86,7 +93,9 @@ extension MilepostServer {
     }
 
     /// Refuses a connection that would be one too many. One that stands may always be connected again.
-    private static func requireRoom(for integration: IntegrationName, in workspace: WorkspaceID, _ call: Call) async throws {
+    private static func requireRoom(for integration: IntegrationName, in workspace: WorkspaceID, _ call: Call)
+        async throws
+    {
         let standing = try await call.engine.store.connections(workspace: workspace)
             .filter { $0.state != .disconnected && $0.integration != integration }
         let limit = call.settings.maximumIntegrations

@@ -16,16 +16,20 @@ extension MilepostServer {
                 }
                 return Answer(["workspaces": .array(all.map(\.json))])
             },
-            .change(.put, "/v1/workspaces/{ws}", "workspaces.put", .scope(.admin), "Creates a workspace, or changes its plan.", putWorkspace),
+            .change(
+                .put, "/v1/workspaces/{ws}", "workspaces.put", .scope(.admin),
+                "Creates a workspace, or changes its plan.", putWorkspace),
             .get(
                 "/v1/workspaces/{ws}/links", "links.list", .scope(.viewer), query: ["folder", "limit", "cursor"],
                 "Lists links with their totals."
             ) { call in
                 let page = try await call.engine.store.links(
-                    workspace: call.workspace(), folder: call.query("folder"), cursor: call.cursor(), limit: call.limit())
+                    workspace: call.workspace(), folder: call.query("folder"), cursor: call.cursor(),
+                    limit: call.limit())
                 return Answer(["links": .array(page.items.map { .object($0.json) }), "next": JSONValue(page.next)])
             },
-            .get("/v1/workspaces/{ws}/links/{link}", "links.get", .scope(.viewer), "A link with its facts and totals.") { call in
+            .get("/v1/workspaces/{ws}/links/{link}", "links.get", .scope(.viewer), "A link with its facts and totals.")
+            { call in
                 Answer(.object(try await present(try await link(call), call)))
             },
             .change(
@@ -34,12 +38,16 @@ extension MilepostServer {
             .get(
                 "/v1/workspaces/{ws}/links/{link}/explain", "links.explain", .scope(.viewer),
                 "Why each threshold did or did not fire.", explain),
-            .get("/v1/workspaces/{ws}/members/{member}", "members.get", .scope(.viewer), "A member's opt-out.") { call in
+            .get("/v1/workspaces/{ws}/members/{member}", "members.get", .scope(.viewer), "A member's opt-out.") {
+                call in
                 let member = try call.parameter("member")
                 let isOut = try await call.engine.store.hasOptedOut(member, workspace: call.workspace())
                 return Answer(["id": .string(member), "crm_opt_out": .bool(isOut)])
             },
-            .change(.put, "/v1/workspaces/{ws}/members/{member}", "members.put", .scope(.operator), "Sets a member's opt-out.") { call in
+            .change(
+                .put, "/v1/workspaces/{ws}/members/{member}", "members.put", .scope(.operator),
+                "Sets a member's opt-out."
+            ) { call in
                 let workspace = try call.workspace()
                 let member = try call.parameter("member")
                 guard let isOut = try await call.object(keys: ["crm_opt_out"])["crm_opt_out"]?.bool else {
@@ -58,7 +66,8 @@ extension MilepostServer {
         if call.server.knownWorkspaces.contains(workspace) { return }
         if try await call.engine.store.workspace(workspace) == nil {
             guard call.principal?.has(.admin) == true else {
-                throw Problem.notFound("There is no workspace \(workspace); it appears with an administrator's first write.")
+                throw Problem.notFound(
+                    "There is no workspace \(workspace); it appears with an administrator's first write.")
             }
             try await requireRoom(for: workspace, call)
             _ = try await call.engine.store.ensureWorkspace(workspace, at: call.engine.clock.now)
@@ -74,7 +83,8 @@ extension MilepostServer {
         guard await store.health().workspaces < limit else {
             throw Problem(
                 status: .conflict, code: "conflict",
-                detail: "This daemon holds \(limit) workspaces, as many as limits.workspaces allows; raise it and reload.")
+                detail:
+                    "This daemon holds \(limit) workspaces, as many as limits.workspaces allows; raise it and reload.")
         }
     }
 
@@ -111,7 +121,8 @@ extension MilepostServer {
     static func link(_ call: Call) async throws -> Link {
         let id = LinkID(try call.parameter("link"))
         guard let link = try await call.engine.store.link(id, workspace: call.workspace()) else {
-            throw Problem.notFound("Workspace \(try call.workspace()) has no link \(id): no click and no fact of it came in.")
+            throw Problem.notFound(
+                "Workspace \(try call.workspace()) has no link \(id): no click and no fact of it came in.")
         }
         return link
     }
@@ -123,7 +134,9 @@ extension MilepostServer {
             workspace: link.workspace, scope: Scope(kind: .link, id: link.id.rawValue))
         var named: [String: JSONValue] = [:]
         for connection in try await store.connections(workspace: link.workspace) {
-            if let threshold = highest[connection.id] { named[connection.integration.description] = .integer(threshold) }
+            if let threshold = highest[connection.id] {
+                named[connection.integration.description] = .integer(threshold)
+            }
         }
         body["highest_threshold"] = .object(named)
         return body
@@ -162,13 +175,17 @@ extension MilepostServer {
         change.owner = text("owner")
         if let tags = body["tags"] {
             let names = tags == .null ? [] : tags.array?.compactMap(\.string)
-            if let names, names.count == (tags.array?.count ?? 0), names.count <= 100 { change.tags = names } else {
+            if let names, names.count == (tags.array?.count ?? 0), names.count <= 100 {
+                change.tags = names
+            } else {
                 wrong("tags", "tags must be a list of at most 100 texts")
             }
         }
         if let flags = body["flags"] {
             let known = flags == .null ? [] : flags.array?.compactMap { $0.string.flatMap(Link.Flag.init(rawValue:)) }
-            if let known, known.count == (flags.array?.count ?? 0) { change.flags = Set(known) } else {
+            if let known, known.count == (flags.array?.count ?? 0) {
+                change.flags = Set(known)
+            } else {
                 wrong("flags", "flags may hold test and internal")
             }
         }

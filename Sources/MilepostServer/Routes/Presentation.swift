@@ -27,7 +27,8 @@ extension Link {
         [
             "id": .string(id.rawValue), "slug": JSONValue(slug), "short_url": JSONValue(shortURL),
             "destination": JSONValue(destination), "title": JSONValue(title), "folder": JSONValue(folder),
-            "tags": .array(tags.map(JSONValue.string)), "flags": .array(flags.map(\.rawValue).sorted().map(JSONValue.string)),
+            "tags": .array(tags.map(JSONValue.string)),
+            "flags": .array(flags.map(\.rawValue).sorted().map(JSONValue.string)),
             "owner": JSONValue(owner), "totals": totals.json,
         ]
     }
@@ -77,11 +78,13 @@ extension Connection {
 extension Delivery {
     var json: [String: JSONValue] {
         [
-            "id": .string(id.rawValue), "state": .string(state.rawValue), "integration": .string(integration.description),
+            "id": .string(id.rawValue), "state": .string(state.rawValue),
+            "integration": .string(integration.description),
             "action": .string(action), "link": scope.kind == .link ? .string(scope.id) : .null,
             "folder": scope.kind == .folder ? .string(scope.id) : .null, "threshold": .integer(threshold),
             "attempts": .integer(Int64(attempts)), "reason": JSONValue(reason?.message),
-            "reason_code": JSONValue(reason?.code), "remote_id": JSONValue(remoteID), "remote_url": JSONValue(remoteURL),
+            "reason_code": JSONValue(reason?.code), "remote_id": JSONValue(remoteID),
+            "remote_url": JSONValue(remoteURL),
             "created_at": createdAt.json, "updated_at": updatedAt.json, "next_attempt_at": nextAttemptAt.json,
         ]
     }
@@ -101,7 +104,8 @@ extension AttemptRecord {
     var json: JSONValue {
         [
             "attempt": .integer(Int64(attempt)), "verb": .string(verb), "started_at": startedAt.json,
-            "finished_at": finishedAt.json, "class": .string(verdict), "code": JSONValue(code), "message": JSONValue(message),
+            "finished_at": finishedAt.json, "class": .string(verdict), "code": JSONValue(code),
+            "message": JSONValue(message),
             "http_status": httpStatus.map { .integer(Int64($0)) } ?? .null,
         ]
     }
@@ -119,7 +123,8 @@ extension MilepostModel.AccessToken {
 extension AuditEntry {
     var json: JSONValue {
         [
-            "id": .integer(id), "at": at.json, "actor": .string(actor), "action": .string(action), "target": .string(target),
+            "id": .integer(id), "at": at.json, "actor": .string(actor), "action": .string(action),
+            "target": .string(target),
             "detail": detail,
         ]
     }

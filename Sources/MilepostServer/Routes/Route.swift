@@ -25,7 +25,9 @@ package struct Route: Sendable {
     package var queryParameters: [String] = []
     /// Concerns more than one workspace, so that a token of one workspace does not open it. A workspace's plan is the
     /// daemon's to give: nobody may lift himself to a better one.
-    package var isDaemonWide: Bool { path.hasPrefix("/v1/admin") || operationID == "metrics" || operationID == "workspaces.put" }
+    package var isDaemonWide: Bool {
+        path.hasPrefix("/v1/admin") || operationID == "metrics" || operationID == "workspaces.put"
+    }
     var handler: @Sendable (Call) async throws -> Answer
 
     static func get(
@@ -62,7 +64,9 @@ struct Call: Sendable {
     func parameter(_ name: String) throws -> String {
         guard let raw = parameters.get(name), let text = raw.utf8.contains(0x25) ? raw.removingPercentEncoding : raw,
             (1...256).contains(text.utf8.count), text.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7f })
-        else { throw Problem.badRequest("The path's \(name) must be 1 to 256 bytes of text without control characters.") }
+        else {
+            throw Problem.badRequest("The path's \(name) must be 1 to 256 bytes of text without control characters.")
+        }
         return text
     }
 
@@ -122,7 +126,8 @@ struct Call: Sendable {
     func object(keys: Set<String>? = nil) async throws -> [String: JSONValue] {
         guard let members = try await json().object else { throw Problem.badRequest("The body must be a JSON object.") }
         if let keys, let unknown = members.keys.filter({ !keys.contains($0) }).min() {
-            throw Problem.badRequest("\(unknown) is unknown here; the body may hold \(keys.sorted().joined(separator: ", ")).")
+            throw Problem.badRequest(
+                "\(unknown) is unknown here; the body may hold \(keys.sorted().joined(separator: ", ")).")
         }
         return members
     }
@@ -136,13 +141,16 @@ struct Call: Sendable {
         guard allowed.contains(type) || unsaid.contains(type) else {
             throw Problem(
                 status: .unsupportedMediaType, code: "unsupported_media_type",
-                detail: "Content-Type \(type.prefix(100)) is not understood here; \(allowed.joined(separator: " and ")) is.")
+                detail:
+                    "Content-Type \(type.prefix(100)) is not understood here; \(allowed.joined(separator: " and ")) is."
+            )
         }
     }
 
     func bytes(limit: Int) async throws -> [UInt8] {
         let tooLarge = Problem(
-            status: .contentTooLarge, code: "body_too_large", detail: "The body is larger than \(limit) bytes; send it in parts.")
+            status: .contentTooLarge, code: "body_too_large",
+            detail: "The body is larger than \(limit) bytes; send it in parts.")
         if let text = request.headers[.contentLength], let announced = Int(text), announced > limit { throw tooLarge }
         var collected: [UInt8] = []
         do {

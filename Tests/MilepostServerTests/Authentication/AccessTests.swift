@@ -11,7 +11,8 @@ import Testing
 @Suite("access")
 struct AccessTests {
     private static func path(_ route: Route, workspace: String = "ws") -> String {
-        "/" + route.path.split(separator: "/").map { $0 == "{ws}" ? workspace : $0.hasPrefix("{") ? "x" : String($0) }
+        "/"
+            + route.path.split(separator: "/").map { $0 == "{ws}" ? workspace : $0.hasPrefix("{") ? "x" : String($0) }
             .joined(separator: "/")
     }
 
@@ -42,11 +43,13 @@ struct AccessTests {
         try await World.run { world in
             let token = try await world.token(scope)
             for route in MilepostServer.routes where route.access != .open {
-                let needed = try #require(Self.needs[route.operationID], "\(route.operationID) is new: say its scope here")
+                let needed = try #require(
+                    Self.needs[route.operationID], "\(route.operationID) is new: say its scope here")
                 let answer = try await world.send(
                     route.method.rawValue, Self.path(route), token: token, json: .object([:]))
                 if Self.mayPass(scope, needed) {
-                    #expect(answer.status != 401 && answer.status != 403, "\(scope) \(route.operationID) \(answer.text)")
+                    #expect(
+                        answer.status != 401 && answer.status != 403, "\(scope) \(route.operationID) \(answer.text)")
                 } else {
                     #expect(answer.status == 403 && answer.code == "forbidden", "\(scope) \(route.operationID)")
                 }
@@ -55,10 +58,14 @@ struct AccessTests {
         }
     }
 
-    @Test("a workspace's token reaches its own workspace and nothing of another or of the daemon", arguments: AccessScope.allCases)
+    @Test(
+        "a workspace's token reaches its own workspace and nothing of another or of the daemon",
+        arguments: AccessScope.allCases)
     func bound(scope: AccessScope) async throws {
         try await World.run { world in
-            for name in ["mine", "theirs"] { _ = try await world.store.ensureWorkspace(WorkspaceID(name), at: world.engine.clock.now) }
+            for name in ["mine", "theirs"] {
+                _ = try await world.store.ensureWorkspace(WorkspaceID(name), at: world.engine.clock.now)
+            }
             let token = try await world.token(scope, workspace: "mine")
             for route in MilepostServer.routes where route.access != .open {
                 let answer = try await world.send(
@@ -82,7 +89,8 @@ struct AccessTests {
         try await World.run { world in
             let token = try await world.token(.admin)
             let wrong = [
-                "Basic \(token)", "Bearer", "Bearer ", "Bearer  \(token)", "Bearer \(token) x", "Bearer \(token)x", token,
+                "Basic \(token)", "Bearer", "Bearer ", "Bearer  \(token)", "Bearer \(token) x", "Bearer \(token)x",
+                token,
                 "Bearer mpt_", "Bearer \(String(repeating: "a", count: 20_000))", "Bearer \(token.dropLast())é",
             ]
             for header in wrong {
@@ -116,7 +124,8 @@ struct AccessTests {
         try await World.run { world in
             let admin = try await world.token(.admin)
             let wrong: [JSONValue] = [
-                ["name": "n", "scopes": ["viewer"], "workspace": 5], ["name": "n", "scopes": ["viewer"], "workspace": ""],
+                ["name": "n", "scopes": ["viewer"], "workspace": 5],
+                ["name": "n", "scopes": ["viewer"], "workspace": ""],
                 ["name": "n", "scopes": ["viewer"], "expires_at": 1_700_000_000], ["name": "n", "scopes": []],
                 ["name": "n", "scopes": ["viewer"], "expires_at": "soon"], ["name": "n", "scopes": ["root"]],
                 ["name": "n", "scopes": ["viewer"], "workspaces": "a"], ["name": "", "scopes": ["viewer"]],

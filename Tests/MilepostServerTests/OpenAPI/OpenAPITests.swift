@@ -26,7 +26,9 @@ struct OpenAPITests {
             #expect(described == Set(MilepostServer.routes.map { "\($0.method.rawValue) \($0.path)" }))
             #expect(Set(ids).count == ids.count && !ids.contains(""))
             for reference in references(document) {
-                let found = reference.split(separator: "/").dropFirst().reduce(document as JSONValue?) { $0?[String($1)] }
+                let found = reference.split(separator: "/").dropFirst().reduce(document as JSONValue?) {
+                    $0?[String($1)]
+                }
                 #expect(reference.hasPrefix("#/") && found != nil, "\(reference)")
             }
         }
@@ -45,7 +47,9 @@ struct OpenAPITests {
     }
 
     private func check(_ operation: JSONValue, _ path: String) {
-        let named = (operation["parameters"]?.array ?? []).filter { $0["in"]?.string == "path" }.compactMap { $0["name"]?.string }
+        let named = (operation["parameters"]?.array ?? []).filter { $0["in"]?.string == "path" }.compactMap {
+            $0["name"]?.string
+        }
         let inPath = path.split(separator: "/").filter { $0.hasPrefix("{") }.map { String($0.dropFirst().dropLast()) }
         #expect(named == inPath, "\(path)")
         #expect(operation["responses"]?["2XX"]?["content"]?.object?.isEmpty == false)
@@ -81,8 +85,10 @@ struct CommandCoverageTests {
             }
         }
         for route in MilepostServer.routes where !Self.machines.contains(route.operationID) {
-            let shape = route.path.split(separator: "/").map { $0.hasPrefix("{") ? "*" : String($0) }.joined(separator: "/")
-            #expect(calls.contains("\(route.method.rawValue) \(shape)"), "no command calls \(route.method) \(route.path)")
+            let shape = route.path.split(separator: "/").map { $0.hasPrefix("{") ? "*" : String($0) }.joined(
+                separator: "/")
+            #expect(
+                calls.contains("\(route.method.rawValue) \(shape)"), "no command calls \(route.method) \(route.path)")
         }
     }
 

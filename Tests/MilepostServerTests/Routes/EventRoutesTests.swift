@@ -21,20 +21,24 @@ struct EventRoutesTests {
             let token = try await world.token(.admin)
             let path = "/v1/workspaces/ws/events"
             let one = try await world.send("POST", path, token: token, json: Self.event("a"))
-            #expect(one.status == 200 && Self.counts(one) == [1, 0, 0] && one.json["rejections"]?.array?.isEmpty == true)
-            let array = try await world.send("POST", path, token: token, json: [Self.event("a"), Self.event("b"), ["x": 1]])
+            #expect(
+                one.status == 200 && Self.counts(one) == [1, 0, 0] && one.json["rejections"]?.array?.isEmpty == true)
+            let array = try await world.send(
+                "POST", path, token: token, json: [Self.event("a"), Self.event("b"), ["x": 1]])
             #expect(Self.counts(array) == [1, 1, 1] && array.json["rejections"]?.array?.first?["line"]?.integer == 3)
             let lines = "\(Self.event("c"))\n\nnonsense\n\(Self.event("c"))\n"
             let ndjson = try await world.send(
                 "POST", path, token: token, type: "application/x-ndjson; charset=utf-8", body: Array(lines.utf8))
             #expect(Self.counts(ndjson) == [1, 1, 1] && ndjson.json["rejections"]?.array?.first?["line"]?.integer == 3)
-            let unsaid = try await world.send("POST", path, token: token, body: Array("\(Self.event("d"))\n\(Self.event("e"))".utf8))
+            let unsaid = try await world.send(
+                "POST", path, token: token, body: Array("\(Self.event("d"))\n\(Self.event("e"))".utf8))
             #expect(Self.counts(unsaid) == [2, 0, 0])
             #expect(try await world.store.link("l", workspace: "ws")?.totals.all == 5)
             let text = world.metrics.rendered()
             #expect(text.contains("milepost_events_total{result=\"accepted\"} 5"))
             #expect(text.contains("milepost_events_total{result=\"duplicate\"} 2"))
-            #expect(text.contains("milepost_http_requests_total{route=\"/v1/workspaces/{ws}/events\",status=\"200\"} 4"))
+            #expect(
+                text.contains("milepost_http_requests_total{route=\"/v1/workspaces/{ws}/events\",status=\"200\"} 4"))
         }
     }
 
@@ -45,7 +49,9 @@ struct EventRoutesTests {
             crc ^= UInt32(byte)
             for _ in 0..<8 { crc = crc & 1 == 1 ? crc >> 1 ^ 0xedb8_8320 : crc >> 1 }
         }
-        func little(_ value: UInt32, _ count: Int) -> [UInt8] { (0..<count).map { UInt8(truncatingIfNeeded: value >> UInt32($0 * 8)) } }
+        func little(_ value: UInt32, _ count: Int) -> [UInt8] {
+            (0..<count).map { UInt8(truncatingIfNeeded: value >> UInt32($0 * 8)) }
+        }
         let length = UInt32(bytes.count)
         return [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 1] + little(length, 2) + little(~length, 2) + bytes
             + little(~crc, 4) + little(length, 4)
@@ -59,7 +65,8 @@ struct EventRoutesTests {
             let body = Self.gzip(Self.event("z").bytes)
             func post(_ encoding: String, _ bytes: [UInt8]) async throws -> HTTPExchange {
                 try await world.send(
-                    "POST", path, token: token, type: "application/json", headers: ["Content-Encoding": encoding], body: bytes)
+                    "POST", path, token: token, type: "application/json", headers: ["Content-Encoding": encoding],
+                    body: bytes)
             }
             #expect(Self.counts(try await post("gzip", body)) == [1, 0, 0])
             let broken = try await post("GZIP", Array(body.dropLast(6)))
@@ -79,7 +86,8 @@ struct EventRoutesTests {
                 "POST", "/v1/workspaces/ws/events", token: token, type: "application/json",
                 body: [UInt8](repeating: 0x20, count: World.settings.maximumEventsBody + 1))
             #expect(announced.status == 413 && announced.code == "body_too_large")
-            let chunk = String(repeating: "20000\r\n\(String(repeating: " ", count: 0x20000))\r\n", count: 2) + "0\r\n\r\n"
+            let chunk =
+                String(repeating: "20000\r\n\(String(repeating: " ", count: 0x20000))\r\n", count: 2) + "0\r\n\r\n"
             let head =
                 "POST /v1/workspaces/ws/events HTTP/1.1\r\nHost: t\r\nConnection: close\r\nAuthorization: Bearer \(token)\r\n"
                 + "Transfer-Encoding: chunked\r\n\r\n"
@@ -104,11 +112,13 @@ struct EventRoutesTests {
     func paths() async throws {
         try await World.run { world in
             let token = try await world.token(.admin)
-            let made = try await world.send("PUT", "/v1/workspaces/ws/links/a%2Fb%20%25c", token: token, json: ["title": "t"])
+            let made = try await world.send(
+                "PUT", "/v1/workspaces/ws/links/a%2Fb%20%25c", token: token, json: ["title": "t"])
             #expect(made.status == 200 && made.json["id"]?.string == "a/b %c")
             #expect(try await world.store.link("a/b %c", workspace: "ws")?.title == "t")
             for wrong in ["a%00b", "a%0ab", "%ff", String(repeating: "a", count: 257), "%zz"] {
-                let answer = try await world.send("PUT", "/v1/workspaces/ws/links/\(wrong)", token: token, json: ["title": "t"])
+                let answer = try await world.send(
+                    "PUT", "/v1/workspaces/ws/links/\(wrong)", token: token, json: ["title": "t"])
                 #expect(answer.status == 400, "\(wrong.prefix(20)) \(answer.status)")
             }
         }

@@ -72,12 +72,14 @@ struct ProtocolTests {
             }
             #expect(try await put("{").code == "bad_request")
             #expect(try await put("[]").status == 400)
-            #expect(try await put(String(repeating: "[", count: 30) + String(repeating: "]", count: 30)).code == "too_deep")
+            #expect(
+                try await put(String(repeating: "[", count: 30) + String(repeating: "]", count: 30)).code == "too_deep")
             #expect(try await put("{\"title\":\"\(String(repeating: "a", count: 5000))\"}").code == "body_too_large")
             #expect(try await put("<a/>", type: "application/xml").code == "unsupported_media_type")
             #expect(try await put("{\"tilte\":\"a\"}").code == "validation_failed")
             #expect(try await put("{\"title\":\"a\"}", type: nil).status == 200)
-            let garbled = "PUT \(path) HTTP/1.1\r\nHost: t\r\nConnection: close\r\nAuthorization: Bearer \(token)\r\n"
+            let garbled =
+                "PUT \(path) HTTP/1.1\r\nHost: t\r\nConnection: close\r\nAuthorization: Bearer \(token)\r\n"
                 + "Transfer-Encoding: chunked\r\n\r\nzz\r\n"
             #expect(try await HTTPExchange.send(Array(garbled.utf8), port: world.port).status == 400)
             #expect(!world.log.lines.contains { $0.hasPrefix("error") })
@@ -93,9 +95,12 @@ struct ProtocolTests {
             for query in ["limit=0", "limit=501", "limit=-1", "limit=99999999999999999999", "limit=a", "limit="] {
                 #expect(try await world.send("GET", "\(base)?\(query)", token: token).status == 400, "\(query)")
             }
-            #expect(try await world.send("GET", "\(base)?cursor=\(String(repeating: "9", count: 5000))", token: token).status == 400)
+            #expect(
+                try await world.send("GET", "\(base)?cursor=\(String(repeating: "9", count: 5000))", token: token)
+                    .status == 400)
             for cursor in ["x", "99999999999999999999"] {
-                #expect([400, 404].contains(try await world.send("GET", "\(base)?cursor=\(cursor)", token: token).status))
+                #expect(
+                    [400, 404].contains(try await world.send("GET", "\(base)?cursor=\(cursor)", token: token).status))
             }
             #expect(try await world.send("GET", "\(base)?since=yesterday", token: token).status == 400)
             #expect(try await world.send("GET", "\(base)?state=gone", token: token).status == 400)
@@ -115,8 +120,11 @@ struct ProtocolTests {
         try await World.run { world in
             let token = try await world.token(.admin)
             let path = "/v1/workspaces/ws"
-            #expect(try await world.send("PUT", path, token: token, json: ["plan": "free"]).json["plan"]?.string == "free")
-            for body: JSONValue in [["plan": 5], ["plan": ""], ["pln": "x"], ["trial_started_at": 5], ["trial_started_at": "x"]] {
+            #expect(
+                try await world.send("PUT", path, token: token, json: ["plan": "free"]).json["plan"]?.string == "free")
+            for body: JSONValue in [
+                ["plan": 5], ["plan": ""], ["pln": "x"], ["trial_started_at": 5], ["trial_started_at": "x"],
+            ] {
                 #expect(try await world.send("PUT", path, token: token, json: body).status == 400, "\(body)")
             }
             #expect(try await world.store.workspace("ws")?.plan == "free")
@@ -128,7 +136,9 @@ struct ProtocolTests {
     func workspaceLimit() async throws {
         try await World.run { world in
             let token = try await world.token(.admin)
-            for index in 0..<4 { #expect(try await world.send("PUT", "/v1/workspaces/w\(index)", token: token, json: [:]).status == 200) }
+            for index in 0..<4 {
+                #expect(try await world.send("PUT", "/v1/workspaces/w\(index)", token: token, json: [:]).status == 200)
+            }
             let fifth = try await world.send("PUT", "/v1/workspaces/w4", token: token, json: [:])
             #expect(fifth.status == 409 && fifth.json["detail"]?.string?.contains("limits.workspaces") == true)
             #expect(try await world.send("PUT", "/v1/workspaces/w3", token: token, json: [:]).status == 200)
@@ -152,7 +162,8 @@ struct ProtocolTests {
             }
             func connect(_ name: String) async throws -> HTTPExchange {
                 try await world.send(
-                    "POST", "/v1/workspaces/ws/integrations/\(name)", token: token, json: ["credentials": ["api_token": "x"]])
+                    "POST", "/v1/workspaces/ws/integrations/\(name)", token: token,
+                    json: ["credentials": ["api_token": "x"]])
             }
             let third = try await connect("c")
             #expect(third.status == 409 && third.json["detail"]?.string?.contains("integrations_per_workspace") == true)
@@ -185,7 +196,8 @@ struct ProtocolTests {
         settings.trustedProxies = proxies
         try await World.run(settings: settings) { world in
             let token = try await world.token(.admin)
-            let mutating = MilepostServer.routes.filter { $0.method != .get }.filter { !$0.isAudited }.map(\.operationID)
+            let mutating = MilepostServer.routes.filter { $0.method != .get }.filter { !$0.isAudited }.map(
+                \.operationID)
             #expect(Set(mutating) == ["events.post", "forms.post", "integrations.options.trial"])
             let calls: [(String, String, String, JSONValue)] = [
                 ("PUT", "/v1/workspaces/ws", "workspaces.put", [:]),
@@ -196,7 +208,8 @@ struct ProtocolTests {
                 ("POST", "/v1/admin/tick", "admin.tick", [:]), ("POST", "/v1/admin/reload", "admin.reload", [:]),
                 ("POST", "/v1/admin/tokens", "tokens.create", ["name": "n", "scopes": ["viewer"]]),
                 ("POST", "/v1/admin/keys", "keys.create", [:]), ("DELETE", "/v1/admin/keys/k", "keys.drop", [:]),
-                ("POST", "/v1/admin/keys/reload", "keys.reload", [:]), ("POST", "/v1/admin/keys/rewrap", "keys.rewrap", [:]),
+                ("POST", "/v1/admin/keys/reload", "keys.reload", [:]),
+                ("POST", "/v1/admin/keys/rewrap", "keys.rewrap", [:]),
                 ("POST", "/v1/admin/backup", "admin.backup", ["path": "/tmp/x"]),
             ]
             for (method, path, action, body) in calls {
