@@ -7,7 +7,8 @@ set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 dist=${MILEPOST_DIST:-$root/.build/dist}
-shared=$(cd "${MILEPOST_SHARED:-$root/../shared}" 2>/dev/null && pwd || echo "$root/../shared")
+shared=${MILEPOST_SHARED:-$root/../shared}
+if [ -d "$shared" ]; then shared=$(cd "$shared" && pwd); fi
 for name in milepostd milepost milepost-sandbox milepost-plugin-worker plugins/pipedrive.so; do
     [ -e "$dist/$name" ] || { echo "$dist/$name is not there: run make build" >&2; exit 1; }
 done

@@ -117,14 +117,17 @@ def one_kill(daemon: Daemon, clicks: Clicks, rng: random.Random, number: int) ->
     if fault:
         daemon.sandbox.fault(**fault)
     daemon.env["MILEPOST_PLUGINS__PIPEDRIVE__ISOLATION"] = "inline" if rng.random() < 0.25 else ISOLATION
+    # Each named place once for certain, then places and random moments in equal parts.
     point = (
-        CRASH_POINTS[number % len(CRASH_POINTS)]
-        if number < 2 * len(CRASH_POINTS)
-        else rng.choice([*CRASH_POINTS, None, None])
+        CRASH_POINTS[number] if number < len(CRASH_POINTS) else rng.choice([*CRASH_POINTS, *[None] * len(CRASH_POINTS)])
     )
+    count = 1 if number < len(CRASH_POINTS) else rng.randint(1, 4)
     if point:
-        daemon.arm(point, count := rng.randint(1, 3))
+        daemon.arm(point, count)
     else:
+        # Answers later than their commits, so that a random moment has something to fall between.
+        for path in (DEALS, NOTES):
+            daemon.sandbox.fault("delay", path=path, delay_ms=rng.randint(10, 80), times=0)
         daemon.start()
 
     clicks.resend(daemon.rest)
@@ -133,18 +136,19 @@ def one_kill(daemon: Daemon, clicks: Clicks, rng: random.Random, number: int) ->
     ticking = threading.Thread(target=tick_until_dead, args=(daemon, stop), daemon=True)
     ticking.start()
     # At a crash point the daemon kills itself; when it does not come there in this time, or has none, we do.
-    deadline = time.monotonic() + (3.0 if point else rng.uniform(0.0, 0.6))
+    deadline = time.monotonic() + (3.0 if point else rng.uniform(0.0, 0.4))
     while daemon.process.alive and time.monotonic() < deadline:
         clicks.post(daemon.rest, clicks.batch(rng.randint(1, 5)))
         time.sleep(rng.uniform(0.0, 0.05))
     died_alone = not daemon.process.alive
     stop.set()
+    struck = daemon.sandbox.struck()
     daemon.kill()
     ticking.join(40)
     assert not ticking.is_alive(), "a tick outlived its daemon"
     place = f"{point}:{count}" if point else "random moment"
     killer = "by itself" if died_alone else "by us"
-    return f"kill {number}: {place} ({killer}), {name}, {daemon.env['MILEPOST_PLUGINS__PIPEDRIVE__ISOLATION']}"
+    return f"kill {number}: {place} ({killer}), {name} ({struck} struck), {daemon.env['MILEPOST_PLUGINS__PIPEDRIVE__ISOLATION']}"
 
 
 def expected_deals(totals: collections.Counter) -> collections.Counter:
@@ -238,6 +242,27 @@ def test_a_commit_later_than_the_answer_is_waited_for(own) -> None:
     workspace.drain()
     assert [deal["title"] for deal in daemon.sandbox.deals()] == ["Link spring hit 2 clicks"]
     assert len(daemon.sandbox.notes()) == 1
+
+
+def test_a_dead_daemons_request_that_commits_after_the_look_up_is_waited_for(own) -> None:
+    """decisions 4: the successor looks at once, finds nothing, and must not believe it yet."""
+    daemon = own().start()
+    workspace = daemon.workspace("acme")
+    workspace.connect(thresholds=[2])
+    workspace.clicks("spring", 2)
+    daemon.sandbox.fault("late_commit", delay_ms=2000)
+    ticking = threading.Thread(target=tick_until_dead, args=(daemon, threading.Event()))
+    ticking.start()
+    wait_for("the request has left", lambda: daemon.sandbox.requests("POST", DEALS), pause=0.005)
+    daemon.kill()
+    ticking.join(30)
+    daemon.start()
+    workspace.tick()
+    assert daemon.sandbox.deals() == [], "the commit came too early for this test to say anything"
+    assert len(daemon.sandbox.requests("POST", DEALS)) == 1, "sent again although the first may still be applied"
+    workspace.drain()
+    assert len(daemon.sandbox.deals()) == 1 and len(daemon.sandbox.notes()) == 1
+    assert len(daemon.sandbox.requests("POST", DEALS)) == 1
 
 
 def test_nothing_found_in_the_end_is_sent_once_more(own) -> None:
