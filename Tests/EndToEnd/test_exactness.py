@@ -278,6 +278,28 @@ def test_nothing_found_in_the_end_is_sent_once_more(own) -> None:
     assert len(daemon.sandbox.deals()) == 1 and len(daemon.sandbox.notes()) == 1
 
 
+@pytest.mark.parametrize(("how", "notes"), [("archive", 1), ("delete", 0)])
+def test_a_deal_that_was_put_away_before_the_look_up_is_found_all_the_same(own, how: str, notes: int) -> None:
+    """Somebody tidied up between the lost answer and the look-up: it was delivered, and no second one is made."""
+    daemon = own().start()
+    workspace = daemon.workspace("acme")
+    workspace.connect(thresholds=[2])
+    workspace.clicks("spring", 2)
+    daemon.sandbox.fault("drop_after_commit")
+    workspace.tick()
+    [deal] = daemon.sandbox.deals()
+    path, key = f"{DEALS}/{deal['id']}", {"x-api-token": daemon.sandbox.token}
+    if how == "archive":
+        daemon.sandbox.rest.patch(path, {"is_archived": True}, headers=key)
+    else:
+        daemon.sandbox.rest.delete(path, headers=key)
+    workspace.drain()
+    assert len(daemon.sandbox.requests("POST", DEALS)) == 1
+    [delivery] = workspace.deliveries()
+    assert (delivery["state"], delivery["remote_id"]) == ("delivered", str(deal["id"])), delivery
+    assert len(daemon.sandbox.notes()) == notes
+
+
 def test_two_ticks_at_once_make_one_deal(own) -> None:
     """DUP-01 to DUP-03 from outside: many ticks at the same moment, one POST."""
     daemon = own().start()
