@@ -10,6 +10,8 @@ public final class PluginInstance: Sendable {
         let verb: PluginVerb?  // nil: creation
         let deadline: UInt64
         let attachment: Attachment
+        /// What a crash is charged to.
+        var records: [DeliveryID] = []
         let continuation: CheckedContinuation<OperationResult, Never>
         var partials: [[UInt8]] = []
         var touchedNetwork = false
@@ -64,10 +66,12 @@ public final class PluginInstance: Sendable {
     ///   - timeout: becomes the absolute deadline that the plugin sees.
     ///   - attempt: 1 for the first.
     ///   - operation: from `reserveOperation`, or nil for a fresh one.
+    ///   - records: the deliveries in `body`, so that a crash is charged to them (decisions 20).
     /// - Returns: never throws: a crash, a hang or a quarantine is a status. `retry` with the codes `plugin_restarting`,
     ///   `plugin_quarantined`, `plugin_busy` or `plugin_closed` means that the plugin was not reached.
     public func perform(
-        _ verb: PluginVerb, body: [UInt8], timeout: Duration, attempt: UInt32 = 1, operation: UInt64? = nil
+        _ verb: PluginVerb, body: [UInt8], timeout: Duration, attempt: UInt32 = 1, operation: UInt64? = nil,
+        records: [DeliveryID] = []
     ) async -> OperationResult {
         guard owner.supports(verb) else { return OperationResult(status: .unsupported) }
         let deadline = core.now.addingSaturating(timeout.nanoseconds)
@@ -75,7 +79,7 @@ public final class PluginInstance: Sendable {
         let start = OperationStart(
             id: operation ?? core.makeID(), verb: verb, deadline: deadline, attempt: attempt, body: body)
         return await withTaskCancellationHandler {
-            await withCheckedContinuation { begin(start, $0) }
+            await withCheckedContinuation { begin(start, records, $0) }
         } onCancel: {
             cancel(start.id)
         }
@@ -91,8 +95,17 @@ public final class PluginInstance: Sendable {
         attachment.transport.deliver(event, instance: attachment.id)
     }
 
-    /// The configuration for the next incarnation; a running one adopts settings by `configure`.
-    public func replaceConfig(_ config: [UInt8]) { state.withLock { $0.config = config } }
+    /// The configuration for the next incarnation; a running one is told of it (`MP_EVENT_CONFIG`).
+    public func replaceConfig(_ config: [UInt8]) {
+        let link = state.withLock { state in
+            state.config = config
+            return state.link
+        }
+        guard case .attached(let attachment) = link else { return }
+        var event = PluginEvent(.config, token: 0)
+        event.json = config
+        attachment.transport.deliver(event, instance: attachment.id)
+    }
 
     /// Shuts the instance down: the plugin gets the shutdown budget to finish, then everything of it is given up.
     public func close() async {
@@ -122,7 +135,9 @@ public final class PluginInstance: Sendable {
 
     // MARK: Starting and ending
 
-    private func begin(_ start: OperationStart, _ continuation: CheckedContinuation<OperationResult, Never>) {
+    private func begin(
+        _ start: OperationStart, _ records: [DeliveryID], _ continuation: CheckedContinuation<OperationResult, Never>
+    ) {
         enum Decision { case go(Attachment), refuse(String, String) }
         let decision: Decision = state.withLock { state in
             guard case .attached(let attachment) = state.link else {
@@ -131,7 +146,8 @@ public final class PluginInstance: Sendable {
             guard state.operations.count < core.configuration.operationsPerInstance, state.operations[start.id] == nil
             else { return .refuse("plugin_busy", "too many operations wait for this connection's plugin") }
             state.operations[start.id] = Operation(
-                verb: start.verb, deadline: start.deadline, attachment: attachment, continuation: continuation)
+                verb: start.verb, deadline: start.deadline, attachment: attachment, records: records,
+                continuation: continuation)
             return .go(attachment)
         }
         switch decision {
@@ -285,6 +301,11 @@ public final class PluginInstance: Sendable {
                 state.link = .detached
             }
         }
+    }
+
+    /// The records that the transport has in flight for this connection.
+    func records(on transport: any PluginTransport) -> [DeliveryID] {
+        state.withLock { $0.operations.values.filter { $0.attachment.transport === transport }.flatMap(\.records) }
     }
 
     func isUsing(_ transport: any PluginTransport) -> Bool {

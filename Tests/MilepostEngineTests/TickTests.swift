@@ -205,6 +205,29 @@ struct TickTests {
         await world.end()
     }
 
+    @Test("PLAN-05: a matrix handed in counts from the next tick on, and gives way when it is emptied")
+    func plansByREST() async throws {
+        let world = try await World()
+        try await world.connect(ThresholdPolicy(thresholds: [10, 20, 30]))
+        try await world.store.setPlan(world.workspace, plan: "free", trialStartedAt: nil)
+        try await world.store.replacePlans([PlanRecord(name: "free", fires: false)])
+        try await world.click("a", 10)
+        try await world.tick()
+        #expect(world.plugins.made.isEmpty)
+        try await world.store.replacePlans([PlanRecord(name: "free", integrations: ["pipedrive"])])
+        try await world.click("a", 10)
+        try await world.tick()
+        #expect(world.plugins.made.map(\.threshold) == [20])
+        try await world.store.replacePlans([PlanRecord(name: "free", integrations: ["hubspot"])])
+        try await world.click("a", 1)
+        try await world.tick()
+        try await world.store.replacePlans([])
+        try await world.click("a", 9)
+        try await world.tick()
+        #expect(world.plugins.made.map(\.threshold) == [20, 30])
+        await world.end()
+    }
+
     @Test("DUP-01 to DUP-04, invariant 3: two dispatchers on one store make one deal for each crossing", arguments: 1...5)
     func twoDispatchers(seed: UInt64) async throws {
         let world = try await World(batch: 3)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import MilepostModel
 import MilepostPluginHost
 import Testing
 
@@ -36,5 +37,20 @@ struct RestartPolicyTests {
         for _ in 0..<3 { _ = policy.crashed(at: 20_000 * Self.second) }
         policy.forgive()
         #expect(policy.crashed(at: 20_000 * Self.second) == .restart(at: 20_001 * Self.second))
+    }
+
+    @Test("decisions 20: one record that crashes the plugin for ever does not quarantine it, five different ones do")
+    func countsDifferentRecords() {
+        func verdicts(_ crashes: [Set<DeliveryID>]) -> [RestartPolicy.Verdict] {
+            var policy = policy()
+            return crashes.enumerated().map { policy.crashed(at: UInt64($0) * Self.second, records: $1) }
+        }
+        #expect(!verdicts(Array(repeating: ["poison"], count: 50)).contains(.quarantine))
+        // In a batch first, and alone afterwards.
+        let batch: Set<DeliveryID> = ["a", "b", "c", "d", "e"]
+        #expect(!verdicts([batch, ["c"], ["c"], ["c"], ["c"], ["c"]]).contains(.quarantine))
+        #expect(verdicts([batch, ["a"], ["b"], ["c"], ["d"], ["e"]]).last == .quarantine)
+        // With nothing in flight there is nothing but the plugin to blame.
+        #expect(verdicts([[], [], [], [], []]).last == .quarantine)
     }
 }

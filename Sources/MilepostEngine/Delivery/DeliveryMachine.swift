@@ -87,6 +87,9 @@ public struct DeliveryMachine: Sendable {
         self.readLag = readLag
     }
 
+    /// A record with which the plugin's worker died this often is given up (decisions 20).
+    static let crashesOfPoison = 2
+
     /// What follows a verdict of `deliver`.
     public func decide(_ verdict: Verdict, in situation: Situation, now: Timestamp) -> Decision {
         if verdict.kind == .ok { return .delivered }
@@ -101,7 +104,7 @@ public struct DeliveryMachine: Sendable {
             // The plugin is unsure although nothing of ours is open: its own look-up decides.
             return capped(verdict, situation) ?? .reconcile(notBefore: now + readLag)
         case .crashed, .deadline, .pluginBug:
-            guard situation.earlierCrashes < 1 else {
+            guard situation.earlierCrashes < Self.crashesOfPoison - 1 else {
                 return .dead(Reason(code: "poison", message: "The plugin failed on this record twice: \(verdict.reason.message)"))
             }
             return capped(verdict, situation) ?? .tryLater(notBefore: nil)
@@ -122,9 +125,15 @@ public struct DeliveryMachine: Sendable {
         case .notApplied:
             // A killed daemon's request may still commit after we look (decisions 4).
             let conclusive = conclusiveAt(open)
+            if now >= conclusive, situation.earlierCrashes >= Self.crashesOfPoison {
+                return .dead(Reason(code: "poison", message: "The plugin failed on this record twice; nothing of it was applied."))
+            }
             if now >= conclusive { return .tryAgainNow(atLeastAfter: nil) }
             return capped(finding, open, situation) ?? .reconcile(notBefore: conclusive)
         case .unknown:
+            if finding.failure != nil, situation.earlierCrashes >= Self.crashesOfPoison - 1 {
+                return .dead(outcomeUnknown(finding, open, "because the plugin fails on it"))
+            }
             return capped(finding, open, situation) ?? .reconcile(notBefore: finding.askAgain.map { now + $0 })
         }
     }
@@ -160,12 +169,15 @@ public struct DeliveryMachine: Sendable {
 
     private func capped(_ finding: Finding, _ open: OpenStep, _ situation: Situation) -> Decision? {
         guard let cap = exceededCap(situation) else { return nil }
-        return .dead(
-            Reason(
-                code: "outcome_unknown",
-                message: "Outcome unknown: the request of step \(open.name), sent at \(open.intentAt), may have been applied, and "
-                    + "looking it up gave no answer \(cap). Look for it at the vendor by hand before replaying. "
-                    + (finding.message ?? "")))
+        return .dead(outcomeUnknown(finding, open, cap))
+    }
+
+    private func outcomeUnknown(_ finding: Finding, _ open: OpenStep, _ cap: String) -> Reason {
+        Reason(
+            code: "outcome_unknown",
+            message: "Outcome unknown: the request of step \(open.name), sent at \(open.intentAt), may have been applied, and "
+                + "looking it up gave no answer \(cap). Look for it at the vendor by hand before replaying. "
+                + (finding.message ?? ""))
     }
 
     private func exceededCap(_ situation: Situation) -> String? {

@@ -64,7 +64,7 @@ public struct Dispatcher: Sendable {
         tally: inout DeliveryTally
     ) async throws {
         // A record whose worker died is tried alone, so that a crash can be charged to it (decisions 20).
-        for batch in Self.batches(of: claims) {
+        for batch in Self.batches(of: claims, suspects: try await suspects(among: claims)) {
             var waiting = batch.map { Attempting(claim: $0) }
             while !waiting.isEmpty {
                 var ready: [Attempting] = []
@@ -124,7 +124,7 @@ public struct Dispatcher: Sendable {
             let decision = machine.decide(finding, about: open, in: try await situation(of: item, now: now), now: now)
             let record = AttemptRecord(
                 delivery: delivery, attempt: item.claim.delivery.attempts, startedAt: startedAt, finishedAt: now,
-                verb: "reconcile", verdict: finding.answer.rawValue, message: finding.message)
+                verb: "reconcile", verdict: finding.failure?.rawValue ?? finding.answer.rawValue, message: finding.message)
             reporter.attempted(record, on: connection)
             if decision == .tryAgainNow(atLeastAfter: nil) {
                 switch finding.answer {
@@ -209,19 +209,32 @@ public struct Dispatcher: Sendable {
 
     private func situation(of item: Attempting, now: Timestamp) async throws -> DeliveryMachine.Situation {
         let delivery = item.claim.delivery
-        let crashes = try await store.attempts(of: delivery.id).filter {
-            $0.verdict == Verdict.Class.crashed.rawValue || $0.verdict == Verdict.Class.deadline.rawValue
-        }
         return DeliveryMachine.Situation(
             attempts: delivery.attempts, age: (now - delivery.createdAt) - delivery.waited, triesThisTick: item.tries,
-            openStep: item.openStep, earlierCrashes: crashes.count)
+            openStep: item.openStep, earlierCrashes: try await crashes(of: delivery))
+    }
+
+    /// How often the plugin's worker died or hung with this delivery in flight.
+    private func crashes(of delivery: Delivery) async throws -> Int {
+        try await store.attempts(of: delivery.id).count {
+            $0.verdict == Verdict.Class.crashed.rawValue || $0.verdict == Verdict.Class.deadline.rawValue
+        }
+    }
+
+    /// The history is asked and not the reason, which a later look-up or a wait has overwritten.
+    private func suspects(among claims: [ClaimedDelivery]) async throws -> Set<DeliveryID> {
+        guard claims.count > 1 else { return [] }
+        var found: Set<DeliveryID> = []
+        for claim in claims where claim.delivery.attempts > 1 || claim.delivery.reason != nil {
+            if try await crashes(of: claim.delivery) > 0 { found.insert(claim.delivery.id) }
+        }
+        return found
     }
 
     /// Records that crashed a worker before go alone; the others together.
-    static func batches(of claims: [ClaimedDelivery]) -> [[ClaimedDelivery]] {
-        let suspects = claims.filter { $0.delivery.reason?.code == Verdict.Class.crashed.rawValue }
-        let others = claims.filter { $0.delivery.reason?.code != Verdict.Class.crashed.rawValue }
-        return (others.isEmpty ? [] : [others]) + suspects.map { [$0] }
+    static func batches(of claims: [ClaimedDelivery], suspects: Set<DeliveryID>) -> [[ClaimedDelivery]] {
+        let others = claims.filter { !suspects.contains($0.delivery.id) }
+        return (others.isEmpty ? [] : [others]) + claims.filter { suspects.contains($0.delivery.id) }.map { [$0] }
     }
 }
 

@@ -65,6 +65,9 @@ public struct Verdict: Sendable, Equatable {
         return verdict
     }
 
+    /// Whether the plugin's code died or hung with the record in flight, which is charged to the record (decisions 20).
+    var isPluginFailure: Bool { kind == .crashed || kind == .deadline }
+
     /// Code and sentence for the log and the delivery's reason.
     public var reason: Reason {
         Reason(code: code ?? kind.rawValue, message: message ?? kind.sentence)
@@ -101,6 +104,8 @@ public struct Finding: Sendable, Equatable {
     public var result: JSONValue
     public var askAgain: Duration?
     public var message: String?
+    /// How the look-up failed when the plugin died or hung over it; such a finding is always `unknown`.
+    public var failure: Verdict.Class?
 
     public init(
         answer: Answer, step: String, remoteID: String? = nil, remoteURL: String? = nil, result: JSONValue = .object([:]),

@@ -117,7 +117,7 @@ public final class HostedPlugins: PluginPort {
         var closed: ClosedBudget?
         let result = await perform(
             .deliver, body: VerbBody.records(claims), on: connection, attempt: context.attempts.max() ?? 1,
-            context: context, closed: &closed)
+            records: context.deliveries, context: context, closed: &closed)
         CrashPoint.reach("before_settle")
         let verdicts = VerbBody.verdicts(of: result, count: claims.count)
         guard let closed else { return verdicts }
@@ -127,30 +127,38 @@ public final class HostedPlugins: PluginPort {
 
     public func reconcile(_ claims: [ClaimedDelivery], on connection: Connection) async -> [Finding] {
         let result = await perform(
-            .reconcile, body: VerbBody.records(claims), on: connection, attempt: claims.map(\.delivery.attempts).max() ?? 1)
+            .reconcile, body: VerbBody.records(claims), on: connection, attempt: claims.map(\.delivery.attempts).max() ?? 1,
+            records: claims.map(\.delivery.id))
         return VerbBody.findings(of: result, claims: claims)
     }
 
     // MARK: Other verbs
 
     /// One operation on a stored connection's instance.
-    func perform(_ verb: PluginVerb, body: JSONValue, on connection: Connection, attempt: Int = 1) async -> OperationResult {
+    ///
+    /// - Parameter records: the deliveries in `body`: a crash is charged to them.
+    func perform(
+        _ verb: PluginVerb, body: JSONValue, on connection: Connection, attempt: Int = 1, records: [DeliveryID] = []
+    ) async -> OperationResult {
         var closed: ClosedBudget?
-        return await perform(verb, body: body, on: connection, attempt: attempt, context: nil, closed: &closed)
+        return await perform(
+            verb, body: body, on: connection, attempt: attempt, records: records, context: nil, closed: &closed)
     }
 
     /// - Parameter closed: the budget that stopped one of the operation's requests, if any did.
     private func perform(
-        _ verb: PluginVerb, body: JSONValue, on connection: Connection, attempt: Int, context: OperationContext?,
-        closed: inout ClosedBudget?
+        _ verb: PluginVerb, body: JSONValue, on connection: Connection, attempt: Int, records: [DeliveryID],
+        context: OperationContext?, closed: inout ClosedBudget?
     ) async -> OperationResult {
         do {
             let instance = try await instance(for: connection)
             let operation = instance.reserveOperation()
             if let context { gateway.contexts.begin(operation, context) }
-            defer { closed = gateway.contexts.end(operation) }
-            return await instance.perform(
-                verb, body: body.bytes, timeout: operationTimeout, attempt: UInt32(clamping: attempt), operation: operation)
+            let result = await instance.perform(
+                verb, body: body.bytes, timeout: operationTimeout, attempt: UInt32(clamping: attempt),
+                operation: operation, records: records)
+            closed = await gateway.contexts.end(operation)
+            return result
         } catch {
             return OperationResult(
                 status: .retry,

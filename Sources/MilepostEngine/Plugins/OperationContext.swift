@@ -22,6 +22,9 @@ final class OperationContexts: Sendable {
     private struct Running {
         var context: OperationContext
         var closed: ClosedBudget?
+        /// Intents on their way to disk; `end` waits for them.
+        var intents = 0
+        var ending: CheckedContinuation<ClosedBudget?, Never>?
     }
     private let running = Mutex<[UInt64: Running]>([:])
 
@@ -29,10 +32,41 @@ final class OperationContexts: Sendable {
         running.withLock { $0[operation] = Running(context: context) }
     }
 
+    /// No request of the operation leaves from here on, and the intents of those that did are on disk on return.
+    ///
     /// - Returns: the budget that stopped one of its requests, if any did.
-    @discardableResult
-    func end(_ operation: UInt64) -> ClosedBudget? {
-        running.withLock { $0.removeValue(forKey: operation)?.closed }
+    func end(_ operation: UInt64) async -> ClosedBudget? {
+        await withCheckedContinuation { continuation in
+            let (isOver, closed) = running.withLock { running -> (Bool, ClosedBudget?) in
+                guard let ended = running[operation], ended.intents > 0 else {
+                    return (true, running.removeValue(forKey: operation)?.closed)
+                }
+                running[operation]?.ending = continuation
+                return (false, nil)
+            }
+            if isOver { continuation.resume(returning: closed) }
+        }
+    }
+
+    /// Asked before an intent is written: false when the operation has ended, and then its request must not leave. A
+    /// worker may die while its request waits for a budget; a later attempt sends the delivery again, and the vendor must
+    /// not see it twice (invariant 4).
+    func mayWriteIntent(for operation: UInt64) -> Bool {
+        running.withLock { running in
+            guard let found = running[operation], found.ending == nil else { return false }
+            running[operation]?.intents += 1
+            return true
+        }
+    }
+
+    /// After an intent was written, or could not be.
+    func wroteIntent(for operation: UInt64) {
+        let ended = running.withLock { running -> Running? in
+            running[operation]?.intents -= 1
+            guard let found = running[operation], found.ending != nil, found.intents == 0 else { return nil }
+            return running.removeValue(forKey: operation)
+        }
+        ended?.ending?.resume(returning: ended?.closed)
     }
 
     func context(of operation: UInt64) -> OperationContext? { running.withLock { $0[operation]?.context } }

@@ -97,7 +97,8 @@ public final class PluginGateway: PluginServices {
                 return .refused(PluginCallStatus.invalid)
             }
             intent = Intent(
-                deliveries: indexes.map { context.deliveries[$0] }, step: step, attempt: context.attempts[indexes[0]])
+                operation: call.operation, deliveries: indexes.map { context.deliveries[$0] }, step: step,
+                attempt: context.attempts[indexes[0]])
         }
         let request = EgressRequest(
             method: call.method, url: call.url, headers: call.headers, body: call.body, credentials: credentials,
@@ -118,6 +119,7 @@ public final class PluginGateway: PluginServices {
     }
 
     private struct Intent {
+        var operation: UInt64
         var deliveries: [DeliveryID]
         var step: String
         var attempt: Int
@@ -125,8 +127,10 @@ public final class PluginGateway: PluginServices {
 
     private func send(_ request: EgressRequest, intent: Intent?) async -> EgressOutcome {
         let isIntentStored = Mutex(false)
-        let outcome = await egress.send(request) { [store, clock] in
+        let outcome = await egress.send(request) { [store, clock, contexts] in
             guard let intent else { return }
+            guard contexts.mayWriteIntent(for: intent.operation) else { throw CancellationError() }
+            defer { contexts.wroteIntent(for: intent.operation) }
             CrashPoint.reach("before_intent")
             try await store.storeIntent(
                 deliveries: intent.deliveries, step: intent.step, attempt: intent.attempt, at: clock.now)

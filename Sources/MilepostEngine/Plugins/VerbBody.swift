@@ -90,7 +90,9 @@ enum VerbBody {
         return claims.enumerated().map { index, claim in
             let open = claim.journal.first(where: \.leavesOutcomeOpen)?.step ?? ""
             guard var finding = found[index], finding.step.isEmpty || finding.step == open else {
-                return Finding(answer: .unknown, step: open, message: failure.message)
+                var unknown = Finding(answer: .unknown, step: open, message: failure.message)
+                if failure.isPluginFailure { unknown.failure = failure.kind }
+                return unknown
             }
             finding.step = open
             return finding

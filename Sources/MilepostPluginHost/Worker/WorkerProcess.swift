@@ -2,6 +2,7 @@
 
 internal import CMilepostLinux
 internal import Glibc
+internal import MilepostModel
 internal import Synchronization
 
 /// What a worker said about itself once its plugin was loaded.
@@ -17,7 +18,8 @@ struct WorkerAnnouncement: Sendable {
 protocol WorkerObserver: AnyObject, Sendable {
     func loaded(_ process: WorkerProcess, _ announcement: WorkerAnnouncement)
     func refused(_ process: WorkerProcess, reason: UInt64, detail: String)
-    func ended(_ process: WorkerProcess, reason: String)
+    /// `records` were in flight.
+    func ended(_ process: WorkerProcess, reason: String, records: Set<DeliveryID>)
 }
 
 /// One incarnation of a worker: its descriptors, what waits to be sent, and the instances it holds.
@@ -41,7 +43,8 @@ final class WorkerProcess: PluginTransport {
         var waitingBytes = 0
         var instances: [UInt64: PluginInstance] = [:]
         var lastHeard: UInt64 = 0
-        var condemned: (reason: String, at: UInt64)?
+        /// With the records in flight at that moment: a hung operation is given up before the process has ended.
+        var condemned: (reason: String, at: UInt64, records: Set<DeliveryID>)?
         /// The channel's other end is gone; the process should be as well, and tell why better than we could.
         var closedAt: UInt64?
         var isLoaded = false
@@ -274,12 +277,18 @@ final class WorkerProcess: PluginTransport {
 
     /// SIGKILL, once; the end is noticed through the pidfd.
     func kill(_ reason: String) {
+        let records = recordsInFlight
         let process = state.withLock { state -> Int32 in
             guard state.condemned == nil, !state.hasEnded else { return -1 }
-            state.condemned = (reason, core.now)
+            state.condemned = (reason, core.now, records)
             return state.descriptors.process
         }
         if process >= 0 { _ = milepost_process_kill(process) }
+    }
+
+    /// Asked outside our lock: instances have their own.
+    private var recordsInFlight: Set<DeliveryID> {
+        Set(state.withLock { Array($0.instances.values) }.flatMap { $0.records(on: self) })
     }
 
     private func reap() {
@@ -294,7 +303,8 @@ final class WorkerProcess: PluginTransport {
     }
 
     private func finish(_ how: String) {
-        let (descriptors, instances, reason) = state.withLock { state in
+        let inFlight = recordsInFlight
+        let (descriptors, instances, reason, records) = state.withLock { state in
             let descriptors = state.descriptors
             state.descriptors = Descriptors()
             let isFirst = !state.hasEnded
@@ -302,7 +312,8 @@ final class WorkerProcess: PluginTransport {
             defer { state.instances = [:] }
             let last = state.lastErrorLine.map { "; its last words: \($0)" } ?? ""
             let reason = state.condemned.map { "\($0.reason); it was killed" } ?? "the worker \(how)\(last)"
-            return (descriptors, isFirst ? Array(state.instances.values) : [], isFirst ? reason : nil)
+            let records = state.condemned?.records ?? inFlight
+            return (descriptors, isFirst ? Array(state.instances.values) : [], isFirst ? reason : nil, records)
         }
         let all = [descriptors.channel, descriptors.process, descriptors.output, descriptors.errors]
         for (descriptor, tag) in zip(all, descriptors.tags) {
@@ -310,7 +321,7 @@ final class WorkerProcess: PluginTransport {
             _ = milepost_descriptor_close(descriptor)
         }
         guard let reason else { return }
-        observer.ended(self, reason: reason)
+        observer.ended(self, reason: reason, records: records)
         for instance in instances { instance.lost(self, reason: reason) }
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CMilepostLinux
+internal import MilepostModel
 internal import Synchronization
 
 /// Keeps one plugin's worker alive: starts it, checks what it loaded, restarts it with back-off, quarantines it.
@@ -185,7 +186,7 @@ final class WorkerSupervisor: PluginBackend, WorkerObserver {
 
     // MARK: Ending
 
-    func ended(_ process: WorkerProcess, reason: String) {
+    func ended(_ process: WorkerProcess, reason: String, records: Set<DeliveryID>) {
         let now = core.now
         enum Outcome { case planned, failedLoad, restart(UInt64), quarantine([Waiter]) }
         let outcome: Outcome = state.withLock { state in
@@ -201,13 +202,13 @@ final class WorkerSupervisor: PluginBackend, WorkerObserver {
             case .idle, .starting, .running, .waiting, .quarantined, .refused, .stopped: return .planned
             }
             state.lastCrash = reason
-            switch state.policy.crashed(at: now) {
+            switch state.policy.crashed(at: now, records: records) {
             case .restart(let at):
                 state.phase = .waiting(until: at)
                 return .restart(at)
             case .quarantine:
                 state.phase = .quarantined(
-                    "it crashed \(core.configuration.quarantineCrashes) times within the quarantine window, last: "
+                    "\(core.configuration.quarantineCrashes) different causes crashed it within the quarantine window, last: "
                         + "\(reason); its queue is kept; mend it, then reload it")
                 defer { state.waiters = [] }
                 return .quarantine(state.waiters)
