@@ -20,7 +20,12 @@ struct Stage: Sendable, Equatable {
 extension Vendor {
     /// Live pipelines in the vendor's order.
     func pipelines(_ operation: Operation) async throws -> [Pipeline] {
-        try await all(url("/pipelines"), cost: 5, operation).compactMap { item -> Pipeline? in
+        // The first generation lists them whole and knows no paging there.
+        let items =
+            api == .v1
+            ? try await get(url("/pipelines"), cost: 5, operation)["data"]?.array ?? []
+            : try await all(url("/pipelines"), cost: 5, operation)
+        return items.compactMap { item -> Pipeline? in
             guard let id = item["id"]?.int, isLive(item) else { return nil }
             return Pipeline(id: id, name: item["name"]?.string ?? "", order: item["order_nr"]?.int ?? 0)
         }.sorted { ($0.order, $0.id) < ($1.order, $1.id) }

@@ -144,7 +144,7 @@ extension PipedrivePlugin: Reconciling {
         let query =
             vendor.api == .v2
             ? "entity_type=deal&field=\(key)&match=exact&term=\(term)&limit=100"
-            : "field_type=dealField&field_key=\(key)&exact_match=1&return_item_ids=1&term=\(term)&limit=100"
+            : "field_type=dealField&field_key=\(key)&exact_match=true&return_item_ids=true&term=\(term)&limit=100"
         let json = try await vendor.get(
             vendor.url("/itemSearch/field?\(query)"), cost: vendor.api == .v2 ? 20 : 40, bucket: "search", operation)
         let items = json["data"]?.array ?? json["data"]?["items"]?.array ?? []
