@@ -15,6 +15,8 @@ public final class Engine: Sendable {
     public let ticker: Ticker
     public let scheduler: Scheduler
     public let explainer: Explainer
+    /// What counts while nobody handed a matrix in by REST.
+    public let configuredPlans: PlanMatrix
     /// This process's name on claims and locks.
     public let owner: String
 
@@ -45,6 +47,7 @@ public final class Engine: Sendable {
         self.vault = vault
         self.clock = clock
         self.plugins = plugins
+        configuredPlans = settings.plans
         owner = random.identifier(prefix: "run", at: clock.now)
         connections = ConnectionService(
             store: store, vault: vault, transient: transient, plugins: plugins, clock: clock, random: random,

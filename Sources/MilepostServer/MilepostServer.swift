@@ -26,7 +26,8 @@ public struct MilepostServer: Sendable {
 
     /// Every route, in the order of the documentation.
     package static var routes: [Route] {
-        healthRoutes + eventRoutes + linkRoutes + integrationRoutes + deliveryRoutes + contactRoutes + adminRoutes
+        healthRoutes + eventRoutes + linkRoutes + linkBatchRoutes + integrationRoutes + deliveryRoutes + contactRoutes
+            + adminRoutes + planRoutes
     }
 
     /// The application for a service group, one for each listener.
@@ -124,7 +125,8 @@ struct ServerContext: Sendable {
             if let client = client(request, requestContext) { detail["client"] = .string(client) }
             try await engine.store.audit(
                 AuditEntry(
-                    at: engine.clock.now, actor: principal.actor, action: route.operationID, target: request.uri.path,
+                    at: engine.clock.now, actor: principal.actor, action: route.operationID,
+                    target: route.auditTarget(request.uri.path),
                     detail: .object(detail)))
         }
         return answer.response

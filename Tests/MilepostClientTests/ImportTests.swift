@@ -151,7 +151,86 @@ struct ImportTests {
         #expect(
             ImportSummary().json
                 == [
-                    "clicks": 0, "accepted": 0, "duplicate": 0, "non_clicks": 0, "rejected": 0, "rejections": [],
+                    "clicks": 0, "accepted": 0, "duplicate": 0, "non_clicks": 0, "rejected": 0, "links_described": 0, "rejections": [],
                 ])
+    }
+}
+
+/// A daemon that keeps what it hears of links beside the clicks.
+private final class DescribedDaemon: ClientTransport {
+    var links: [String: JSONValue] = [:]
+    var linkRequests = 0
+    var clicks = 0
+    var order: [String] = []
+    var refusesFacts = false
+
+    func send(_ request: ClientRequest) throws(ClientError) -> ClientResponse {
+        let body = request.body ?? []
+        guard request.target.hasSuffix("/links") else {
+            order.append("clicks")
+            let count = body.split(separator: 0x0a).count
+            clicks += count
+            let answer: JSONValue = [
+                "accepted": .integer(Int64(count)), "duplicate": 0, "rejected": 0, "rejections": [],
+            ]
+            return ClientResponse(status: 200, body: answer.bytes)
+        }
+        linkRequests += 1
+        order.append("links")
+        if refusesFacts { throw ClientError(code: "forbidden", detail: "this token may not", status: 403) }
+        let items = (try? JSONValue(parsing: body))?["links"]?.array ?? []
+        for item in items { links[item["id"]?.string ?? "?"] = item }
+        let answer: JSONValue = ["changed": .integer(Int64(items.count)), "unchanged": 0]
+        return ClientResponse(status: 200, body: answer.bytes)
+    }
+}
+
+@Suite("import of link facts")
+struct ImportFactsTests {
+    private func run(
+        _ daemon: DescribedDaemon, sendsFacts: Bool = true, isDryRun: Bool = false
+    ) throws -> ImportSummary {
+        let path = FileManager.default.temporaryDirectory.path + "/milepost-facts-\(UUID().uuidString).ndjson"
+        // Best effort: a file left behind in the temporary directory harms nobody.
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let lines = (0..<2500).map {
+            #"{"g":"l\#($0 % 1200)","t":\#(1_760_000_000 + $0),"u":"https://example.org/?utm_source=s\#($0)","a":"Firefox"}"#
+        }
+        try Data((lines.joined(separator: "\n") + "\n").utf8).write(to: URL(filePath: path))
+        var options = ClickImport.Options(path: path, format: .bitly, workspace: "default")
+        options.sendsFacts = sendsFacts
+        options.isDryRun = isDryRun
+        var run = ClickImport(options: options, transport: daemon, pause: { _ in })
+        return try run.run()
+    }
+
+    @Test("each link is described once, before its clicks, as the first line about it says")
+    func described() throws {
+        let daemon = DescribedDaemon()
+        let summary = try run(daemon)
+        #expect(summary.linksDescribed == 1200)
+        #expect(daemon.links.count == 1200)
+        #expect(daemon.links["l7"]?["destination"] == "https://example.org/?utm_source=s7")
+        #expect(daemon.linkRequests == 2, "at most 1,000 links a request")
+        #expect(daemon.order == ["links", "links", "clicks"])
+        #expect(daemon.clicks == 2500)
+    }
+
+    @Test("a token for intake alone still brings the clicks, and the summary says what is missing")
+    func forbidden() throws {
+        let daemon = DescribedDaemon()
+        daemon.refusesFacts = true
+        let summary = try run(daemon)
+        #expect(summary.accepted == 2500)
+        #expect(summary.factsRefused == "this token may not")
+        #expect(daemon.linkRequests == 1, "not asked again")
+    }
+
+    @Test("with --no-facts and in a dry run nothing is said about links")
+    func withoutFacts() throws {
+        let daemon = DescribedDaemon()
+        #expect(try run(daemon, sendsFacts: false).linksDescribed == 0)
+        #expect(try run(daemon, isDryRun: true).linksDescribed == 0)
+        #expect(daemon.links.isEmpty)
     }
 }

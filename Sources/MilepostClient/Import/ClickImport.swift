@@ -22,6 +22,8 @@ public struct ClickImport {
         public var environment: [String: String] = [:]
         /// Names the daemon in the resume state, so that another daemon gets the file from its beginning.
         public var destination = ""
+        /// Tells the daemon what the lines say about their links (destination, slug), where it knows nothing yet.
+        public var sendsFacts = true
         /// Sends of one batch while the daemon does not answer.
         public var attempts = 8
 
@@ -48,6 +50,7 @@ public struct ClickImport {
     private let progress: (Progress) -> Void
     private let rejected: (ImportSummary.RejectedLine) -> Void
     private var summary = ImportSummary()
+    private var facts = LinkFactsQueue()
     private var body: [UInt8] = []
     /// The file's line of each line in `body`.
     private var lines: [Int] = []
@@ -106,6 +109,8 @@ public struct ClickImport {
                 return try read(LineSource(path: options.path), state: state)
             }
             take(result, line: line)
+            if options.sendsFacts, let known = reader.linkFacts { facts.add(known) }
+            if facts.isFull { try describeLinks() }
             if lines.count >= options.batch || body.count >= Self.maximumBody {
                 try flush(offset: source.offset, line: line, state: state)
                 progress(Progress(summary: summary, bytesRead: source.offset, bytesTotal: source.size))
@@ -143,7 +148,9 @@ public struct ClickImport {
     }
 
     private mutating func flush(offset: Int, line: Int, state: ImportState?) throws(ClientError) {
-        if !lines.isEmpty, !options.isDryRun { try count(send()) }
+        // Facts first: a tick in between must find the destination's campaign.
+        try describeLinks()
+        if !lines.isEmpty, !options.isDryRun { try count(send(events)) }
         lines.removeAll(keepingCapacity: true)
         body.removeAll(keepingCapacity: true)
         summary.offset = offset
@@ -151,11 +158,30 @@ public struct ClickImport {
         state?.save(summary)
     }
 
-    /// Sends the batch until it is answered. Only silence and "come back later" are tried again.
-    private func send() throws(ClientError) -> JSONValue {
-        let request = ClientRequest(
+    /// The batch.
+    private var events: ClientRequest {
+        ClientRequest(
             "POST", ClientRequest.path("v1", "workspaces", options.workspace, "events"),
             contentType: "application/x-ndjson", body: body)
+    }
+
+    private mutating func describeLinks() throws(ClientError) {
+        let links = facts.take()
+        guard !links.isEmpty, !options.isDryRun, summary.factsRefused == nil else { return }
+        let body: JSONValue = ["links": .array(links), "only_missing": true]
+        let request = ClientRequest(
+            "POST", ClientRequest.path("v1", "workspaces", options.workspace, "links"), body: body.bytes)
+        do {
+            summary.linksDescribed += Int(try send(request)["changed"]?.integer ?? 0)
+        } catch {
+            // Clicks matter more than what links are called: a token for intake alone may still bring them.
+            guard ["forbidden", "not_found", "method_not_allowed"].contains(error.code) else { throw error }
+            summary.factsRefused = error.detail
+        }
+    }
+
+    /// Sends a request until it is answered. Only silence and "come back later" are tried again.
+    private func send(_ request: ClientRequest) throws(ClientError) -> JSONValue {
         var attempt = 1
         while true {
             do {

@@ -65,6 +65,8 @@ extension Pages {
         var text = "\(summary.clicks) clicks: "
         text += isDryRun ? "nothing sent (dry run)" : "\(summary.accepted) accepted, \(summary.duplicate) known before"
         text += "\n\(summary.nonClicks) lines without a click, \(summary.rejected) rejected"
+        if summary.linksDescribed > 0 { text += "\n\(summary.linksDescribed) links described" }
+        if let why = summary.factsRefused { text += "\nlinks not described: \(Terminal.harmless(why))" }
         for line in summary.rejections {
             text += "\n  line \(line.line): \(terminal.paint(line.code, .yellow)) \(Terminal.harmless(line.message))"
         }

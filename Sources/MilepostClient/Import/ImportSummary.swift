@@ -21,6 +21,10 @@ public struct ImportSummary: Sendable, Equatable {
     public var duplicate = 0
     public var nonClicks = 0
     public var rejected = 0
+    /// Links that the daemon knew less about than the file.
+    public var linksDescribed = 0
+    /// Why the daemon takes no link facts from this token; nil when it does.
+    public var factsRefused: String?
     /// The first of the rejected lines; `--rejects` receives all of them.
     public var rejections: [RejectedLine] = []
     /// Bytes and lines of the file that the daemon has acknowledged.
@@ -45,7 +49,7 @@ public struct ImportSummary: Sendable, Equatable {
             "clicks": .integer(Int64(clicks)), "accepted": .integer(Int64(accepted)),
             "duplicate": .integer(Int64(duplicate)),
             "non_clicks": .integer(Int64(nonClicks)), "rejected": .integer(Int64(rejected)),
-            "rejections": .array(rejections.map(\.json)),
+            "links_described": .integer(Int64(linksDescribed)), "rejections": .array(rejections.map(\.json)),
         ])
     }
 
@@ -65,6 +69,7 @@ public struct ImportSummary: Sendable, Equatable {
         else { return nil }
         (self.offset, self.lines, self.clicks, self.accepted) = (offset, lines, clicks, accepted)
         (self.duplicate, self.nonClicks, self.rejected) = (duplicate, nonClicks, rejected)
+        linksDescribed = count("links_described") ?? 0
         prefixHash = hash
         rejections = (state["rejections"]?.array ?? []).prefix(Self.listed).compactMap { item in
             guard let line = item["line"]?.integer, let code = item["code"]?.string else { return nil }

@@ -3,7 +3,7 @@
 import Glibc
 
 /// Reads a file or standard input line by line in bounded memory.
-@safe final class LineSource {
+@safe package final class LineSource {
     private let descriptor: Int32
     private var buffer: [UInt8] = []
     private var start = 0
@@ -17,7 +17,7 @@ import Glibc
     static let maximumLine = 1 << 20
 
     /// - Parameter path: `-` for standard input.
-    init(path: String) throws(ClientError) {
+    package init(path: String) throws(ClientError) {
         descriptor = path == "-" ? STDIN_FILENO : unsafe open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else {
             throw ClientError(code: "bad_file", detail: "\(path): \(unsafe String(cString: strerror(errno)))")
@@ -36,7 +36,7 @@ import Glibc
     }
 
     /// The next line without its line feed; nil at the end.
-    func next() throws(ClientError) -> [UInt8]? {
+    package func next() throws(ClientError) -> [UInt8]? {
         var searched = start
         while true {
             if let end = buffer[searched...].firstIndex(of: 0x0a) {

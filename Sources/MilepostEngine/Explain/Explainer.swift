@@ -42,7 +42,8 @@ public struct Explainer: Sendable {
         }
         for connection in connections {
             if let workspace = try await store.workspace(link.workspace),
-                let gate = plans.obstacle(workspace: workspace, plugin: connection.integration.plugin, now: clock.now)
+                let gate = try await store.planMatrix(configured: plans).obstacle(
+                    workspace: workspace, plugin: connection.integration.plugin, now: clock.now)
             {
                 notes.append(gate)
             }

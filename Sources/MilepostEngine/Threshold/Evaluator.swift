@@ -43,7 +43,8 @@ public struct Evaluator: Sendable {
         var result = Result()
         var cursor = connection.cursor
         let optedOut = try await store.optedOutMembers(workspace: workspace.id)
-        let gate = plans.obstacle(workspace: workspace, plugin: connection.integration.plugin, now: clock.now)
+        let gate = try await store.planMatrix(configured: plans).obstacle(
+            workspace: workspace, plugin: connection.integration.plugin, now: clock.now)
         while true {
             try Task.checkCancellation()
             let changed = try await store.changedLinks(workspace: workspace.id, after: cursor, limit: Self.pageSize)

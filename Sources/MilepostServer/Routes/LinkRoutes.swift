@@ -151,7 +151,7 @@ extension MilepostServer {
         return Answer(.object(try await present(link, call)))
     }
 
-    private static func linkChange(_ body: [String: JSONValue]) throws -> LinkChange {
+    static func linkChange(_ body: [String: JSONValue]) throws -> LinkChange {
         var change = LinkChange()
         var errors: [SettingError] = []
         func wrong(_ key: String, _ message: String) {

@@ -30,6 +30,14 @@ package struct Route: Sendable {
     }
     var handler: @Sendable (Call) async throws -> Answer
 
+    /// What the audit row names. An erasure must not keep whom it erased (PRV-02).
+    func auditTarget(_ path: String) -> String {
+        guard method == .delete, self.path.hasSuffix("/{contact}"), let slash = path.lastIndex(of: "/") else {
+            return path
+        }
+        return path[...slash] + "[erased]"
+    }
+
     static func get(
         _ path: String, _ operationID: String, _ access: Access, query: [String] = [], _ summary: String,
         _ handler: @escaping @Sendable (Call) async throws -> Answer

@@ -20,6 +20,10 @@ struct Import: ParsableCommand {
         @Option(help: "milepost, bitly, dub or shlink.") var format: ClickImport.Format
         @Option(help: "Clicks of one request.") var batch = 5000
         @Flag(name: .customLong("dry-run"), help: "Read and judge every line, send nothing.") var isDryRun = false
+        @Flag(
+            name: .customLong("no-facts"),
+            help: "Leave out what the lines say about their links, such as destinations.")
+        var isWithoutFacts = false
         @Option(help: "Write every rejected line's number and reason to this file, as NDJSON.") var rejects: String?
         @OptionGroup var common: Common
 
@@ -32,6 +36,7 @@ struct Import: ParsableCommand {
             var options = ClickImport.Options(path: file, format: format, workspace: session.settings.workspace)
             options.batch = batch
             options.isDryRun = isDryRun
+            options.sendsFacts = !isWithoutFacts
             options.environment = session.environment
             options.destination = session.settings.url
             let output = try rejects.map { path throws(ClientError) in try RejectFile(path: path) }
