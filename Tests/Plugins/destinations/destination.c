@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A destination that does its work, except for records whose link is named after a way to misbehave:
+ * "x-abort", "x-spin", and so on. The daemon sees a real plugin with one record gone bad. Built by
+ * Tests/EndToEnd/test_isolation.py, which gives MANIFEST.
+ */
+#define _GNU_SOURCE
+#include <milepost/plugin.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct destination {
+    const mp_host *host;
+    uint64_t instance;
+    uint64_t submitted; /* the operation that waits for the vendor's answer */
+    char base[256];
+};
+
+static mp_view text(const char *string) {
+    return (mp_view){(const uint8_t *)string, strlen(string)};
+}
+
+static void describe(mp_view *ret_manifest) {
+    *ret_manifest = text(MANIFEST);
+}
+
+static int has(mp_view body, const char *word) {
+    return memmem(body.ptr, body.len, word, strlen(word)) != NULL;
+}
+
+/* The bodies are the daemon's own JSON: a key occurs once where these functions look for it. */
+static void copy_value(mp_view body, const char *key, char *ret_value, size_t capacity) {
+    const char *found = memmem(body.ptr, body.len, key, strlen(key));
+    const char *end = (const char *)body.ptr + body.len;
+    size_t length = 0;
+    if (found != NULL)
+        for (const char *at = found + strlen(key); at < end && *at != '"' && length + 1 < capacity;
+             at++)
+            if (*at != '\\')
+                ret_value[length++] = *at;
+    ret_value[length] = 0;
+}
+
+static unsigned count_records(mp_view body) {
+    unsigned count = 0;
+    const char *at = (const char *)body.ptr, *end = at + body.len;
+    while ((at = memmem(at, (size_t)(end - at), "\"delivery_id\"", 13)) != NULL) {
+        count++;
+        at++;
+    }
+    return count;
+}
+
+static int32_t create(const mp_host *host, uint64_t instance, mp_view config, void **ret_self) {
+    struct destination *self = calloc(1, sizeof *self);
+    if (self == NULL)
+        return MP_RETRY;
+    self->host = host;
+    self->instance = instance;
+    copy_value(config, "\"api\":\"", self->base, sizeof self->base);
+    *ret_self = self;
+    return MP_OK;
+}
+
+static void destroy(void *pointer) {
+    free(pointer);
+}
+
+static int32_t well(void *pointer, const mp_op *op) {
+    struct destination *self = pointer;
+    self->host->op_complete(self->instance, op->id, MP_OK, text("{}"));
+    return MP_OK;
+}
+
+static int32_t connect_account(void *pointer, const mp_op *op) {
+    struct destination *self = pointer;
+    self->host->op_complete(self->instance, op->id, MP_OK,
+                            text("{\"account\":{\"id\":\"bad\",\"label\":\"Bad\"}}"));
+    return MP_OK;
+}
+
+static void complete_all(struct destination *self, uint64_t operation, unsigned records,
+                         const char *result) {
+    char answer[8192];
+    size_t used = (size_t)snprintf(answer, sizeof answer, "{\"records\":[");
+    for (unsigned i = 0; i < records && used < sizeof answer - 256; i++)
+        used += (size_t)snprintf(answer + used, sizeof answer - used, "%s{\"index\":%u,%s}",
+                                 i ? "," : "", i, result);
+    snprintf(answer + used, sizeof answer - used, "]}");
+    self->host->op_complete(self->instance, operation, MP_OK, text(answer));
+}
+
+static void submit(struct destination *self, const mp_op *op) {
+    char url[300];
+    uint32_t first = 0;
+    snprintf(url, sizeof url, "%s/api/v2/deals", self->base);
+    mp_http_request request = {
+        .struct_size = sizeof request,
+        .op = op->id,
+        .token = 1,
+        .method = text("POST"),
+        .url = text(url),
+        .body = text("{\"title\":\"from the bad plugin\"}"),
+        .credential = text("api_token"),
+        .placement = text("header"),
+        .step = text("deal"),
+        .records = &first,
+        .record_count = 1,
+    };
+    self->submitted = op->id;
+    self->host->http_submit(self->instance, &request);
+}
+
+static int32_t deliver(void *pointer, const mp_op *op) {
+    struct destination *self = pointer;
+    unsigned records = count_records(op->body);
+    if (has(op->body, "x-abort"))
+        abort();
+    if (has(op->body, "x-spin"))
+        for (volatile uint64_t i = 0;; i++) {
+        }
+    if (has(op->body, "x-never"))
+        return MP_OK;
+    if (has(op->body, "x-hog"))
+        for (;;) {
+            char *chunk = malloc(8 << 20);
+            if (chunk == NULL)
+                abort();
+            memset(chunk, 1, 8 << 20);
+        }
+    if (has(op->body, "x-rubbish")) {
+        self->host->op_complete(self->instance, op->id, MP_OK,
+                                (mp_view){(const uint8_t *)"\xff{]not json", 11});
+        return MP_OK;
+    }
+    if (has(op->body, "x-submit")) {
+        if (has(op->body, "\"state\":\"done\"")) {
+            complete_all(self, op->id, records, "\"class\":\"ok\",\"remote_id\":\"1\"");
+            return MP_OK;
+        }
+        submit(self, op);
+        return MP_OK;
+    }
+    if (has(op->body, "x-stdout")) {
+        for (int i = 0; i < 5000; i++)
+            printf("{\"frame\":\"this is no frame\"}\n");
+        fflush(stdout);
+        if (write(STDOUT_FILENO, "\0\1\2\3", 4) < 0) {
+        }
+    }
+    complete_all(self, op->id, records, "\"class\":\"ok\",\"remote_id\":\"1\"");
+    if (has(op->body, "x-twice"))
+        complete_all(self, op->id, records,
+                     "\"class\":\"rejected\",\"error\":{\"code\":\"no\",\"message\":\"no\"}");
+    return MP_OK;
+}
+
+/* What it asked for was really made: the vendor has it. */
+static int32_t reconcile(void *pointer, const mp_op *op) {
+    complete_all(pointer, op->id, count_records(op->body),
+                 "\"answer\":\"applied\",\"step\":\"deal\",\"remote_id\":\"1\",\"result\":{}");
+    return MP_OK;
+}
+
+static void cancel(void *pointer, uint64_t op) {
+    (void)pointer;
+    (void)op;
+}
+
+static void on_event(void *pointer, const mp_event *event) {
+    struct destination *self = pointer;
+    if (event->kind == MP_EVENT_HTTP && event->op == self->submitted)
+        abort(); /* the vendor has answered, and nobody will hear of it */
+}
+
+static const mp_plugin table = {
+    .struct_size = sizeof table,
+    .abi_minor = MP_ABI_MINOR,
+    .describe = describe,
+    .create = create,
+    .destroy = destroy,
+    .configure = well,
+    .connect = connect_account,
+    .deliver = deliver,
+    .reconcile = reconcile,
+    .ping = well,
+    .shutdown = well,
+    .cancel = cancel,
+    .on_event = on_event,
+};
+
+MP_EXPORT const mp_plugin *milepost_plugin_v1(const mp_host_info *info, int32_t *ret_status) {
+    (void)info;
+    (void)ret_status;
+    return &table;
+}
