@@ -3,6 +3,10 @@
 
 Everything listens on loopback with a port of the kernel's choice, lies in a directory of its own, waits by looking with
 a bound, and is ended by its own process id.
+
+Environment: MILEPOST_DIST (binaries, default .build/dist), MILEPOST_SHARED (vendors' documents and click data, default
+../shared), MILEPOST_TEST_MODE (quick or full), MILEPOST_TEST_ISOLATION (worker or inline), MILEPOST_KILLS and
+MILEPOST_SEED (the crash test).
 """
 
 from __future__ import annotations

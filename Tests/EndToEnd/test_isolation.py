@@ -19,19 +19,35 @@ from test_secrets import MARKER, finds, memory
 
 SOURCE = ROOT / "Tests" / "Plugins" / "destinations" / "destination.c"
 MANIFEST: dict[str, Any] = {
-    "manifest": 1, "id": "dev.milepost.test.bad", "name": "bad", "title": "A bad destination", "version": "0.1.0",
-    "license": "Apache-2.0", "abi": {"major": 1, "min_host_minor": 0}, "kinds": ["destination"],
+    "manifest": 1,
+    "id": "dev.milepost.test.bad",
+    "name": "bad",
+    "title": "A bad destination",
+    "version": "0.1.0",
+    "license": "Apache-2.0",
+    "abi": {"major": 1, "min_host_minor": 0},
+    "kinds": ["destination"],
     "endpoints": {"api": {"default": "https://api.example.com", "title": "API"}},
     "egress": [{"hosts": ["api.example.com"], "ports": [443], "methods": ["POST"]}],
-    "auth": [{
-        "scheme": "api_key", "credential": "api_token",
-        "fields": [{"name": "api_token", "title": "Token", "secret": True}],
-        "placements": [{"name": "header", "in": "header", "header": "x-api-token", "template": "{secret}"}],
-    }],
-    "actions": [{
-        "name": "deal", "title": "Do something", "trigger": "threshold", "batch": {"max_records": 10},
-        "idempotency": "search", "read_lag_ms": 0, "reconcile": True,
-    }],
+    "auth": [
+        {
+            "scheme": "api_key",
+            "credential": "api_token",
+            "fields": [{"name": "api_token", "title": "Token", "secret": True}],
+            "placements": [{"name": "header", "in": "header", "header": "x-api-token", "template": "{secret}"}],
+        }
+    ],
+    "actions": [
+        {
+            "name": "deal",
+            "title": "Do something",
+            "trigger": "threshold",
+            "batch": {"max_records": 10},
+            "idempotency": "search",
+            "read_lag_ms": 0,
+            "reconcile": True,
+        }
+    ],
     "config_schema": {"type": "object", "properties": {}},
     "limits": {"memory_mb": 64, "threads": 8},
 }
@@ -50,8 +66,25 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     quoted = manifest.replace("\\", "\\\\").replace('"', '\\"')
     (folder / "bad.json").write_text(manifest)
     subprocess.run(
-        ["cc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-I", str(ROOT / "include"),
-         f'-DMANIFEST="{quoted}"', "-o", str(folder / "bad.so"), str(SOURCE)], check=True, timeout=60)
+        [
+            "cc",
+            "-std=gnu11",
+            "-O1",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-shared",
+            "-fPIC",
+            "-I",
+            str(ROOT / "include"),
+            f'-DMANIFEST="{quoted}"',
+            "-o",
+            str(folder / "bad.so"),
+            str(SOURCE),
+        ],
+        check=True,
+        timeout=60,
+    )
     for path in folder.iterdir():
         path.chmod(0o755 if path.suffix == ".so" else 0o644)
     return folder
@@ -61,13 +94,20 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def both(own, plugins: Path) -> Iterator[tuple[Daemon, Workspace, Workspace]]:
     """A daemon with both plugins, each connected in a workspace of its own at one click a delivery."""
     daemon = own(plugin_dirs=[str(plugins)], delivery={"operation_timeout": "2s", "request_timeout": "1s"})
-    daemon.settings["plugins"]["bad"] = {"enabled": True, "isolation": "worker", "endpoints": {"api": daemon.sandbox.url}}
+    daemon.settings["plugins"]["bad"] = {
+        "enabled": True,
+        "isolation": "worker",
+        "endpoints": {"api": daemon.sandbox.url},
+    }
     daemon.write_config()
     daemon.start()
     good, bad = daemon.workspace("good"), daemon.workspace("bad")
     good.connect(thresholds=[1])
     daemon.rest.post(
-        f"{bad.base}/integrations/bad", {"credentials": {"api_token": VENDOR_TOKEN}, "thresholds": [1]}, expect=(200, 201))
+        f"{bad.base}/integrations/bad",
+        {"credentials": {"api_token": VENDOR_TOKEN}, "thresholds": [1]},
+        expect=(200, 201),
+    )
     yield daemon, good, bad
 
 
@@ -107,14 +147,20 @@ def test_a_record_that_kills_or_hangs_its_plugin_is_a_dead_letter_and_its_neighb
     assert {delivery["state"] for delivery in good.deliveries()} == {"delivered"}
     ended = settle(daemon, bad)
     assert {link: delivery["state"] for link, delivery in ended.items() if not link.startswith("x-")} == {
-        "one": "delivered", "two": "delivered", "three": "delivered", "four": "delivered"}
+        "one": "delivered",
+        "two": "delivered",
+        "three": "delivered",
+        "four": "delivered",
+    }
     assert ended[f"x-{way}"]["state"] == "dead"
     detail = bad.delivery(ended[f"x-{way}"]["id"])
     assert "poison" in json.dumps(detail), detail
     assert plugin(daemon, "bad")["state"] == "loaded"
     assert plugin(daemon, "pipedrive")["restarts"] == 0
     # Five deals of the good plugin, each once, and none of the bad one.
-    assert sorted(deal["title"] for deal in daemon.sandbox.deals()) == sorted(set(deal["title"] for deal in daemon.sandbox.deals()))
+    assert sorted(deal["title"] for deal in daemon.sandbox.deals()) == sorted(
+        set(deal["title"] for deal in daemon.sandbox.deals())
+    )
     assert len(daemon.sandbox.deals()) == 5
     # The worker's memory is its own: the daemon has not grown by what the plugin took.
     assert resident(daemon.process.pid) - before < 64 << 20
@@ -191,11 +237,17 @@ def test_different_records_that_crash_it_quarantine_a_plugin_and_its_queue_is_ke
 def test_the_bad_plugins_memory_never_holds_the_secret(own, plugins: Path) -> None:
     """Invariant 6, EXT-03: not after connecting, and not after the vendor answered a request that carried it."""
     daemon = own(sandbox_options={"token": MARKER}, plugin_dirs=[str(plugins)])
-    daemon.settings["plugins"]["bad"] = {"enabled": True, "isolation": "worker", "endpoints": {"api": daemon.sandbox.url}}
+    daemon.settings["plugins"]["bad"] = {
+        "enabled": True,
+        "isolation": "worker",
+        "endpoints": {"api": daemon.sandbox.url},
+    }
     daemon.write_config()
     daemon.start()
     bad = daemon.workspace("bad")
-    daemon.rest.post(f"{bad.base}/integrations/bad", {"credentials": {"api_token": MARKER}, "thresholds": [1]}, expect=(200, 201))
+    daemon.rest.post(
+        f"{bad.base}/integrations/bad", {"credentials": {"api_token": MARKER}, "thresholds": [1]}, expect=(200, 201)
+    )
     bad.clicks("fine", 1)
     bad.clicks("x-submit", 1)
     settle(daemon, bad)
