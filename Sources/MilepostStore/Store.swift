@@ -108,7 +108,11 @@ public protocol ClickLedger: Sendable {
 
     /// Links whose totals or facts changed after `sequence`, ascending by sequence, with `through` = the last sequence
     /// that this answer covers completely. Costs by what changed, not by what exists (invariant 10).
-    func changedLinks(workspace: WorkspaceID, after sequence: Int64, limit: Int) async throws -> ChangedLinks
+    ///
+    /// - Parameter floor: leave out links whose total is lower; they are counted in `examined` and not read.
+    func changedLinks(
+        workspace: WorkspaceID, after sequence: Int64, floor: TotalFloor?, limit: Int
+    ) async throws -> ChangedLinks
 
     /// The sequence of the newest change.
     func currentSequence() async throws -> Int64
@@ -130,14 +134,37 @@ public protocol ClickLedger: Sendable {
     func eraseContact(workspace: WorkspaceID, contact: String) async throws -> ErasureResult
 }
 
+extension ClickLedger {
+    /// All that changed, whatever its total.
+    public func changedLinks(
+        workspace: WorkspaceID, after sequence: Int64, limit: Int
+    ) async throws -> ChangedLinks {
+        try await changedLinks(workspace: workspace, after: sequence, floor: nil, limit: limit)
+    }
+}
+
+/// The lowest total that anybody is interested in.
+public struct TotalFloor: Sendable, Equatable {
+    public var audience: Audience
+    public var clicks: Int64
+
+    public init(audience: Audience, clicks: Int64) {
+        self.audience = audience
+        self.clicks = clicks
+    }
+}
+
 public struct ChangedLinks: Sendable {
     public var links: [Link]
+    /// How many had changed, those below the floor included.
+    public var examined: Int
     public var through: Int64
     /// Whether more changes lie past `through`.
     public var hasMore: Bool
 
-    public init(links: [Link], through: Int64, hasMore: Bool) {
+    public init(links: [Link], examined: Int, through: Int64, hasMore: Bool) {
         self.links = links
+        self.examined = examined
         self.through = through
         self.hasMore = hasMore
     }

@@ -47,9 +47,9 @@ public struct Evaluator: Sendable {
             workspace: workspace, plugin: connection.integration.plugin, now: clock.now)
         while true {
             try Task.checkCancellation()
-            let changed = try await store.changedLinks(workspace: workspace.id, after: cursor, limit: Self.pageSize)
+            let changed = try await store.changedLinks(workspace: workspace.id, after: cursor, floor: Self.floor(of: connection.policy), limit: Self.pageSize)
             if changed.links.isEmpty && changed.through <= cursor { return result }
-            result.linksExamined += changed.links.count
+            result.linksExamined += changed.examined
             let candidates = try await candidates(among: changed.links, for: connection, optedOut: optedOut)
             let made = try await makeCrossings(
                 candidates, connection: connection, gate: gate, action: action)
@@ -60,6 +60,12 @@ public struct Evaluator: Sendable {
             cursor = changed.through
             if !changed.hasMore { return result }
         }
+    }
+
+    /// A link below the lowest threshold can have crossed nothing; below a folder's it still moves the folder.
+    private static func floor(of policy: ThresholdPolicy) -> TotalFloor? {
+        guard policy.aggregation == .link, let lowest = policy.thresholds.first else { return nil }
+        return TotalFloor(audience: policy.audience, clicks: lowest)
     }
 
     // MARK: What may have crossed

@@ -5,37 +5,44 @@ public import MilepostModel
 
 extension SQLiteStore {
     public func changedLinks(
-        workspace: WorkspaceID, after sequence: Int64, limit: Int
+        workspace: WorkspaceID, after sequence: Int64, floor: TotalFloor?, limit: Int
     ) async throws -> ChangedLinks {
         let limit = max(1, limit)
         return try await read("reading what changed in '\(workspace)'") { db in
             let current = try Self.currentSequence(db)
             guard let row = try Self.workspaceRow(workspace, db) else {
-                return ChangedLinks(links: [], through: current, hasMore: false)
+                return ChangedLinks(links: [], examined: 0, through: current, hasMore: false)
             }
+            let (high, floorClicks) = floor.map { ($0.audience.column, $0.clicks) } ?? ("clicks", 0)
             func changed(_ condition: String, _ arguments: StatementArguments) throws -> [Row] {
                 try Row.fetchAll(
                     db.cachedStatement(
                         sql: """
                             SELECT \(LinkRow.columns), t.sequence FROM link_totals t JOIN links l ON l.id = t.link
-                            WHERE t.workspace = ? AND \(condition)
-                            """), arguments: arguments)
+                            WHERE t.workspace = ? AND t.\(high) >= ? AND \(condition)
+                            """), arguments: [row, floorClicks] + arguments)
             }
-            let rows = try changed(
-                "t.sequence > ? ORDER BY t.sequence, t.link LIMIT ?", [row, sequence, limit + 1])
+            func examined(through last: Int64) throws -> Int {
+                try Int.fetchOne(
+                    db.cachedStatement(
+                        sql: "SELECT count(*) FROM link_totals WHERE workspace = ? AND sequence > ? AND sequence <= ?"),
+                    arguments: [row, sequence, last]) ?? 0
+            }
+            let rows = try changed("t.sequence > ? ORDER BY t.sequence LIMIT ?", [sequence, limit + 1])
             guard rows.count > limit else {
                 return ChangedLinks(
-                    links: rows.map { LinkRow.link(from: $0, workspace: workspace) }, through: current, hasMore: false)
+                    links: rows.map { LinkRow.link(from: $0, workspace: workspace) },
+                    examined: try examined(through: current), through: current, hasMore: false)
             }
             // A cursor must not land between two links of one transaction: the page ends before the last number it
             // met, or holds that number's links completely when it met no other.
             let last: Int64 = rows[limit]["sequence"]
             var whole = rows.filter { $0["sequence"] < last }
             let through = whole.last.map { $0["sequence"] as Int64 } ?? last
-            if whole.isEmpty { whole = try changed("t.sequence = ? ORDER BY t.link", [row, last]) }
+            if whole.isEmpty { whole = try changed("t.sequence = ?", [last]) }
             return ChangedLinks(
-                links: whole.map { LinkRow.link(from: $0, workspace: workspace) }, through: through,
-                hasMore: through < current)
+                links: whole.map { LinkRow.link(from: $0, workspace: workspace) }, examined: try examined(through: through),
+                through: through, hasMore: through < current)
         }
     }
 

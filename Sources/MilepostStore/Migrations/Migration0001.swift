@@ -36,7 +36,7 @@ enum Migration0001 {
             carried_people INTEGER NOT NULL DEFAULT 0, campaigns INTEGER NOT NULL DEFAULT 0,
             sequence INTEGER NOT NULL
         ) STRICT;
-        CREATE INDEX link_totals_changed ON link_totals (workspace, sequence);
+        CREATE INDEX link_totals_changed ON link_totals (workspace, sequence, clicks, people);
 
         CREATE TABLE link_campaigns (
             link INTEGER NOT NULL, source TEXT NOT NULL, medium TEXT NOT NULL, campaign TEXT NOT NULL,

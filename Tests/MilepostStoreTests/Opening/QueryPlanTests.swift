@@ -16,7 +16,7 @@ struct QueryPlanTests {
             "changed links",
             """
             SELECT l.*, t.sequence FROM link_totals t JOIN links l ON l.id = t.link
-            WHERE t.workspace = 1 AND t.sequence > 5 ORDER BY t.sequence, t.link LIMIT 10
+            WHERE t.workspace = 1 AND t.clicks >= 100 AND t.sequence > 5 ORDER BY t.sequence LIMIT 10
             """, "link_totals_changed"
         ),
         (
