@@ -167,6 +167,8 @@ final class EngineService: Service, DaemonControl {
     }
 
     private func keepRetention(_ store: SQLiteStore) async throws {
+        // The first hour belongs to whoever just started the daemon.
+        var isSettled = false
         while true {
             let retention = state.withLock { $0.configuration.retention }
             let now = clock.now
@@ -179,9 +181,35 @@ final class EngineService: Service, DaemonControl {
                 logger.error(
                     "retention could not be enforced; the next hour tries again", metadata: ["error": "\(error)"])
             }
+            if isSettled { try await lookForDamage(store) }
+            isSettled = true
             try await clock.sleep(for: .seconds(3600))
         }
     }
+
+    /// Once a day (decisions 28); what it finds stops writes and shows among the status's problems.
+    private func lookForDamage(_ store: SQLiteStore) async throws {
+        let start = clock.now
+        do {
+            let last = try await store.lastRun(of: Self.checkName)
+            if let last, start < last.startedAt + .seconds(86_400) { return }
+            let found = try await store.quickCheck()
+            if !found.isEmpty {
+                logger.critical(
+                    "the database is damaged: stop the daemon and restore the newest backup",
+                    metadata: ["findings": "\(found.prefix(5).joined(separator: "; "))"])
+            }
+            try await store.recordRun(
+                ScheduleRun(
+                    schedule: Self.checkName, startedAt: start, finishedAt: clock.now, succeeded: found.isEmpty,
+                    summary: ["findings": .array(found.prefix(20).map(JSONValue.string))]))
+        } catch let error as StoreError {
+            logger.error(
+                "the database could not be checked; the next hour tries again", metadata: ["error": "\(error)"])
+        }
+    }
+
+    private static let checkName = "quick_check"
 
     // MARK: DaemonControl
 
@@ -241,8 +269,12 @@ final class EngineService: Service, DaemonControl {
     func plugins() async -> [JSONValue] { await state.withLock { $0.running }?.roster.status() ?? [] }
 
     func facts() async -> [String: JSONValue] {
-        let configuration = state.withLock { $0.configuration }
+        let (running, configuration) = state.withLock { ($0.running, $0.configuration) }
+        // A store that cannot be read says so in the status's problems already.
+        let check = try? await running?.store.lastRun(of: Self.checkName)
         return [
+            "storage_checked_at": JSONValue(check?.finishedAt.description),
+            "storage_is_whole": check.map { .bool($0.succeeded) } ?? .null,
             "uptime_seconds": .integer((clock.now - startedAt).components.seconds),
             "data_dir": .string(configuration.dataDirectory),
             "listen": .string(configuration.listen.map(\.description).joined(separator: ", ")),

@@ -714,12 +714,17 @@ class TestCommandLine:
                 )
         clicks = daemon.directory / "one.ndjson"
         clicks.write_text('{"id":"a","ts":"2026-01-01T00:00:00Z","link":"x"}\n')
+        feed = daemon.directory / "feed.ndjson"
+        feed.write_text('{"g":"x","t":1760000000,"u":"https://example.org/","a":"Firefox"}\n')
+        plans = daemon.directory / "plans.json"
+        plans.write_text('{"plans":{"free":{"fires":false}}}')
         commands = {
             "events.post": ["import", "clicks", str(clicks), "--format", "milepost"],
             "workspaces.list": ["workspaces"],
             "workspaces.put": ["workspaces", "set", "acme", "--plan", "pro"],
             "links.list": ["links"],
             "links.get": ["links", "show", "x"],
+            "links.describe": ["import", "clicks", str(feed), "--format", "bitly"],
             "links.put": ["links", "set", "x", "title=y"],
             "links.explain": ["explain", "x"],
             "members.get": ["members", "show", "jo"],
@@ -748,6 +753,8 @@ class TestCommandLine:
             "tokens.create": ["tokens", "create", "n"],
             "tokens.revoke": ["tokens", "revoke", "t"],
             "audit.list": ["audit"],
+            "plans.get": ["plans"],
+            "plans.put": ["plans", "set", str(plans)],
             "keys.list": ["keys"],
             "keys.reload": ["keys", "reload"],
             "keys.rewrap": ["keys", "rewrap"],

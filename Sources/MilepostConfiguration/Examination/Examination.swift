@@ -69,6 +69,16 @@ public struct Examination {
                     cure: "chmod 0700 \(path)")
             ]
         }
+        let database = path + "/milepost.db"
+        if let file = FileStatus(path: database), file.owner != status.owner {
+            return [
+                Finding(
+                    code: "data_dir_owner", severity: .problem, what: "the database is not data_dir's owner's",
+                    cause: "\(database) belongs to uid \(file.owner), \(path) to uid \(status.owner); was the daemon run "
+                        + "as another user?",
+                    cure: "chown -R \(status.owner) \(path)")
+            ]
+        }
         return [Finding(code: "data_dir", severity: .ok, what: "data_dir \(path) is private")]
     }
 
@@ -87,6 +97,17 @@ public struct Examination {
                 Finding(
                     code: "kek_mode", severity: .problem, what: "the key ring \(path) can be read by others",
                     cause: "its mode is \(String(status.mode, radix: 8))", cure: "chmod 0400 \(path)")
+            ]
+        }
+        // The owner of data_dir is the daemon's user; with systemd the ring is a copy that belongs to root or to it.
+        if let user = FileStatus(path: configuration.dataDirectory)?.owner, status.owner != user,
+            environment["CREDENTIALS_DIRECTORY"] == nil
+        {
+            return [
+                Finding(
+                    code: "kek_owner", severity: .problem, what: "the daemon cannot read the key ring \(path)",
+                    cause: "it belongs to uid \(status.owner), data_dir to uid \(user)",
+                    cure: "let both belong to the daemon's user: chown \(user) \(path)")
             ]
         }
         return [Finding(code: "kek", severity: .ok, what: "the key ring \(path) is private")]
@@ -163,20 +184,22 @@ public struct Examination {
         }
     }
 
-    /// errno of a bind that is undone at once; nil for anything but an IPv4 address.
+    /// errno of a bind that is undone at once, for an address of either family; nil for a name, which the daemon itself
+    /// resolves when it starts.
     private func tryToBind(_ address: ListenAddress) -> Int32? {
-        var socketAddress = sockaddr_in()
-        socketAddress.sin_family = sa_family_t(AF_INET)
-        socketAddress.sin_port = in_port_t(address.port).bigEndian
-        guard unsafe inet_pton(AF_INET, address.host, &socketAddress.sin_addr) == 1 else { return nil }
-        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        let host = address.host.hasPrefix("[") ? String(address.host.dropFirst().dropLast()) : address.host
+        var hints = unsafe addrinfo()
+        unsafe hints.ai_flags = AI_NUMERICHOST | AI_PASSIVE
+        unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        var found: UnsafeMutablePointer<addrinfo>?
+        guard unsafe getaddrinfo(host, String(address.port), &hints, &found) == 0, let first = unsafe found else {
+            return nil
+        }
+        defer { unsafe freeaddrinfo(first) }
+        let descriptor = unsafe socket(first.pointee.ai_family, first.pointee.ai_socktype, 0)
         guard descriptor >= 0 else { return errno }
         defer { close(descriptor) }
-        let result = unsafe withUnsafePointer(to: socketAddress) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                unsafe bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-            }
-        }
+        let result = unsafe bind(descriptor, first.pointee.ai_addr, first.pointee.ai_addrlen)
         return result == 0 ? 0 : errno
     }
 }

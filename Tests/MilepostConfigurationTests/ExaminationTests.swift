@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import MilepostConfiguration
+import MilepostModel
+import Testing
+
+#if canImport(Glibc)
+    import Glibc
+#endif
+
+@Suite("doctor without a daemon")
+struct ExaminationTests {
+    private let now = Timestamp(rfc3339: "2026-11-21T12:00:00Z")!
+
+    private func findings(
+        listen: String = "127.0.0.1:0", key keyMode: Int = 0o400, chown path: String? = nil
+    ) throws -> [Finding] {
+        let folder = FileManager.default.temporaryDirectory.path + "/milepost-doctor-\(UUID().uuidString)"
+        let files = FileManager.default
+        try files.createDirectory(
+            atPath: folder + "/data", withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        // Best effort: a folder left behind in the temporary directory harms nobody.
+        defer { try? files.removeItem(atPath: folder) }
+        for file in ["/kek", "/data/milepost.db"] {
+            try #require(files.createFile(atPath: folder + file, contents: nil, attributes: [.posixPermissions: keyMode]))
+        }
+        let text = "data_dir: \(folder)/data\nlisten: \"\(listen)\"\nkms:\n  path: \(folder)/kek\n"
+        try Data(text.utf8).write(to: URL(filePath: folder + "/milepost.yaml"))
+        if let path { try files.setAttributes([.ownerAccountID: 65_534], ofItemAtPath: folder + path) }
+        return Examination(environment: [:], now: now).run(path: folder + "/milepost.yaml")
+    }
+
+    @Test(
+        "a private folder and key of one user, and a free port of either family, are right",
+        arguments: ["127.0.0.1:0", "[::1]:0", "127.0.0.1:59187", "[::1]:59187", "localhost:59187"])
+    func right(listen: String) throws {
+        let found = try findings(listen: listen)
+        #expect(found.allSatisfy { $0.severity == .ok }, "\(found)")
+        #expect(found.contains { $0.code == "port" })
+    }
+
+    @Test("a key that others can read is named with the way out")
+    func openKey() throws {
+        let finding = try #require(try findings(key: 0o444).first { $0.code == "kek_mode" })
+        #expect(finding.severity == .problem && finding.cure.hasPrefix("chmod"))
+    }
+
+    @Test(
+        "an address that this machine does not have is a problem, IPv6 too",
+        arguments: ["192.0.2.1:59188", "[2001:db8::1]:59188"])
+    func foreignAddress(listen: String) throws {
+        #expect(try findings(listen: listen).first { $0.code == "port" }?.severity == .problem)
+    }
+
+    @Test(
+        "a key or a database of another user is a problem", .enabled(if: getuid() == 0),
+        arguments: [("/kek", "kek_owner"), ("/data/milepost.db", "data_dir_owner")])
+    func otherOwner(path: String, code: String) throws {
+        let finding = try #require(try findings(chown: path).first { $0.code == code })
+        #expect(finding.severity == .problem && finding.cause.contains("65534"))
+    }
+}
