@@ -92,7 +92,8 @@ def finish(daemon: Daemon, sandbox: Sandbox) -> None:
         if daemon.process and daemon.process.alive:
             daemon.kill()
     finally:
-        sandbox.stop()
+        # What plugins made for a test send is no matter of the vendor's contract.
+        sandbox.stop(archived=set(daemon.settings.get("plugins", {})) <= {"pipedrive", "hubspot"})
 
 
 def unique_name(text: str) -> str:

@@ -337,10 +337,11 @@ class Sandbox:
         """The number of the newest request, for `since`."""
         return max((entry["n"] for entry in self.requests()), default=0)
 
-    def stop(self) -> None:
+    def stop(self, archived: bool = True) -> None:
         if self.process.alive:
-            with contextlib.suppress(Exception):
-                archive_requests(self)
+            if archived:
+                with contextlib.suppress(Exception):
+                    archive_requests(self)
             self.process.stop()
 
 

@@ -459,6 +459,8 @@ class TestAccess:
         workspace.put_link("spring", title="x")
         shared.rest.put(f"/v1/workspaces/{workspace.name}", {"plan": None})
         shared.rest.put(f"{workspace.base}/members/jo", {"crm_opt_out": True})
+        shared.rest.put("/v1/admin/plans", {"plans": {}})
+        shared.rest.post(f"{workspace.base}/links", {"links": [{"id": "spring", "title": "y"}]})
         workspace.connect(thresholds=[2])
         workspace.patch(thresholds=[2, 3])
         sandbox.fault("status", status=400, times=0)

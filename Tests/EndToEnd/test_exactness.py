@@ -148,7 +148,8 @@ def one_kill(daemon: Daemon, clicks: Clicks, rng: random.Random, number: int) ->
     assert not ticking.is_alive(), "a tick outlived its daemon"
     place = f"{point}:{count}" if point else "random moment"
     killer = "by itself" if died_alone else "by us"
-    return f"kill {number}: {place} ({killer}), {name} ({struck} struck), {daemon.env['MILEPOST_PLUGINS__PIPEDRIVE__ISOLATION']}"
+    mode = daemon.env["MILEPOST_PLUGINS__PIPEDRIVE__ISOLATION"]
+    return f"kill {number}: {place} ({killer}), {name} ({struck} struck), {mode}"
 
 
 def expected_deals(totals: collections.Counter) -> collections.Counter:
