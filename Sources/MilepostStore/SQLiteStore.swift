@@ -26,6 +26,7 @@ public final class SQLiteStore: Store {
     let configuration: SQLiteConfiguration
     /// One recount or retention at a time: a day that goes during a recount would look like a mismatch.
     let longWork = ExclusiveWork()
+    let workspaceLocks = WorkspaceLocks()
     private let claim: OpenFile
     private let lock: DataDirectoryLock?
 

@@ -329,6 +329,7 @@ public protocol ConnectionBook: Sendable {
     func highestReached(workspace: WorkspaceID, scope: Scope) async throws -> [ConnectionID: Int64]
 
     /// Takes the workspace's lock for `owner` until `until`; true when got or already owned. An expired one can be taken.
+    /// It guards dispatchers of one store against each other and ends with its process.
     func lockWorkspace(_ workspace: WorkspaceID, owner: String, now: Timestamp, until: Timestamp) async throws -> Bool
     func unlockWorkspace(_ workspace: WorkspaceID, owner: String) async throws
 }

@@ -2,6 +2,7 @@
 
 import GRDB
 public import MilepostModel
+import Synchronization
 
 extension SQLiteStore {
     /// See `ConnectionBook`. With a nil `baseline` the cursor is the one that `connection` carries: 0 looks at every
@@ -155,22 +156,38 @@ extension SQLiteStore {
     public func lockWorkspace(
         _ workspace: WorkspaceID, owner: String, now: Timestamp, until: Timestamp
     ) async throws -> Bool {
-        try await write { context in
-            try context.db.execute(
-                sql: """
-                    INSERT INTO workspace_locks (workspace, owner, until) VALUES (?1, ?2, ?4)
-                    ON CONFLICT (workspace) DO UPDATE SET owner = excluded.owner, until = excluded.until
-                    WHERE owner = ?2 OR until <= ?3
-                    """, arguments: [workspace.rawValue, owner, now.milliseconds, until.milliseconds])
-            return context.db.changesCount == 1
-        }
+        workspaceLocks.take(workspace, owner: owner, now: now, until: until)
     }
 
     public func unlockWorkspace(_ workspace: WorkspaceID, owner: String) async throws {
-        try await write { context in
-            try context.db.execute(
-                sql: "DELETE FROM workspace_locks WHERE workspace = ? AND owner = ?",
-                arguments: [workspace.rawValue, owner])
+        workspaceLocks.release(workspace, owner: owner)
+    }
+}
+
+/// Who works on which workspace. In memory: the data directory's lock lets one process in, so a row on disk would say no
+/// more, cost two fsyncs a tick, and outlive a killed daemon.
+final class WorkspaceLocks: Sendable {
+    private struct Holder {
+        var owner: String
+        var until: Timestamp
+    }
+    private let holders = Mutex<[WorkspaceID: Holder]>([:])
+
+    func take(_ workspace: WorkspaceID, owner: String, now: Timestamp, until: Timestamp) -> Bool {
+        holders.withLock { holders in
+            if let holder = holders[workspace], holder.owner != owner, holder.until > now { return false }
+            holders[workspace] = Holder(owner: owner, until: until)
+            return true
+        }
+    }
+
+    func releaseAll(exceptOwner owner: String) {
+        holders.withLock { holders in holders = holders.filter { $0.value.owner == owner } }
+    }
+
+    func release(_ workspace: WorkspaceID, owner: String) {
+        holders.withLock { holders in
+            if holders[workspace]?.owner == owner { holders[workspace] = nil }
         }
     }
 }

@@ -85,10 +85,6 @@ enum Migration0001 {
             FROM crossings WHERE scope_kind = 'link' AND arming = 0
             GROUP BY workspace, connection_id, scope_id;
 
-        CREATE TABLE workspace_locks (
-            workspace TEXT PRIMARY KEY, owner TEXT NOT NULL, until INTEGER NOT NULL
-        ) STRICT, WITHOUT ROWID;
-
         CREATE TABLE integration_credentials (
             connection_id TEXT NOT NULL, name TEXT NOT NULL, workspace TEXT NOT NULL, version INTEGER NOT NULL,
             key_id TEXT NOT NULL, nonce BLOB NOT NULL, ciphertext BLOB NOT NULL, tag BLOB NOT NULL,

@@ -60,8 +60,8 @@ extension SQLiteStore {
     public func recoverClaims(
         exceptOwner owner: String, at: Timestamp
     ) async throws -> (uncertain: Int, retrying: Int) {
-        try await write { context in
-            try context.db.execute(sql: "DELETE FROM workspace_locks WHERE owner <> ?", arguments: [owner])
+        workspaceLocks.releaseAll(exceptOwner: owner)
+        return try await write { context in
             let claimed = try Row.fetchAll(
                 context.db,
                 sql: "SELECT id, came_from FROM deliveries WHERE state = 'in_flight' AND owner IS NOT ?",
