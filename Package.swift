@@ -142,6 +142,8 @@ let package = Package(
                 "MilepostModel", "MilepostEngine", "MilepostEgress", "MilepostIntake", "MilepostPluginHost", "MilepostStore",
                 "MilepostVault", hummingbird, logging,
             ]),
-        tests("MilepostEngine", ["MilepostModel", "MilepostRules", "MilepostStore"]),
+        tests(
+            "MilepostEngine",
+            ["MilepostModel", "MilepostRules", "MilepostStore", "MilepostEgress", "MilepostPluginHost"]),
     ]
 )

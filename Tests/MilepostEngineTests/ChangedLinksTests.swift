@@ -19,6 +19,9 @@ struct ChangedLinksTests {
         let report = try await world.tick()
         #expect(report.linksExamined == 40)
         #expect(report.crossings == 40)
+        try await world.clickEach((0..<40).map { links[$0 * 1249] }, round: 2)
+        let again = try await world.tick()
+        #expect(again.linksExamined == 40 && again.crossings == 0, "what was reached once is not looked at again")
         #expect(try await world.tick().linksExamined == 0)
         await world.end()
     }

@@ -160,6 +160,7 @@ struct Simulation {
         vendor.mustLive()
         if lived {
             let report = try await running.value.get()
+            if report.locked > 0 { problems.append("a tick found the workspace locked by a daemon that is dead") }
             for error in report.errors { problems.append("a tick failed: \(error.message)") }
         } else {
             deaths += 1
