@@ -251,6 +251,8 @@ def test_the_bad_plugins_memory_never_holds_the_secret(own, plugins: Path) -> No
     bad.clicks("fine", 1)
     bad.clicks("x-submit", 1)
     settle(daemon, bad)
-    image = memory(plugin(daemon, "bad")["pid"])
+    pid = wait_for("the worker runs again", lambda: plugin(daemon, "bad")["pid"])
+    assert any(entry["status"] < 300 for entry in daemon.sandbox.requests("POST", "/api/v2/deals")), "no request carried it"
+    image = memory(pid)
     assert b"milepost" in image, "this is not the worker's memory"
     assert not finds(image)

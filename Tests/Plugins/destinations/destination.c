@@ -96,6 +96,7 @@ static void complete_all(struct destination *self, uint64_t operation, unsigned 
 static void submit(struct destination *self, const mp_op *op) {
     char url[300];
     uint32_t first = 0;
+    mp_pair header = {text("content-type"), text("application/json")};
     snprintf(url, sizeof url, "%s/api/v2/deals", self->base);
     mp_http_request request = {
         .struct_size = sizeof request,
@@ -103,6 +104,8 @@ static void submit(struct destination *self, const mp_op *op) {
         .token = 1,
         .method = text("POST"),
         .url = text(url),
+        .headers = &header,
+        .header_count = 1,
         .body = text("{\"title\":\"from the bad plugin\"}"),
         .credential = text("api_token"),
         .placement = text("header"),
