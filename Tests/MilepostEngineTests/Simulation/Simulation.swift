@@ -19,6 +19,7 @@ struct Simulation {
     private(set) var deaths = 0
     private var clicks = 0
     private var isConnected = false
+    private var isSettling = false
     private var policy = ThresholdPolicy(thresholds: [3, 6, 12])
     private var model = Model()
 
@@ -69,6 +70,7 @@ struct Simulation {
         try await connect()
         for _ in 0..<steps { try await step() }
         vendor.recover()
+        isSettling = true
         if !isConnected { try await connect() }
         // Uncertain ones wait for the request's time-out and the vendor's lag; a few ticks settle all that can be settled.
         for _ in 0..<12 {
@@ -146,7 +148,8 @@ struct Simulation {
     /// A tick, which may be the daemon's last.
     private mutating func tick() async throws {
         if isConnected { model.pass(policy.thresholds, fires: true) }
-        world.clock.advance(by: .seconds(300))
+        // Manual ticks come at any moment, also before the vendor's lag is over.
+        world.clock.advance(by: .seconds(isSettling ? 300 : Int64(1 + random.below(60))))
         let ticker = ticker
         let (ends, signal) = AsyncStream<Bool>.makeStream()
         vendor.mayDie { signal.yield(false) }
