@@ -90,6 +90,9 @@ final class EngineService: Service, DaemonControl {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await running.engine.scheduler.run() }
             group.addTask { try await self.keepRetention(running.store) }
+            group.addTask { [logger, clock] in
+                try await StorageWatch(store: running.store, clock: clock, logger: logger).run()
+            }
             try await group.next()
             group.cancelAll()
         }
@@ -104,9 +107,11 @@ final class EngineService: Service, DaemonControl {
         let transient = TransientSecrets()
         let limiter = RateLimiter(clock: clock)
         let egressLog = Logger(label: "egress")
+        let reporter = MetricsReporter(metrics: metrics, logger: Logger(label: "engine"))
         let egress = CurlEgress(
             secrets: OverlaidSecrets(transient, over: vault), limiter: limiter, clock: clock,
             log: { entry in
+                reporter.egressWaited(origin: "\(entry.origin)", for: entry.timings.limiter)
                 egressLog.debug(
                     "request",
                     metadata: [
@@ -115,7 +120,6 @@ final class EngineService: Service, DaemonControl {
                         "failure": "\(entry.failure?.rawValue ?? "-")",
                     ])
             })
-        let reporter = MetricsReporter(metrics: metrics, logger: Logger(label: "engine"))
         let pluginLog = PluginLog(logger: Logger(label: "plugin"))
         let gateway = PluginGateway(
             store: store, egress: egress, limiter: limiter, clock: clock,

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,6 +116,16 @@ static uint32_t restrict_files(const char *plugin_path) {
     return result == 0 ? (uint32_t)level : 0;
 }
 
+/* A daemon that runs as root shall not lend its powers: a worker needs none of them. */
+static void drop_capabilities(void) {
+    for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++)
+        (void)prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    (void)syscall(SYS_capset, &header, none);
+}
+
 static void limit(int resource, uint64_t value) {
     struct rlimit current;
     if (getrlimit(resource, &current) != 0)
@@ -138,6 +149,7 @@ void sandbox_enter(const char *plugin_path, uint64_t memory_mb, uint64_t threads
                    struct sandbox_levels *ret_levels) {
     (void)syscall(SYS_close_range, WORKER_CHANNEL + 1, ~0u, 0);
     offer_to_oom_killer();
+    drop_capabilities();
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     limit(RLIMIT_CORE, 0);

@@ -87,11 +87,7 @@ public struct Explainer: Sendable {
                 message: "\(total) of \(threshold) clicks (\(connection.policy.audience.rawValue)) are counted; "
                     + "\(threshold - total) are missing."))
         guard let crossing else {
-            if total >= threshold {
-                line.outcome = "waiting_for_tick"
-                line.reason = Reason(
-                    code: "waiting_for_tick", message: "\(total) clicks reach \(threshold); the next tick acts on it.")
-            }
+            if total >= threshold { Self.describeReached(&line, total, threshold, connection) }
             return line
         }
         line.at = crossing.at
@@ -107,15 +103,43 @@ public struct Explainer: Sendable {
             return line
         }
         line.outcome = delivery.state.rawValue
-        line.reason =
-            delivery.reason
-            ?? Reason(
-                code: delivery.state.rawValue,
-                message: delivery.state == .delivered
-                    ? "Reached at \(crossing.totals.counted(connection.policy.audience)) clicks; delivered as "
-                        + "\(delivery.remoteID ?? "an object without an id")."
-                    : "Reached; the delivery is \(delivery.state.rawValue).")
+        line.reason = Self.reason(of: delivery, crossing, connection)
         return line
+    }
+
+    /// Reached and not evaluated yet: what comes of it depends on how the connection is.
+    private static func describeReached(_ line: inout Line, _ total: Int64, _ threshold: Int64, _ connection: Connection) {
+        let reached = "\(total) clicks reach \(threshold)"
+        switch connection.state {
+        case .active:
+            line.outcome = "waiting_for_tick"
+            line.reason = Reason(code: "waiting_for_tick", message: "\(reached); the next tick acts on it.")
+        case .disconnected:
+            line.outcome = "not_fired"
+            line.reason = Reason(
+                code: "crossed_while_disconnected",
+                message: "\(reached) while the connection is disconnected; it does not fire when it is connected again.")
+        default:
+            line.outcome = "waiting_for_connection"
+            line.reason = Reason(
+                code: connection.state.rawValue,
+                message: "\(reached) and wait while the connection is \(connection.state.rawValue): "
+                    + (connection.stateReason?.message ?? "no reason is known."))
+        }
+    }
+
+    /// A delivered one says as what; a warning that came with it follows.
+    private static func reason(of delivery: Delivery, _ crossing: Crossing, _ connection: Connection) -> Reason {
+        guard delivery.state == .delivered else {
+            return delivery.reason
+                ?? Reason(
+                    code: delivery.state.rawValue, message: "Reached; the delivery is \(delivery.state.rawValue).")
+        }
+        let clicks = crossing.totals.counted(connection.policy.audience)
+        let warning = delivery.reason.map { " \($0.message)" } ?? ""
+        return Reason(
+            code: delivery.state.rawValue,
+            message: "Reached at \(clicks) clicks; delivered as \(delivery.remoteID ?? "an object without an id").\(warning)")
     }
 
     private func scope(of link: Link, on connection: Connection) async throws -> (Scope, Int64)? {

@@ -109,8 +109,8 @@ public actor Ticker {
         var share = Share()
         var due: [Connection] = []
         for connection in connections {
+            let current = try await followPlugin(try await reopenAfterMidnight(connection))
             guard let action = plugins.thresholdAction(of: connection.integration.plugin) else { continue }
-            let current = try await reopenAfterMidnight(connection)
             let evaluated = try await evaluator.evaluate(current, workspace: workspace, action: action)
             share.linksExamined += evaluated.linksExamined
             share.crossings += evaluated.crossings
@@ -123,6 +123,28 @@ public actor Ticker {
         }
         return share
     }
+
+    /// A plugin that is switched off, refused or quarantined takes its connections along, so that the caps of what waits
+    /// stand still (decisions 9) and status shows it; when it is back, so are they.
+    private func followPlugin(_ connection: Connection) async throws -> Connection {
+        let obstacle = plugins.obstacle(for: connection.integration.plugin)
+        let wanted: Connection.State
+        switch (obstacle, connection.state) {
+        case (let obstacle?, .active): wanted = obstacle.code == "plugin_quarantined" ? .quarantined : .disabled
+        case (nil, .disabled), (nil, .quarantined):
+            guard connection.stateReason?.code == Self.pluginGone else { return connection }
+            wanted = .active
+        default: return connection
+        }
+        let reason = obstacle.map { Reason(code: Self.pluginGone, message: $0.message) }
+        if try await store.setState(id: connection.id, wanted, reason: reason, at: clock.now) {
+            reporter.connectionMoved(connection, to: wanted, reason: reason)
+        }
+        return try await store.connection(id: connection.id) ?? connection
+    }
+
+    /// The reason's code while a connection waits for its plugin, and for nothing else.
+    private static let pluginGone = "plugin_unavailable"
 
     /// A spent daily budget comes back by itself: the vendor resets it at midnight (crm-apis.md 2.4).
     private func reopenAfterMidnight(_ connection: Connection) async throws -> Connection {

@@ -75,6 +75,13 @@ public struct MetricsReporter: EngineReporter {
             metadata: ["workspace": "\(workspace)", "error": "\(problem)"])
     }
 
+    /// Counts requests that stood in line for a vendor's budget, and for how long (OBS-07).
+    public func egressWaited(origin: String, for duration: Duration) {
+        guard duration > .zero else { return }
+        metrics.add("milepost_egress_limiter_waits_total", 1, ["origin": origin])
+        metrics.add("milepost_egress_limiter_wait_milliseconds_total", Int(duration.wholeMilliseconds), ["origin": origin])
+    }
+
     /// Counts what the plugin host tells of a plugin.
     public func pluginEvent(plugin: PluginName, event: String, code: String) {
         metrics.add("milepost_plugin_events_total", 1, ["plugin": plugin.rawValue, "event": event, "code": code])

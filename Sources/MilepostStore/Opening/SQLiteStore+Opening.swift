@@ -28,6 +28,11 @@ extension SQLiteStore {
         var lock: DataDirectoryLock?
         if !DataDirectoryLock.isHeldHere(directory) {
             lock = try DataDirectoryLock.tryAcquire(directory: directory)
+            // A child between fork and exec still holds the descriptor of a lock that this process has given back.
+            for _ in 0..<50 where lock == nil {
+                usleep(10_000)
+                lock = try DataDirectoryLock.tryAcquire(directory: directory)
+            }
             guard lock != nil else {
                 throw StoreError(
                     code: .locked,

@@ -29,6 +29,7 @@ struct AccessTests {
         "admin.status": .viewer, "tokens.list": .admin, "tokens.create": .admin, "tokens.revoke": .admin,
         "audit.list": .admin, "keys.list": .admin, "keys.create": .admin, "keys.drop": .admin, "keys.reload": .admin,
         "keys.rewrap": .admin, "admin.backup": .admin, "admin.audit_totals": .viewer,
+        "plans.get": .admin, "plans.put": .admin, "links.describe": .operator,
     ]
 
     private static func mayPass(_ scope: AccessScope, _ needed: AccessScope) -> Bool {

@@ -218,7 +218,9 @@ struct ProtocolTests {
                     body: body.bytes)
                 #expect(answer.status < 300, "\(action) \(answer.text)")
                 let newest = try #require(try await world.store.auditEntries(cursor: nil, limit: 1).items.first)
-                #expect(newest.action == action && newest.target == path && newest.actor.hasPrefix("t (tok_"))
+                // An erasure's row must not name the contact again (PRV-02).
+                let target = action == "contacts.erase" ? "/v1/workspaces/ws/contacts/[erased]" : path
+                #expect(newest.action == action && newest.target == target && newest.actor.hasPrefix("t (tok_"))
                 #expect(newest.detail["client"]?.string == "203.0.113.9")
                 #expect(!newest.detail.description.contains("mpt_"))
             }
