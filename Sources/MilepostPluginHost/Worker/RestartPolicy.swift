@@ -42,7 +42,8 @@ package struct RestartPolicy {
     private var differentCauses: Int {
         var charged: Set<DeliveryID> = []
         var causes = 0
-        for crash in crashes.sorted(by: { $0.records.count < $1.records.count }) where charged.isDisjoint(with: crash.records) {
+        for crash in crashes.sorted(by: { $0.records.count < $1.records.count })
+        where charged.isDisjoint(with: crash.records) {
             causes += 1
             charged.formUnion(crash.records)
         }

@@ -11,7 +11,9 @@ import Testing
 /// Invariant 4 with a real worker: what leaves has its intent on disk, and nothing leaves for an operation that is over.
 @Suite("Requests whose worker dies", .serialized, .timeLimit(.minutes(2)))
 struct OrphanedRequestTests {
-    @Test("a request that waited for a budget while its worker was killed never leaves, and a later attempt sends it once")
+    @Test(
+        "a request that waited for a budget while its worker was killed never leaves, and a later attempt sends it once"
+    )
     func heldRequest() async throws {
         let world = try await World()
         let bench = try await WorkerBench(world, operationTimeout: .milliseconds(300))
@@ -25,7 +27,9 @@ struct OrphanedRequestTests {
         let delivery = try #require(try await world.deliveries().first)
         #expect(delivery.state == .retrying)
         bench.egress.release()
-        for _ in 0..<500 where bench.egress.kept + bench.egress.sent == 0 { try await Task.sleep(for: .milliseconds(5)) }
+        for _ in 0..<500 where bench.egress.kept + bench.egress.sent == 0 {
+            try await Task.sleep(for: .milliseconds(5))
+        }
         #expect(bench.egress.sent == 0 && bench.egress.kept == 1)
         #expect(try await world.store.journal(of: delivery.id).isEmpty)
         for _ in 0..<3 {
@@ -37,7 +41,9 @@ struct OrphanedRequestTests {
         await world.end()
     }
 
-    @Test("in the moment in which a request leaves, its intent is on disk; after a crash it is looked up and not repeated")
+    @Test(
+        "in the moment in which a request leaves, its intent is on disk; after a crash it is looked up and not repeated"
+    )
     func intentFirst() async throws {
         let world = try await World()
         let bench = try await WorkerBench(world, operationTimeout: .seconds(5))
@@ -47,7 +53,8 @@ struct OrphanedRequestTests {
         let (store, workspace) = (world.store, world.workspace)
         bench.egress.onSend {
             // A store that cannot be read leaves `seen` empty, and the expectation fails.
-            let page = try? await store.deliveries(workspace: workspace, matching: DeliveryFilter(), cursor: nil, limit: 1)
+            let page = try? await store.deliveries(
+                workspace: workspace, matching: DeliveryFilter(), cursor: nil, limit: 1)
             guard let id = page?.items.first?.id, let journal = try? await store.journal(of: id) else { return }
             seen.withLock { $0 += journal.map(\.state) }
         }

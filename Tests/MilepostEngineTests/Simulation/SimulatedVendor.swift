@@ -102,9 +102,11 @@ final class SimulatedVendor: PluginPort {
         do {
             switch fate {
             case 0..<6: return Verdict(kind: .retry, code: "vendor_unavailable", message: "503", httpStatus: 503)
-            case 6..<9: return Verdict(kind: .rateLimited, message: "429", retryAfter: .seconds(Int64(random.below(40))))
+            case 6..<9:
+                return Verdict(kind: .rateLimited, message: "429", retryAfter: .seconds(Int64(random.below(40))))
             case 9..<11: return Verdict(kind: .rejected, code: "vendor_rejected", message: "the vendor said no")
-            case 11..<13: return Verdict(kind: .crashed, code: "plugin_crashed", message: "the worker was ended by signal 6")
+            case 11..<13:
+                return Verdict(kind: .crashed, code: "plugin_crashed", message: "the worker was ended by signal 6")
             case 13..<15: await die()
             default: break
             }
@@ -112,7 +114,8 @@ final class SimulatedVendor: PluginPort {
             switch fate {
             case 15..<17: await die()
             case 17..<21: return Verdict(kind: .retry, message: "the connection was cut")
-            case 21..<23: return Verdict(kind: .crashed, code: "plugin_crashed", message: "the worker was ended by signal 9")
+            case 21..<23:
+                return Verdict(kind: .crashed, code: "plugin_crashed", message: "the worker was ended by signal 9")
             default: break
             }
             if (23..<28).contains(fate) {
@@ -123,7 +126,8 @@ final class SimulatedVendor: PluginPort {
             switch fate {
             case 28..<32: await die()
             case 32..<38: return Verdict(kind: .retry, message: "the answer was lost")
-            case 38..<40: return Verdict(kind: .crashed, code: "plugin_crashed", message: "the worker was ended by signal 11")
+            case 38..<40:
+                return Verdict(kind: .crashed, code: "plugin_crashed", message: "the worker was ended by signal 11")
             default: break
             }
             try await store.storeOutcome(
@@ -131,7 +135,9 @@ final class SimulatedVendor: PluginPort {
             if (40..<43).contains(fate) { await die() }
             try await store.storeStep(delivery: delivery.id, step: "deal", result: ["remote_id": "1"], at: clock.now)
             if (43..<46).contains(fate) { await die() }
-            if (46..<48).contains(fate) { return Verdict(kind: .crashed, code: "plugin_crashed", message: "after the work") }
+            if (46..<48).contains(fate) {
+                return Verdict(kind: .crashed, code: "plugin_crashed", message: "after the work")
+            }
             return Verdict(kind: .ok, remoteID: "1")
         } catch {
             return Verdict(kind: .retry, message: "\(error)")

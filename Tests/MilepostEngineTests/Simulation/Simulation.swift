@@ -89,7 +89,8 @@ struct Simulation {
             if isConnected {
                 guard random.below(3) == 0 else { return }
                 isConnected = false
-                _ = try await world.store.setState(id: world.connection, .disconnected, reason: nil, at: world.clock.now)
+                _ = try await world.store.setState(
+                    id: world.connection, .disconnected, reason: nil, at: world.clock.now)
             } else {
                 try await connect()
             }
@@ -184,7 +185,8 @@ struct Simulation {
         for delivery in deliveries {
             let deal = SimulatedVendor.Deal(scope: delivery.scope, threshold: delivery.threshold)
             switch delivery.state {
-            case .delivered where !deals.contains(deal): found.append("\(deal) is said to be delivered and is not there")
+            case .delivered where !deals.contains(deal):
+                found.append("\(deal) is said to be delivered and is not there")
             case .delivered: break
             case .dead where delivery.reason == nil: found.append("\(deal) is dead without a reason")
             case .dead: break
@@ -196,7 +198,8 @@ struct Simulation {
         if !fired.isSuperset(of: deals) { found.append("a deal without a delivery") }
         if policy.aggregation == .link, fired != model.fired {
             found.append(
-                "fired and should not: \(fired.subtracting(model.fired)); should have fired: \(model.fired.subtracting(fired))")
+                "fired and should not: \(fired.subtracting(model.fired)); should have fired: \(model.fired.subtracting(fired))"
+            )
         }
         found += try await ledgerBreaches()
         found += try await explanationBreaches(deliveries)
@@ -216,7 +219,8 @@ struct Simulation {
     private func explanationBreaches(_ deliveries: [Delivery]) async throws -> [String] {
         var found: [String] = []
         let known = Set(deliveries.map(\.id))
-        let scopes = model.totals.keys.map { Scope(kind: .link, id: $0.rawValue) }
+        let scopes =
+            model.totals.keys.map { Scope(kind: .link, id: $0.rawValue) }
             + Self.folders.map { Scope(kind: .folder, id: $0) }
         for scope in scopes {
             let crossings = try await world.store.crossings(connection: world.connection, scope: scope)
@@ -238,7 +242,9 @@ struct Simulation {
     /// The history in one line, the same for the same seed.
     func digest() async throws -> String {
         let deliveries = try await world.deliveries()
-        let lines = deliveries.map { "\($0.id) \($0.scope) \($0.threshold) \($0.state) \($0.attempts) \($0.reason?.code ?? "")" }
+        let lines = deliveries.map {
+            "\($0.id) \($0.scope) \($0.threshold) \($0.state) \($0.attempts) \($0.reason?.code ?? "")"
+        }
         return "clicks \(clicks), deaths \(deaths)\n" + lines.joined(separator: "\n")
             + "\n" + vendor.deals.map { "\($0)" }.joined(separator: "\n")
     }
