@@ -33,7 +33,8 @@ let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swif
 let staticRuntime: [LinkerSetting] = [
     .unsafeFlags([
         "-static-stdlib", "-Xlinker", "--start-group", "-lCoreFoundation", "-l_FoundationICU", "-l_FoundationCShims",
-        "-l_FoundationCollections", "-lswiftSynchronization", "-Xlinker", "--end-group", "-lstdc++", "-Xlinker", "--gc-sections",
+        "-l_FoundationCollections", "-lswiftSynchronization", "-Xlinker", "--end-group", "-lstdc++", "-Xlinker",
+        "--gc-sections",
     ])
 ]
 
@@ -94,7 +95,8 @@ let package = Package(
         room(
             "MilepostServer",
             [
-                "MilepostModel", "MilepostRules", "MilepostEngine", "MilepostStore", "MilepostPluginHost", "MilepostIntake",
+                "MilepostModel", "MilepostRules", "MilepostEngine", "MilepostStore", "MilepostPluginHost",
+                "MilepostIntake",
                 "MilepostVault",
                 hummingbird, logging,
             ]),
@@ -121,7 +123,9 @@ let package = Package(
         .executableTarget(
             name: "milepost-plugin-worker",
             path: "Sources/plugin-worker",
-            cSettings: [.unsafeFlags(["-std=gnu11", "-Wall", "-Wextra", "-Werror"]), .headerSearchPath("../../include")],
+            cSettings: [
+                .unsafeFlags(["-std=gnu11", "-Wall", "-Wextra", "-Werror"]), .headerSearchPath("../../include"),
+            ],
             // The one symbol that plugins find in the launcher; thread_facts.c says why.
             linkerSettings: [.unsafeFlags(["-Xlinker", "--export-dynamic-symbol=open"])]),
 
@@ -139,7 +143,8 @@ let package = Package(
         tests(
             "MilepostServer",
             [
-                "MilepostModel", "MilepostEngine", "MilepostEgress", "MilepostIntake", "MilepostPluginHost", "MilepostStore",
+                "MilepostModel", "MilepostEngine", "MilepostEgress", "MilepostIntake", "MilepostPluginHost",
+                "MilepostStore",
                 "MilepostVault", hummingbird, logging,
             ]),
         tests(

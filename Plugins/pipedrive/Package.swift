@@ -31,11 +31,13 @@ let package = Package(
             linkerSettings: [
                 // The command line's --static-swift-stdlib does not reach shared libraries; `-z defs` finds what is
                 // missing at link time, not at load time.
-                .unsafeFlags([
-                    "-static-stdlib", "-lswiftSynchronization",
-                    "-Xlinker", "-z", "-Xlinker", "defs", "-Xlinker", "--gc-sections", "-Xlinker", "-z", "-Xlinker", "relro", "-Xlinker",
-                    "-z", "-Xlinker", "now", "-Xlinker", "--version-script=\(Context.packageDirectory)/export.map",
-                ], .when(platforms: [.linux]))
+                .unsafeFlags(
+                    [
+                        "-static-stdlib", "-lswiftSynchronization",
+                        "-Xlinker", "-z", "-Xlinker", "defs", "-Xlinker", "--gc-sections", "-Xlinker", "-z", "-Xlinker",
+                        "relro", "-Xlinker",
+                        "-z", "-Xlinker", "now", "-Xlinker", "--version-script=\(Context.packageDirectory)/export.map",
+                    ], .when(platforms: [.linux]))
             ]),
         .testTarget(
             name: "PipedriveTests",

@@ -29,6 +29,7 @@ let package = Package(
         .target(
             name: "MilepostKitTesting", dependencies: ["MilepostKit", "CMilepostPlugin"], swiftSettings: strict),
         .testTarget(
-            name: "MilepostKitTests", dependencies: ["MilepostKit", "MilepostKitTesting", "CMilepostPlugin"], swiftSettings: strict),
+            name: "MilepostKitTests", dependencies: ["MilepostKit", "MilepostKitTesting", "CMilepostPlugin"],
+            swiftSettings: strict),
     ]
 )

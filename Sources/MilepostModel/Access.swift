@@ -51,7 +51,9 @@ public struct AuditEntry: Sendable, Equatable {
     public var target: String
     public var detail: JSONValue
 
-    public init(id: Int64 = 0, at: Timestamp, actor: String, action: String, target: String, detail: JSONValue = .object([:])) {
+    public init(
+        id: Int64 = 0, at: Timestamp, actor: String, action: String, target: String, detail: JSONValue = .object([:])
+    ) {
         self.id = id
         self.at = at
         self.actor = actor

@@ -43,7 +43,9 @@ public enum CampaignRule {
             switch byte {
             case 0x2b: bytes.append(0x20)
             case 0x25:
-                guard let high = iterator.next().flatMap(nibble), let low = iterator.next().flatMap(nibble) else { return nil }
+                guard let high = iterator.next().flatMap(nibble), let low = iterator.next().flatMap(nibble) else {
+                    return nil
+                }
                 bytes.append(high << 4 | low)
             default: bytes.append(byte)
             }

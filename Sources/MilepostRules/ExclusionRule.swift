@@ -11,7 +11,8 @@ public enum ExclusionRule {
             return Reason(code: "excluded_test", message: "The link is flagged test; test links fire nothing.")
         }
         if link.flags.contains(.internal) {
-            return Reason(code: "excluded_internal", message: "The link is flagged internal; internal links fire nothing.")
+            return Reason(
+                code: "excluded_internal", message: "The link is flagged internal; internal links fire nothing.")
         }
         if let owner = link.owner, optedOutMembers.contains(owner) {
             return Reason(

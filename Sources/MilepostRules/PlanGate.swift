@@ -29,10 +29,14 @@ public struct PlanMatrix: Sendable, Hashable {
         guard let name = workspace.plan, let plan = plans[name] else {
             return Reason(
                 code: "plan_unknown",
-                message: "Workspace \(workspace.id) has no plan of the matrix; set one of \(plans.keys.sorted().joined(separator: ", ")).")
+                message:
+                    "Workspace \(workspace.id) has no plan of the matrix; set one of \(plans.keys.sorted().joined(separator: ", "))."
+            )
         }
         guard plan.fires else {
-            return Reason(code: "plan_does_not_fire", message: "The plan \(name) allows connecting for testing but fires nothing.")
+            return Reason(
+                code: "plan_does_not_fire", message: "The plan \(name) allows connecting for testing but fires nothing."
+            )
         }
         if let allowed = plan.integrations, !allowed.contains(plugin) {
             return Reason(code: "plan_lacks_integration", message: "The plan \(name) does not include \(plugin).")

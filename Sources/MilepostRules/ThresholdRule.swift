@@ -22,7 +22,8 @@ public enum ThresholdRule {
     public static func validated(_ value: JSONValue) throws(SettingError) -> [Int64] {
         guard let items = value.array else {
             throw SettingError(
-                pointer: "/thresholds", code: "wrong_type", message: "thresholds must be a list of whole numbers, like [100, 1000]")
+                pointer: "/thresholds", code: "wrong_type",
+                message: "thresholds must be a list of whole numbers, like [100, 1000]")
         }
         guard (1...ThresholdPolicy.maximumCount).contains(items.count) else {
             throw SettingError(

@@ -310,7 +310,8 @@ public protocol ConnectionBook: Sendable {
     /// Changes settings. For each threshold that is new in `policy`, and for every threshold when the aggregation or the
     /// audience changed, scopes already at or above it get a crossing that did not fire (CFG-03, invariant 9).
     func changeConnection(
-        id: ConnectionID, policy: ThresholdPolicy?, settings: JSONValue?, warnings: [Reason]?, account: Connection.Account?,
+        id: ConnectionID, policy: ThresholdPolicy?, settings: JSONValue?, warnings: [Reason]?,
+        account: Connection.Account?,
         credentials: [SealedCredential], baseline: Reason, at: Timestamp
     ) async throws -> Connection
     /// Moves the state; false when it was there already (REA-01: changes once). Moving to `active` adds the time since
@@ -470,7 +471,8 @@ public struct ScheduleRun: Sendable, Equatable, Codable {
     public var summary: JSONValue
 
     public init(
-        schedule: String, startedAt: Timestamp, finishedAt: Timestamp, succeeded: Bool, summary: JSONValue = .object([:])
+        schedule: String, startedAt: Timestamp, finishedAt: Timestamp, succeeded: Bool,
+        summary: JSONValue = .object([:])
     ) {
         self.schedule = schedule
         self.startedAt = startedAt
@@ -484,7 +486,9 @@ public struct ScheduleRun: Sendable, Equatable, Codable {
 
 /// Key-value pairs of a connection, for its plugin. Versions start at 1 and grow with every write.
 public protocol PluginStorage: Sendable {
-    func pluginValue(connection: ConnectionID, key: String, at: Timestamp) async throws -> (value: [UInt8], version: UInt64)?
+    func pluginValue(connection: ConnectionID, key: String, at: Timestamp) async throws -> (
+        value: [UInt8], version: UInt64
+    )?
     /// `expecting` 0 writes whatever is there; otherwise the stored version must match, else `conflict`.
     func setPluginValue(
         connection: ConnectionID, key: String, value: [UInt8], expecting: UInt64, expiresAt: Timestamp?, at: Timestamp

@@ -151,7 +151,8 @@ struct ImportTests {
         #expect(
             ImportSummary().json
                 == [
-                    "clicks": 0, "accepted": 0, "duplicate": 0, "non_clicks": 0, "rejected": 0, "links_described": 0, "rejections": [],
+                    "clicks": 0, "accepted": 0, "duplicate": 0, "non_clicks": 0, "rejected": 0, "links_described": 0,
+                    "rejections": [],
                 ])
     }
 }

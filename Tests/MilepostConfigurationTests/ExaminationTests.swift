@@ -23,7 +23,8 @@ struct ExaminationTests {
         // Best effort: a folder left behind in the temporary directory harms nobody.
         defer { try? files.removeItem(atPath: folder) }
         for file in ["/kek", "/data/milepost.db"] {
-            try #require(files.createFile(atPath: folder + file, contents: nil, attributes: [.posixPermissions: keyMode]))
+            try #require(
+                files.createFile(atPath: folder + file, contents: nil, attributes: [.posixPermissions: keyMode]))
         }
         let text = "data_dir: \(folder)/data\nlisten: \"\(listen)\"\nkms:\n  path: \(folder)/kek\n"
         try Data(text.utf8).write(to: URL(filePath: folder + "/milepost.yaml"))

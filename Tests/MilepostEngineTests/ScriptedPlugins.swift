@@ -72,22 +72,26 @@ final class ScriptedPlugins: PluginPort {
             switch act {
             case .answer(let verdict): return verdict
             case .succeed:
-                try await store.storeIntent(deliveries: [delivery.id], step: "deal", attempt: delivery.attempts, at: clock.now)
+                try await store.storeIntent(
+                    deliveries: [delivery.id], step: "deal", attempt: delivery.attempts, at: clock.now)
                 let number = state.withLock { state in
                     state.made.append(made)
                     return state.made.count
                 }
                 try await store.storeOutcome(
-                    deliveries: [delivery.id], step: "deal", wire: "answered", httpStatus: 200, body: nil, at: clock.now)
+                    deliveries: [delivery.id], step: "deal", wire: "answered", httpStatus: 200, body: nil, at: clock.now
+                )
                 try await store.storeStep(
                     delivery: delivery.id, step: "deal", result: ["id": .integer(Int64(number))], at: clock.now)
                 return Verdict(kind: .ok, remoteID: String(number))
             case .applyAndLose:
-                try await store.storeIntent(deliveries: [delivery.id], step: "deal", attempt: delivery.attempts, at: clock.now)
+                try await store.storeIntent(
+                    deliveries: [delivery.id], step: "deal", attempt: delivery.attempts, at: clock.now)
                 state.withLock { $0.made.append(made) }
                 return Verdict(kind: .retry, message: "lost")
             case .loseBeforeApplying:
-                try await store.storeIntent(deliveries: [delivery.id], step: "deal", attempt: delivery.attempts, at: clock.now)
+                try await store.storeIntent(
+                    deliveries: [delivery.id], step: "deal", attempt: delivery.attempts, at: clock.now)
                 return Verdict(kind: .retry, message: "lost")
             }
         } catch {
@@ -101,7 +105,8 @@ final class ScriptedPlugins: PluginPort {
                 state.lookUps += 1
                 let wanted = Made(scope: claim.delivery.scope, threshold: claim.delivery.threshold)
                 let isThere = state.made.contains(wanted)
-                return Finding(answer: isThere ? .applied : .notApplied, step: "deal", remoteID: isThere ? "found" : nil)
+                return Finding(
+                    answer: isThere ? .applied : .notApplied, step: "deal", remoteID: isThere ? "found" : nil)
             }
         }
     }

@@ -40,7 +40,9 @@ struct TickTests {
         await world.end()
     }
 
-    @Test("THR-14, THR-16: always 503 means three calls in a tick and none until the next; the deal comes once it is over")
+    @Test(
+        "THR-14, THR-16: always 503 means three calls in a tick and none until the next; the deal comes once it is over"
+    )
     func outage() async throws {
         let world = try await World()
         try await world.connect()
@@ -121,8 +123,12 @@ struct TickTests {
         #expect(dead.first?.reason?.message.contains("vendor is down") == true)
         world.plugins.script([])
         let filter = DeliveryFilter(states: [.dead])
-        #expect(try await world.store.replay(workspace: world.workspace, matching: filter, limit: 10, at: world.clock.now) == 1)
-        #expect(try await world.store.replay(workspace: world.workspace, matching: filter, limit: 10, at: world.clock.now) == 0)
+        #expect(
+            try await world.store.replay(workspace: world.workspace, matching: filter, limit: 10, at: world.clock.now)
+                == 1)
+        #expect(
+            try await world.store.replay(workspace: world.workspace, matching: filter, limit: 10, at: world.clock.now)
+                == 0)
         try await world.tick()
         try await world.tick()
         #expect(world.plugins.made.count == 1)
@@ -228,7 +234,8 @@ struct TickTests {
         await world.end()
     }
 
-    @Test("DUP-01 to DUP-04, invariant 3: two dispatchers on one store make one deal for each crossing", arguments: 1...5)
+    @Test(
+        "DUP-01 to DUP-04, invariant 3: two dispatchers on one store make one deal for each crossing", arguments: 1...5)
     func twoDispatchers(seed: UInt64) async throws {
         let world = try await World(batch: 3)
         try await world.connect(ThresholdPolicy(thresholds: [1, 2, 3, 5, 8]))

@@ -56,7 +56,8 @@ struct World {
             var identity = Array(id.utf8.prefix(16))
             identity += Array(repeating: 0, count: 16 - identity.count)
             clicks.append(
-                IdentifiedClick(click: Click(id: EventID(id), link: link, time: clock.now, isBot: isBot), identity: identity))
+                IdentifiedClick(
+                    click: Click(id: EventID(id), link: link, time: clock.now, isBot: isBot), identity: identity))
         }
         _ = try await store.append(clicks, workspace: workspace, receivedAt: clock.now)
     }

@@ -99,12 +99,15 @@ enum Workshop {
     static let worker: Result<String, WorkshopFailure> = {
         do {
             let path = try makeFolder() + "/milepost-plugin-worker"
-            let sources = ["main", "channel", "filter", "sandbox", "outbox", "instances", "facts", "host_table", "thread_facts"]
-                .map { "\(repository)/Sources/plugin-worker/\($0).c" }
+            let sources = [
+                "main", "channel", "filter", "sandbox", "outbox", "instances", "facts", "host_table", "thread_facts",
+            ]
+            .map { "\(repository)/Sources/plugin-worker/\($0).c" }
             try run(
                 "cc",
                 [
-                    "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-Wl,--export-dynamic-symbol=open", "-I",
+                    "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-Wl,--export-dynamic-symbol=open",
+                    "-I",
                     "\(repository)/include", "-o", path,
                 ] + sources)
             return .success(path)

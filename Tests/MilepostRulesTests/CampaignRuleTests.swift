@@ -10,15 +10,18 @@ struct CampaignRuleTests {
     func destinationWins() {
         let frequent = UTM(source: "newsletter")
         let own = CampaignRule.campaign(
-            destination: "https://example.test/?a=1&utm_source=ads&utm_campaign=spring+sale%21#utm_medium=no", mostFrequent: frequent)
+            destination: "https://example.test/?a=1&utm_source=ads&utm_campaign=spring+sale%21#utm_medium=no",
+            mostFrequent: frequent)
         #expect(own == UTM(source: "ads", campaign: "spring sale!"))
-        #expect(CampaignRule.campaign(destination: "https://example.test/?utm_source=", mostFrequent: frequent) == frequent)
+        #expect(
+            CampaignRule.campaign(destination: "https://example.test/?utm_source=", mostFrequent: frequent) == frequent)
         #expect(CampaignRule.campaign(destination: nil, mostFrequent: nil).hasNoTriple)
     }
 
     @Test("broken escapes and invalid UTF-8 leave a part out instead of breaking the rest")
     func brokenEscapes() {
-        let utm = CampaignRule.campaign(inURL: "https://e.test/?utm_source=%zz&utm_medium=%ff&utm_campaign=ok&utm_campaign=late")
+        let utm = CampaignRule.campaign(
+            inURL: "https://e.test/?utm_source=%zz&utm_medium=%ff&utm_campaign=ok&utm_campaign=late")
         #expect(utm == UTM(campaign: "ok"))
     }
 

@@ -190,7 +190,9 @@ struct PutAwayTests {
         for title in ["kept", "archived", "deleted"] {
             _ = try bench.call("POST", "/api/v2/deals", #"{"title":"\#(title)"}"#)
         }
-        let ids = try #require(try bench.call("GET", "/api/v2/deals")?.body["data"]?.array).compactMap { $0["id"]?.integer }
+        let ids = try #require(try bench.call("GET", "/api/v2/deals")?.body["data"]?.array).compactMap {
+            $0["id"]?.integer
+        }
         let archived = try bench.call("PATCH", "/api/v2/deals/\(ids[1])", #"{"is_archived":true}"#)
         #expect(archived?.body["data"]?["archive_time"]?.string != nil)
         _ = try bench.call("DELETE", "/api/v2/deals/\(ids[2])")

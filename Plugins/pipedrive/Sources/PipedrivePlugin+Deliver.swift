@@ -35,7 +35,8 @@ extension PipedrivePlugin: Delivering {
             } catch let verdict as Verdict where verdict.status == .rejected && shelf == .archived {
                 // The vendor may keep archived deals as they are; the warning about the deal says where it lies.
                 warnings.append(
-                    Warning(code: "note_refused", message: "The archived deal \(dealID) takes no note. \(verdict.message)"))
+                    Warning(
+                        code: "note_refused", message: "The archived deal \(dealID) takes no note. \(verdict.message)"))
             }
         }
         return Delivered(remoteID: String(dealID), remoteURL: dealPage(dealID), warnings: warnings)
@@ -46,7 +47,8 @@ extension PipedrivePlugin: Delivering {
         switch shelf {
         case .live: nil
         case .archived:
-            Warning(code: "deal_archived", message: "Deal \(deal) was made and then archived; none is made in its place.")
+            Warning(
+                code: "deal_archived", message: "Deal \(deal) was made and then archived; none is made in its place.")
         case .deleted:
             Warning(
                 code: "deal_deleted",

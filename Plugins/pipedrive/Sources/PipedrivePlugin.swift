@@ -184,7 +184,8 @@ extension PipedrivePlugin: Connecting, Configuring, Choosing {
                 items: try await vendor.users(operation).map { .init(value: .int($0.id), label: $0.name) })
         default:
             throw Verdict.rejected(
-                code: "picker_unknown", message: "Pipedrive has no picker \(DealText.plain(request.picker, longest: 80)).")
+                code: "picker_unknown",
+                message: "Pipedrive has no picker \(DealText.plain(request.picker, longest: 80)).")
         }
         guard let search = request.search?.lowercased(), !search.isEmpty else { return result }
         var filtered = result

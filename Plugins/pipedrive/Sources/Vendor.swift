@@ -43,7 +43,8 @@ struct Vendor: Sendable {
         guard response.isSuccess else { throw verdict(for: response, changes: false, operation) }
         guard let json = response.json, json["success"]?.bool != false else {
             throw Verdict.retry(
-                code: "answer_unreadable", message: "Pipedrive answered \(response.status) with a body that cannot be read.")
+                code: "answer_unreadable",
+                message: "Pipedrive answered \(response.status) with a body that cannot be read.")
         }
         return json
     }

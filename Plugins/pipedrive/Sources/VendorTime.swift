@@ -15,7 +15,8 @@ func epochSeconds(_ text: String) -> Int64? {
     }
     guard bytes[4] == 45, bytes[7] == 45, bytes[13] == 58, bytes[16] == 58, [32, 84, 116].contains(bytes[10]),
         let year = number(0..<4), let month = number(5..<7), let day = number(8..<10), let hour = number(11..<13),
-        let minute = number(14..<16), let second = number(17..<19), (1...12).contains(month), (1...length(of: month, in: year)).contains(day),
+        let minute = number(14..<16), let second = number(17..<19), (1...12).contains(month),
+        (1...length(of: month, in: year)).contains(day),
         hour < 24, minute < 60, second < 61
     else { return nil }
     let local = days(year: year, month: month, day: day) * 86_400 + hour * 3_600 + minute * 60 + second

@@ -74,7 +74,8 @@ public struct Examination {
             return [
                 Finding(
                     code: "data_dir_owner", severity: .problem, what: "the database is not data_dir's owner's",
-                    cause: "\(database) belongs to uid \(file.owner), \(path) to uid \(status.owner); was the daemon run "
+                    cause:
+                        "\(database) belongs to uid \(file.owner), \(path) to uid \(status.owner); was the daemon run "
                         + "as another user?",
                     cure: "chown -R \(status.owner) \(path)")
             ]

@@ -25,7 +25,7 @@ extension Configuration {
             "The key ring, outside data_dir. $CREDENTIALS_DIRECTORY/kek wins where systemd sets that variable."),
         Setting(
             "public_url", \.publicURL, .optional(.httpURL),
-            "The address vendors reach this daemon at, for webhooks and OAuth; null where there is none."),
+            "Where the links in notes point: this address, then /workspaces/ID/links/ID. Null: notes carry no link."),
         Setting(
             "trusted_proxies", \.trustedProxies, .list(.network, "a list of addresses or CIDR blocks"), hot: true,
             "Proxies whose X-Forwarded-For is believed for the client's address in log lines and audit rows."),

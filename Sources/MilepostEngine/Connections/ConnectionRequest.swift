@@ -50,7 +50,8 @@ public struct ConnectionRequest: Sendable {
                 firesForCurrentState = value
             } else {
                 errors.append(
-                    SettingError(pointer: "/fire_current", code: "wrong_type", message: "fire_current must be true or false"))
+                    SettingError(
+                        pointer: "/fire_current", code: "wrong_type", message: "fire_current must be true or false"))
             }
         }
         settings = members

@@ -88,14 +88,17 @@ public struct ConnectionService: Sendable {
     private func baseline(_ request: ConnectionRequest, existing: Connection?) -> Reason? {
         if request.firesForCurrentState { return nil }
         switch existing?.state {
-        case nil: return Reason(code: "baseline", message: "Reached before the connection was made; only later crossings fire.")
+        case nil:
+            return Reason(
+                code: "baseline", message: "Reached before the connection was made; only later crossings fire.")
         case .disconnected: return Reason(code: "crossed_while_disconnected", message: "Crossed while disconnected.")
         default: return nil
         }
     }
 
     private static let thresholdAdded = Reason(
-        code: "threshold_added", message: "Already reached when the thresholds were changed; only later crossings fire.")
+        code: "threshold_added", message: "Already reached when the thresholds were changed; only later crossings fire."
+    )
 
     // MARK: Change
 
@@ -131,14 +134,17 @@ public struct ConnectionService: Sendable {
     }
 
     /// New credentials end needs-reauth and a permission problem, new settings end a missing target.
-    private func reactivated(_ connection: Connection, byCredentials: Bool, bySettings: Bool) async throws -> Connection {
+    private func reactivated(_ connection: Connection, byCredentials: Bool, bySettings: Bool) async throws -> Connection
+    {
         let ends: Bool =
             switch connection.state {
             case .needsReauth, .permission: byCredentials
             case .needsTarget: byCredentials || bySettings
             case .active, .dailyBudget, .disabled, .quarantined, .plan, .disconnected: false
             }
-        guard ends, try await store.setState(id: connection.id, .active, reason: nil, at: clock.now) else { return connection }
+        guard ends, try await store.setState(id: connection.id, .active, reason: nil, at: clock.now) else {
+            return connection
+        }
         reporter.connectionMoved(connection, to: .active, reason: nil)
         return try await store.connection(id: connection.id) ?? connection
     }
@@ -160,7 +166,8 @@ public struct ConnectionService: Sendable {
         guard let manifest = plugins.manifest(of: integration.plugin) else { throw unavailable(integration.plugin) }
         guard (manifest.pickers ?? []).contains(where: { $0.id == picker }) else {
             let known = (manifest.pickers ?? []).map(\.id).joined(separator: ", ")
-            throw EngineError(code: .notFound, detail: "\(integration.plugin) has no picker \(picker); it has \(known).")
+            throw EngineError(
+                code: .notFound, detail: "\(integration.plugin) has no picker \(picker); it has \(known).")
         }
         let body: JSONValue = [
             "picker": .string(picker), "values": .object(values), "search": JSONValue(search), "page": JSONValue(page),
@@ -199,10 +206,13 @@ public struct ConnectionService: Sendable {
         try await withTransient(request.credentials, for: trial) {
             try await plugins.withTrialInstance(of: trial) { perform in
                 let connected = await perform(.connect, ["settings": trial.settings])
-                guard connected.status == .ok, let answer = VerbBody.parsed(connected) else { throw Self.failure(connected) }
+                guard connected.status == .ok, let answer = VerbBody.parsed(connected) else {
+                    throw Self.failure(connected)
+                }
                 guard let account = Self.account(answer["account"]) else {
                     throw EngineError(
-                        code: .vendorUnavailable, detail: "The vendor's answer does not say whose account it is; try again.")
+                        code: .vendorUnavailable,
+                        detail: "The vendor's answer does not say whose account it is; try again.")
                 }
                 let configured = await perform(.configure, ["settings": trial.settings])
                 let checked = try Self.configured(configured, wanted: trial.settings)
@@ -216,14 +226,18 @@ public struct ConnectionService: Sendable {
     private func trialConnection(
         _ request: ConnectionRequest, _ integration: IntegrationName, workspace: WorkspaceID, base: Connection?
     ) throws -> Connection {
-        guard let declaration = plugins.declaration(of: integration.plugin) else { throw unavailable(integration.plugin) }
+        guard let declaration = plugins.declaration(of: integration.plugin) else {
+            throw unavailable(integration.plugin)
+        }
         try refuseUnknownSettings(request, integration.plugin)
         let known = Set(declaration.credentialNames)
         let missing = known.subtracting(request.credentials.keys).sorted()
         let unknown = Set(request.credentials.keys).subtracting(known).sorted()
         guard missing.isEmpty, unknown.isEmpty else {
             let errors =
-                missing.map { SettingError(pointer: "/credentials/\($0)", code: "missing", message: "\($0) is missing") }
+                missing.map {
+                    SettingError(pointer: "/credentials/\($0)", code: "missing", message: "\($0) is missing")
+                }
                 + unknown.map {
                     SettingError(
                         pointer: "/credentials/\($0)", code: "unknown",
@@ -269,7 +283,8 @@ public struct ConnectionService: Sendable {
     }
 
     /// Two workspaces on one vendor company would find each other's deals when they look for their own (decisions 6).
-    private func warningsAboutSharing(_ account: Connection.Account, of connection: Connection) async throws -> [Reason] {
+    private func warningsAboutSharing(_ account: Connection.Account, of connection: Connection) async throws -> [Reason]
+    {
         let others = try await store.connections(workspace: nil).filter {
             $0.id != connection.id && $0.integration.plugin == connection.integration.plugin
                 && $0.account?.id == account.id && $0.state != .disconnected
@@ -280,7 +295,9 @@ public struct ConnectionService: Sendable {
         return [
             Reason(
                 code: "account_shared",
-                message: "\(named)\(more) use the same vendor account; set a link field so that the deals of each can be told apart.")
+                message:
+                    "\(named)\(more) use the same vendor account; set a link field so that the deals of each can be told apart."
+            )
         ]
     }
 
@@ -327,7 +344,8 @@ public struct ConnectionService: Sendable {
 
     private func existing(_ integration: IntegrationName, workspace: WorkspaceID) async throws -> Connection {
         guard let found = try await store.connection(integration, workspace: workspace) else {
-            throw EngineError(code: .notFound, detail: "Workspace \(workspace) has no connection \(integration); connect it first.")
+            throw EngineError(
+                code: .notFound, detail: "Workspace \(workspace) has no connection \(integration); connect it first.")
         }
         return found
     }
@@ -335,7 +353,8 @@ public struct ConnectionService: Sendable {
     private func refuseManaged(_ connection: Connection?) throws {
         guard let connection, connection.isManaged else { return }
         throw EngineError(
-            code: .managed, detail: "\(connection.integration) comes from a file: change the file and run milepost apply.")
+            code: .managed,
+            detail: "\(connection.integration) comes from a file: change the file and run milepost apply.")
     }
 
     private func unavailable(_ plugin: PluginName) -> EngineError {

@@ -20,7 +20,8 @@ public enum CrashPoint {
 
     /// The places, in the order in which a delivery meets them.
     public static let names = [
-        "after_claim", "before_intent", "after_intent", "before_outcome", "after_outcome", "before_journal", "after_journal",
+        "after_claim", "before_intent", "after_intent", "before_outcome", "after_outcome", "before_journal",
+        "after_journal",
         "before_settle", "after_settle",
     ]
 

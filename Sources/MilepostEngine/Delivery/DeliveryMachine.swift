@@ -93,7 +93,9 @@ public struct DeliveryMachine: Sendable {
     /// What follows a verdict of `deliver`.
     public func decide(_ verdict: Verdict, in situation: Situation, now: Timestamp) -> Decision {
         if verdict.kind == .ok { return .delivered }
-        if let state = Self.connectionState(for: verdict), situation.openStep == nil { return .waitForConnection(state) }
+        if let state = Self.connectionState(for: verdict), situation.openStep == nil {
+            return .waitForConnection(state)
+        }
         if verdict.neverReachedPlugin { return .waitForPlugin }
         if let open = situation.openStep { return careful(open, verdict, situation, now) }
 
@@ -105,7 +107,9 @@ public struct DeliveryMachine: Sendable {
             return capped(verdict, situation) ?? .reconcile(notBefore: now + readLag)
         case .crashed, .deadline, .pluginBug:
             guard situation.earlierCrashes < Self.crashesOfPoison - 1 else {
-                return .dead(Reason(code: "poison", message: "The plugin failed on this record twice: \(verdict.reason.message)"))
+                return .dead(
+                    Reason(code: "poison", message: "The plugin failed on this record twice: \(verdict.reason.message)")
+                )
             }
             return capped(verdict, situation) ?? .tryLater(notBefore: nil)
         case .retry, .rateLimited, .cancelled:
@@ -126,7 +130,9 @@ public struct DeliveryMachine: Sendable {
             // A killed daemon's request may still commit after we look (decisions 4).
             let conclusive = conclusiveAt(open)
             if now >= conclusive, situation.earlierCrashes >= Self.crashesOfPoison {
-                return .dead(Reason(code: "poison", message: "The plugin failed on this record twice; nothing of it was applied."))
+                return .dead(
+                    Reason(
+                        code: "poison", message: "The plugin failed on this record twice; nothing of it was applied."))
             }
             if now >= conclusive { return .tryAgainNow(atLeastAfter: nil) }
             return capped(finding, open, situation) ?? .reconcile(notBefore: conclusive)
@@ -175,7 +181,8 @@ public struct DeliveryMachine: Sendable {
     private func outcomeUnknown(_ finding: Finding, _ open: OpenStep, _ cap: String) -> Reason {
         Reason(
             code: "outcome_unknown",
-            message: "Outcome unknown: the request of step \(open.name), sent at \(open.intentAt), may have been applied, and "
+            message:
+                "Outcome unknown: the request of step \(open.name), sent at \(open.intentAt), may have been applied, and "
                 + "looking it up gave no answer \(cap). Look for it at the vendor by hand before replaying. "
                 + (finding.message ?? ""))
     }

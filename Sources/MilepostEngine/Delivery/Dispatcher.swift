@@ -99,7 +99,9 @@ public struct Dispatcher: Sendable {
                 finishedAt: now, verb: "deliver", verdict: verdict.kind.rawValue, code: verdict.code,
                 message: verdict.message, httpStatus: verdict.httpStatus)
             reporter.attempted(record, on: connection)
-            if let next = try await carryOut(decision, for: item, verdict: verdict, record: record, on: connection, &tally) {
+            if let next = try await carryOut(
+                decision, for: item, verdict: verdict, record: record, on: connection, &tally)
+            {
                 again.append(next)
             }
         }
@@ -114,7 +116,9 @@ public struct Dispatcher: Sendable {
         let findings =
             canReconcile
             ? await plugins.reconcile(items.map(\.claim), on: connection)
-            : items.map { Finding(answer: .unknown, step: $0.openStep?.name ?? "", message: "The plugin cannot look it up.") }
+            : items.map {
+                Finding(answer: .unknown, step: $0.openStep?.name ?? "", message: "The plugin cannot look it up.")
+            }
         var again: [Attempting] = []
         for (var item, finding) in zip(items, findings) {
             guard let open = item.openStep else { continue }
@@ -124,7 +128,8 @@ public struct Dispatcher: Sendable {
             let decision = machine.decide(finding, about: open, in: try await situation(of: item, now: now), now: now)
             let record = AttemptRecord(
                 delivery: delivery, attempt: item.claim.delivery.attempts, startedAt: startedAt, finishedAt: now,
-                verb: "reconcile", verdict: finding.failure?.rawValue ?? finding.answer.rawValue, message: finding.message)
+                verb: "reconcile", verdict: finding.failure?.rawValue ?? finding.answer.rawValue,
+                message: finding.message)
             reporter.attempted(record, on: connection)
             if decision == .tryAgainNow(atLeastAfter: nil) {
                 switch finding.answer {
@@ -141,7 +146,9 @@ public struct Dispatcher: Sendable {
                 continue
             }
             let verdict = Verdict(kind: .uncertain, message: finding.message)
-            if let next = try await carryOut(decision, for: item, verdict: verdict, record: record, on: connection, &tally) {
+            if let next = try await carryOut(
+                decision, for: item, verdict: verdict, record: record, on: connection, &tally)
+            {
                 again.append(next)
             }
         }
@@ -178,7 +185,8 @@ public struct Dispatcher: Sendable {
             if mayLookNow, item.openStep != nil { return item.withoutPause }
             outcome.state = .uncertain
             outcome.reason = Reason(
-                code: "uncertain", message: "Uncertain: \(verdict.reason.message) Nothing is sent again before a look-up answers.")
+                code: "uncertain",
+                message: "Uncertain: \(verdict.reason.message) Nothing is sent again before a look-up answers.")
             outcome.nextAttemptAt = max(notBefore ?? now, now + .milliseconds(1))
             tally.uncertain += 1
         case .waitForPlugin:

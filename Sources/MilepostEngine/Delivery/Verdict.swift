@@ -47,7 +47,8 @@ public struct Verdict: Sendable, Equatable {
 
     /// The codes with which the plugin host says so.
     static let unreachedCodes: Set<String> = [
-        "plugin_restarting", "plugin_quarantined", "plugin_refused", "plugin_busy", "plugin_closed", "plugin_unavailable",
+        "plugin_restarting", "plugin_quarantined", "plugin_refused", "plugin_busy", "plugin_closed",
+        "plugin_unavailable",
     ]
 
     /// What it becomes when a budget of ours was closed: a request that did not leave is no failure of the record's.
@@ -108,7 +109,8 @@ public struct Finding: Sendable, Equatable {
     public var failure: Verdict.Class?
 
     public init(
-        answer: Answer, step: String, remoteID: String? = nil, remoteURL: String? = nil, result: JSONValue = .object([:]),
+        answer: Answer, step: String, remoteID: String? = nil, remoteURL: String? = nil,
+        result: JSONValue = .object([:]),
         askAgain: Duration? = nil, message: String? = nil
     ) {
         self.answer = answer

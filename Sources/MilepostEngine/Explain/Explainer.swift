@@ -38,7 +38,9 @@ public struct Explainer: Sendable {
         let connections = try await store.connections(workspace: link.workspace)
         if connections.isEmpty {
             notes.append(
-                Reason(code: "not_connected", message: "The workspace has no connection; clicks are counted and fire nothing."))
+                Reason(
+                    code: "not_connected",
+                    message: "The workspace has no connection; clicks are counted and fire nothing."))
         }
         for connection in connections {
             if let workspace = try await store.workspace(link.workspace),
@@ -49,7 +51,8 @@ public struct Explainer: Sendable {
             }
             if let obstacle = plugins.obstacle(for: connection.integration.plugin) { notes.append(obstacle) }
             if connection.state != .active, let reason = connection.stateReason {
-                notes.append(Reason(code: connection.state.rawValue, message: "\(connection.integration): \(reason.message)"))
+                notes.append(
+                    Reason(code: connection.state.rawValue, message: "\(connection.integration): \(reason.message)"))
             }
             lines += try await explain(link, on: connection)
         }
@@ -64,7 +67,8 @@ public struct Explainer: Sendable {
                     outcome: "none",
                     reason: Reason(
                         code: "no_folder",
-                        message: "\(connection.integration) counts by folder and the link is in none, so it fires nothing."))
+                        message:
+                            "\(connection.integration) counts by folder and the link is in none, so it fires nothing."))
             ]
         }
         let crossings = try await store.crossings(connection: connection.id, scope: scope)
@@ -108,7 +112,9 @@ public struct Explainer: Sendable {
     }
 
     /// Reached and not evaluated yet: what comes of it depends on how the connection is.
-    private static func describeReached(_ line: inout Line, _ total: Int64, _ threshold: Int64, _ connection: Connection) {
+    private static func describeReached(
+        _ line: inout Line, _ total: Int64, _ threshold: Int64, _ connection: Connection
+    ) {
         let reached = "\(total) clicks reach \(threshold)"
         switch connection.state {
         case .active:
@@ -118,7 +124,8 @@ public struct Explainer: Sendable {
             line.outcome = "not_fired"
             line.reason = Reason(
                 code: "crossed_while_disconnected",
-                message: "\(reached) while the connection is disconnected; it does not fire when it is connected again.")
+                message: "\(reached) while the connection is disconnected; it does not fire when it is connected again."
+            )
         default:
             line.outcome = "waiting_for_connection"
             line.reason = Reason(
@@ -139,7 +146,9 @@ public struct Explainer: Sendable {
         let warning = delivery.reason.map { " \($0.message)" } ?? ""
         return Reason(
             code: delivery.state.rawValue,
-            message: "Reached at \(clicks) clicks; delivered as \(delivery.remoteID ?? "an object without an id").\(warning)")
+            message:
+                "Reached at \(clicks) clicks; delivered as \(delivery.remoteID ?? "an object without an id").\(warning)"
+        )
     }
 
     private func scope(of link: Link, on connection: Connection) async throws -> (Scope, Int64)? {

@@ -74,7 +74,9 @@ public final class HostedPlugins: PluginPort {
         }
     }
 
-    public func manifest(of plugin: PluginName) -> PluginManifest? { state.withLock { $0.loaded[plugin]?.plugin.manifest } }
+    public func manifest(of plugin: PluginName) -> PluginManifest? {
+        state.withLock { $0.loaded[plugin]?.plugin.manifest }
+    }
     /// The settings that the manifest's `config_schema` names; nil when the plugin declares none.
     func settingNames(of plugin: PluginName) -> Set<String>? {
         guard let declared = declaration(of: plugin)?.settingNames, !declared.isEmpty else { return nil }
@@ -106,7 +108,9 @@ public final class HostedPlugins: PluginPort {
                 code: "plugin_not_enabled",
                 message: "The plugin \(plugin) is not enabled: set plugins.\(plugin).enabled to true and reload.")
         }
-        guard let health = host.status().first(where: { $0.name == plugin }), health.state == .quarantined else { return nil }
+        guard let health = host.status().first(where: { $0.name == plugin }), health.state == .quarantined else {
+            return nil
+        }
         return Reason(code: "plugin_quarantined", message: health.reason ?? "The plugin crashed repeatedly.")
     }
 
@@ -127,7 +131,8 @@ public final class HostedPlugins: PluginPort {
 
     public func reconcile(_ claims: [ClaimedDelivery], on connection: Connection) async -> [Finding] {
         let result = await perform(
-            .reconcile, body: VerbBody.records(claims), on: connection, attempt: claims.map(\.delivery.attempts).max() ?? 1,
+            .reconcile, body: VerbBody.records(claims), on: connection,
+            attempt: claims.map(\.delivery.attempts).max() ?? 1,
             records: claims.map(\.delivery.id))
         return VerbBody.findings(of: result, claims: claims)
     }
@@ -168,7 +173,8 @@ public final class HostedPlugins: PluginPort {
 
     /// Runs operations on an instance that exists only for this call, for a connection that is not stored yet.
     func withTrialInstance<Result: Sendable>(
-        of connection: Connection, _ body: (_ perform: (PluginVerb, JSONValue) async -> OperationResult) async throws -> Result
+        of connection: Connection,
+        _ body: (_ perform: (PluginVerb, JSONValue) async -> OperationResult) async throws -> Result
     ) async throws -> Result {
         let instance = try await makeInstance(for: connection)
         do {
@@ -208,7 +214,8 @@ public final class HostedPlugins: PluginPort {
     private func makeInstance(for connection: Connection) async throws -> PluginInstance {
         let name = connection.integration.plugin
         guard let loaded = state.withLock({ $0.loaded[name] }) else {
-            throw EngineError(code: .pluginUnavailable, detail: obstacle(for: name)?.message ?? "The plugin \(name) is not loaded.")
+            throw EngineError(
+                code: .pluginUnavailable, detail: obstacle(for: name)?.message ?? "The plugin \(name) is not loaded.")
         }
         gateway.open(
             connection.id, declaration: loaded.declaration, account: connection.account?.id,

@@ -28,7 +28,8 @@ public final class PluginGateway: PluginServices {
         public var journalBodyCap: Int
 
         public init(
-            requestTimeout: Duration = .seconds(30), responseCap: Int = 1 << 20, limiterPatience: Duration = .seconds(30),
+            requestTimeout: Duration = .seconds(30), responseCap: Int = 1 << 20,
+            limiterPatience: Duration = .seconds(30),
             journalBodyCap: Int = 8192
         ) {
             self.requestTimeout = requestTimeout
@@ -65,7 +66,9 @@ public final class PluginGateway: PluginServices {
         }
         var facts: [String: JSONValue] = [:]
         for auth in declaration.manifest.auth ?? [] {
-            facts[auth.credential] = ["ref": .string(auth.credential), "scheme": .string(auth.scheme), "account": JSONValue(account)]
+            facts[auth.credential] = [
+                "ref": .string(auth.credential), "scheme": .string(auth.scheme), "account": JSONValue(account),
+            ]
         }
         lines.withLock { $0[connection] = Line(declaration: declaration, account: account, credentials: facts) }
     }
@@ -104,7 +107,8 @@ public final class PluginGateway: PluginServices {
             method: call.method, url: call.url, headers: call.headers, body: call.body, credentials: credentials,
             isIdempotent: call.isIdempotent, followsRedirects: call.followsRedirects,
             timeout: min(call.timeout ?? settings.requestTimeout, settings.requestTimeout),
-            responseCap: call.responseCap == 0 ? settings.responseCap : min(Int(clamping: call.responseCap), settings.responseCap),
+            responseCap: call.responseCap == 0
+                ? settings.responseCap : min(Int(clamping: call.responseCap), settings.responseCap),
             charges: line.declaration.charges(
                 connection: connection, account: line.account, bucket: call.bucket, cost: max(1, Int(call.cost))),
             limiterPatience: settings.limiterPatience, policy: line.declaration.policy)
@@ -182,7 +186,8 @@ public final class PluginGateway: PluginServices {
         do {
             switch request {
             case .get(let key):
-                guard let found = try await store.pluginValue(connection: connection, key: text(key), at: clock.now) else {
+                guard let found = try await store.pluginValue(connection: connection, key: text(key), at: clock.now)
+                else {
                     return KeyValueResult(callStatus: PluginCallStatus.notFound, json: Array("{}".utf8))
                 }
                 return KeyValueResult(
@@ -211,7 +216,9 @@ public final class PluginGateway: PluginServices {
     }
 
     private func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
-    private func versionJSON(_ version: UInt64) -> [UInt8] { JSONValue.object(["version": .integer(Int64(version))]).bytes }
+    private func versionJSON(_ version: UInt64) -> [UInt8] {
+        JSONValue.object(["version": .integer(Int64(version))]).bytes
+    }
 
     /// No credential of this version is a signing key: schemes that no placement covers arrive with the custom hooks.
     public func sign(_ request: PluginSignatureRequest, for connection: ConnectionID) async -> PluginSignatureResult {
@@ -224,7 +231,10 @@ public final class PluginGateway: PluginServices {
 
     /// The verdict of the record says the same and moves the state; here it is only worth a line.
     public func credentialRejected(_ name: String, reason: String, op: UInt64, for connection: ConnectionID) {
-        count(.host(plugin: lines.withLock { $0[connection]?.declaration.manifest.name } ?? PluginName(""), event: "credential_rejected", code: name))
+        count(
+            .host(
+                plugin: lines.withLock { $0[connection]?.declaration.manifest.name } ?? PluginName(""),
+                event: "credential_rejected", code: name))
     }
 
     public func log(_ line: PluginLogLine) { log(line) as Void }

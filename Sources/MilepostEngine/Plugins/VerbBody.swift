@@ -9,7 +9,9 @@ enum VerbBody {
     /// Answers of plugins are bounded like everything from outside.
     static let limits = JSONLimits(bytes: 8 << 20, depth: 32)
 
-    static func instance(_ connection: Connection, declaration: PluginDeclaration, requestTimeout: Duration) -> JSONValue {
+    static func instance(_ connection: Connection, declaration: PluginDeclaration, requestTimeout: Duration)
+        -> JSONValue
+    {
         [
             "plugin": .string(connection.integration.plugin.rawValue), "connection": .string(connection.id.rawValue),
             "workspace": .string(connection.workspace.rawValue), "settings": connection.settings,
@@ -17,7 +19,8 @@ enum VerbBody {
             "credentials": .array(
                 (declaration.manifest.auth ?? []).map {
                     [
-                        "ref": .string($0.credential), "scheme": .string($0.scheme), "account": JSONValue(connection.account?.id),
+                        "ref": .string($0.credential), "scheme": .string($0.scheme),
+                        "account": JSONValue(connection.account?.id),
                         "expires_at": .null, "scopes": [],
                     ]
                 }),
@@ -46,7 +49,8 @@ enum VerbBody {
 
     private static func journal(_ entry: JournalEntry) -> JSONValue {
         [
-            "step": .string(entry.step), "state": .string(entry.state.rawValue), "attempt": .integer(Int64(entry.attempt)),
+            "step": .string(entry.step), "state": .string(entry.state.rawValue),
+            "attempt": .integer(Int64(entry.attempt)),
             "intent_at": JSONValue(entry.intentAt?.description), "wire": JSONValue(entry.wire),
             "http_status": entry.httpStatus.map { .integer(Int64($0)) } ?? .null, "body": JSONValue(entry.body),
             "result": entry.result ?? .null,
@@ -78,7 +82,8 @@ enum VerbBody {
     static func findings(of result: OperationResult, claims: [ClaimedDelivery]) -> [Finding] {
         var found: [Int: Finding] = [:]
         for item in (result.status == .ok ? parsed(result) : nil)?["records"]?.array ?? [] {
-            guard let index = item["index"]?.integer, let answer = item["answer"]?.string.flatMap(Finding.Answer.init) else {
+            guard let index = item["index"]?.integer, let answer = item["answer"]?.string.flatMap(Finding.Answer.init)
+            else {
                 continue
             }
             found[Int(clamping: index)] = Finding(
@@ -107,7 +112,9 @@ enum VerbBody {
     }
 
     private static func record(_ item: JSONValue) -> (Int, Verdict)? {
-        guard let index = item["index"]?.integer, let kind = item["class"]?.string.flatMap(Verdict.Class.init) else { return nil }
+        guard let index = item["index"]?.integer, let kind = item["class"]?.string.flatMap(Verdict.Class.init) else {
+            return nil
+        }
         var verdict = verdict(kind, error: item["error"])
         verdict.remoteID = item["remote_id"]?.string
         verdict.remoteURL = item["remote_url"]?.string

@@ -46,7 +46,8 @@ public struct Scheduler: Sendable {
     /// A failing tick must not end the schedule: the ticker reports per workspace, and a store that is full or damaged
     /// shows in health and recovers or stops there.
     private func runOnce() async throws {
-        do { _ = try await ticker.tick(skipsBusy: true) } catch is CancellationError { throw CancellationError() } catch {
+        do { _ = try await ticker.tick(skipsBusy: true) } catch is CancellationError { throw CancellationError() } catch
+        {
             // Reported by the ticker; the next tick catches up from the cursor.
         }
     }

@@ -33,13 +33,15 @@ public struct TickReport: Sendable, Equatable {
     public var json: JSONValue {
         [
             "started_at": .string(startedAt.description), "finished_at": .string(finishedAt.description),
-            "duration_ms": .integer((finishedAt - startedAt).wholeMilliseconds), "workspaces": .integer(Int64(workspaces)),
+            "duration_ms": .integer((finishedAt - startedAt).wholeMilliseconds),
+            "workspaces": .integer(Int64(workspaces)),
             "locked": .integer(Int64(locked)),
             "links_examined": .integer(Int64(linksExamined)), "crossings": .integer(Int64(crossings)),
             "delivered": .integer(Int64(deliveries.delivered)), "retrying": .integer(Int64(deliveries.retrying)),
             "uncertain": .integer(Int64(deliveries.uncertain)), "held": .integer(Int64(deliveries.held)),
             "dead": .integer(Int64(deliveries.dead)),
-            "errors": .array(errors.map { ["workspace": .string($0.workspace.rawValue), "message": .string($0.message)] }),
+            "errors": .array(
+                errors.map { ["workspace": .string($0.workspace.rawValue), "message": .string($0.message)] }),
         ]
     }
 }

@@ -162,7 +162,9 @@ public actor Ticker {
         _ workspace: WorkspaceID, _ body: () async throws -> Result
     ) async throws -> Result? {
         let now = clock.now
-        guard try await store.lockWorkspace(workspace, owner: owner, now: now, until: now + Self.lockLease) else { return nil }
+        guard try await store.lockWorkspace(workspace, owner: owner, now: now, until: now + Self.lockLease) else {
+            return nil
+        }
         do {
             let result = try await body()
             try await store.unlockWorkspace(workspace, owner: owner)

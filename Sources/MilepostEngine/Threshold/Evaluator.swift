@@ -18,7 +18,8 @@ public struct Evaluator: Sendable {
     let analyticsURLTemplate: String?
 
     public init(
-        store: any Store, clock: any DaemonClock, random: any RandomSource, plans: PlanMatrix, analyticsURLTemplate: String?
+        store: any Store, clock: any DaemonClock, random: any RandomSource, plans: PlanMatrix,
+        analyticsURLTemplate: String?
     ) {
         self.store = store
         self.clock = clock
@@ -47,7 +48,8 @@ public struct Evaluator: Sendable {
             workspace: workspace, plugin: connection.integration.plugin, now: clock.now)
         while true {
             try Task.checkCancellation()
-            let changed = try await store.changedLinks(workspace: workspace.id, after: cursor, floor: Self.floor(of: connection.policy), limit: Self.pageSize)
+            let changed = try await store.changedLinks(
+                workspace: workspace.id, after: cursor, floor: Self.floor(of: connection.policy), limit: Self.pageSize)
             // Nothing of this workspace changed: moving its cursor would only cost a commit.
             if changed.examined == 0 { return result }
             result.linksExamined += changed.examined
@@ -55,7 +57,8 @@ public struct Evaluator: Sendable {
             let made = try await makeCrossings(
                 candidates, connection: connection, gate: gate, action: action)
             let stored = try await store.commitEvaluation(
-                connection: connection.id, crossings: made.crossings, deliveries: made.deliveries, cursor: changed.through)
+                connection: connection.id, crossings: made.crossings, deliveries: made.deliveries,
+                cursor: changed.through)
             result.crossings += made.crossings.count
             result.deliveries += stored.count
             cursor = changed.through
@@ -115,7 +118,8 @@ public struct Evaluator: Sendable {
         var deliveries: [Delivery] = []
         for candidate in candidates {
             let reached = ThresholdRule.reached(
-                total: candidate.totals.counted(connection.policy.audience), unreached: unreached[candidate.scope] ?? [])
+                total: candidate.totals.counted(connection.policy.audience), unreached: unreached[candidate.scope] ?? []
+            )
             guard !reached.isEmpty else { continue }
             let obstacle = candidate.exclusion ?? gate
             let campaign = obstacle == nil ? try await campaign(of: candidate, connection: connection) : UTM()
@@ -129,7 +133,8 @@ public struct Evaluator: Sendable {
                         id: DeliveryID(random.identifier(prefix: "dlv", at: now)), workspace: connection.workspace,
                         connection: connection.id, integration: connection.integration, action: action,
                         scope: candidate.scope, threshold: threshold,
-                        payload: payload(candidate, threshold: threshold, connection: connection, campaign: campaign, at: now),
+                        payload: payload(
+                            candidate, threshold: threshold, connection: connection, campaign: campaign, at: now),
                         createdAt: now, updatedAt: now)
                     crossing.delivery = delivery.id
                     deliveries.append(delivery)
@@ -162,21 +167,27 @@ public struct Evaluator: Sendable {
             "total": ["all": .integer(candidate.totals.all), "people": .integer(candidate.totals.people)],
             "count": .string(connection.policy.audience.rawValue),
             "crossed_at": .string(at.description),
-            "utm": ["source": JSONValue(campaign.source), "medium": JSONValue(campaign.medium), "campaign": JSONValue(campaign.campaign)],
+            "utm": [
+                "source": JSONValue(campaign.source), "medium": JSONValue(campaign.medium),
+                "campaign": JSONValue(campaign.campaign),
+            ],
             "analytics_url": JSONValue(analyticsURL(for: candidate.scope, workspace: connection.workspace)),
-            "top_links": .array((candidate.folder?.top ?? []).map { link in
-                [
-                    "id": .string(link.id.rawValue), "slug": .string(link.displayName),
-                    "clicks": .integer(link.totals.counted(connection.policy.audience)),
-                ]
-            }),
+            "top_links": .array(
+                (candidate.folder?.top ?? []).map { link in
+                    [
+                        "id": .string(link.id.rawValue), "slug": .string(link.displayName),
+                        "clicks": .integer(link.totals.counted(connection.policy.audience)),
+                    ]
+                }),
             "fields": [:],
             "link": .null,
         ]
         if let link = candidate.link {
             body["link"] = [
-                "id": .string(link.id.rawValue), "slug": .string(link.displayName), "short_url": JSONValue(link.shortURL),
-                "destination": JSONValue(link.destination), "title": JSONValue(link.title), "folder": JSONValue(link.folder),
+                "id": .string(link.id.rawValue), "slug": .string(link.displayName),
+                "short_url": JSONValue(link.shortURL),
+                "destination": JSONValue(link.destination), "title": JSONValue(link.title),
+                "folder": JSONValue(link.folder),
                 "tags": .array(link.tags.map(JSONValue.string)), "owner": JSONValue(link.owner),
             ]
         }

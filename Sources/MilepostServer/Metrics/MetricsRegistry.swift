@@ -55,7 +55,9 @@ public final class MetricsRegistry: Sendable {
         .init(name: "milepost_queue_oldest_age_seconds", kind: .gauge, help: "Age of the oldest unfinished delivery."),
         .init(name: "milepost_dead_letters", kind: .gauge, help: "Deliveries given up."),
         .init(name: "milepost_connection_state", kind: .gauge, help: "1 for the state a connection is in."),
-        .init(name: "milepost_egress_limiter_waits_total", kind: .counter, help: "Requests that waited for a vendor's budget."),
+        .init(
+            name: "milepost_egress_limiter_waits_total", kind: .counter,
+            help: "Requests that waited for a vendor's budget."),
         .init(
             name: "milepost_egress_limiter_wait_milliseconds_total", kind: .counter,
             help: "Milliseconds that requests waited for a vendor's budget."),

@@ -79,7 +79,8 @@ public struct MetricsReporter: EngineReporter {
     public func egressWaited(origin: String, for duration: Duration) {
         guard duration > .zero else { return }
         metrics.add("milepost_egress_limiter_waits_total", 1, ["origin": origin])
-        metrics.add("milepost_egress_limiter_wait_milliseconds_total", Int(duration.wholeMilliseconds), ["origin": origin])
+        metrics.add(
+            "milepost_egress_limiter_wait_milliseconds_total", Int(duration.wholeMilliseconds), ["origin": origin])
     }
 
     /// Counts what the plugin host tells of a plugin.

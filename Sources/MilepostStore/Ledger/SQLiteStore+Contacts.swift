@@ -251,7 +251,8 @@ struct ContactEraser {
         case .integer(let number): String(number) == contact ? .string(Self.mark) : value
         case .string(let text): .string(clean(text))
         case .array(let items): .array(items.map(clean))
-        case .object(let members): .object(
+        case .object(let members):
+            .object(
                 Dictionary(members.map { (clean($0.key), clean($0.value)) }, uniquingKeysWith: { first, _ in first }))
         }
     }

@@ -41,7 +41,8 @@ extension SQLiteStore {
             let through = whole.last.map { $0["sequence"] as Int64 } ?? last
             if whole.isEmpty { whole = try changed("t.sequence = ?", [last]) }
             return ChangedLinks(
-                links: whole.map { LinkRow.link(from: $0, workspace: workspace) }, examined: try examined(through: through),
+                links: whole.map { LinkRow.link(from: $0, workspace: workspace) },
+                examined: try examined(through: through),
                 through: through, hasMore: through < current)
         }
     }

@@ -8,7 +8,8 @@ import Testing
 struct DeliveryMachineTests {
     static let now = Timestamp(rfc3339: "2026-11-21T12:00:00Z")!
     static let machine = DeliveryMachine(
-        limits: .init(maximumAttempts: 5, maximumAge: .seconds(3600), requestTimeout: .seconds(30)), readLag: .seconds(3))
+        limits: .init(maximumAttempts: 5, maximumAge: .seconds(3600), requestTimeout: .seconds(30)),
+        readLag: .seconds(3))
 
     static func situation(
         attempts: Int = 1, age: Duration = .zero, tries: Int = 1, openSince: Duration? = nil, crashes: Int = 0
@@ -63,7 +64,8 @@ struct DeliveryMachineTests {
         let open = DeliveryMachine.OpenStep(name: "deal", intentAt: Self.now)
         let situation = Self.situation(openSince: .zero)
         let applied = Finding(answer: .applied, step: "deal")
-        #expect(Self.machine.decide(applied, about: open, in: situation, now: Self.now) == .tryAgainNow(atLeastAfter: nil))
+        #expect(
+            Self.machine.decide(applied, about: open, in: situation, now: Self.now) == .tryAgainNow(atLeastAfter: nil))
         let unknown = Finding(answer: .unknown, step: "deal", askAgain: .seconds(9))
         #expect(
             Self.machine.decide(unknown, about: open, in: situation, now: Self.now)
@@ -73,7 +75,8 @@ struct DeliveryMachineTests {
     @Test("THR-15, Z-04: attempts and age are capped; an unknown outcome says what to check by hand")
     func caps() {
         for situation in [Self.situation(attempts: 5), Self.situation(age: .seconds(3600))] {
-            guard case .dead(let reason) = Self.machine.decide(Verdict(kind: .retry), in: situation, now: Self.now) else {
+            guard case .dead(let reason) = Self.machine.decide(Verdict(kind: .retry), in: situation, now: Self.now)
+            else {
                 Issue.record("\(situation) is past a cap")
                 continue
             }
@@ -103,7 +106,9 @@ struct DeliveryMachineTests {
         Move(verdict: Verdict(kind: .rateLimited, code: "daily_budget_spent"), state: .dailyBudget),
     ]
 
-    @Test("REA-01, REA-05, REA-07, DEAL-11, decisions 9: what a person must mend lets work wait, even past the caps", arguments: moves)
+    @Test(
+        "REA-01, REA-05, REA-07, DEAL-11, decisions 9: what a person must mend lets work wait, even past the caps",
+        arguments: moves)
     func connectionStates(_ move: Move) {
         let decision = Self.machine.decide(
             move.verdict, in: Self.situation(attempts: 99, age: .seconds(99_999)), now: Self.now)

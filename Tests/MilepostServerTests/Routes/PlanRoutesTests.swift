@@ -37,11 +37,13 @@ struct PlanRoutesTests {
         }
     }
 
-    @Test("a wrong plan names its field and changes nothing", arguments: [
-        (["free": ["fires": "no"]], "/plans/free/fires"), (["free": ["colour": 1]], "/plans/free/colour"),
-        (["free": ["trial_days": -1]], "/plans/free/trial_days"),
-        (["free": ["integrations": ["Pipe Drive"]]], "/plans/free/integrations"), (["free": 1], "/plans/free"),
-    ] as [(JSONValue, String)])
+    @Test(
+        "a wrong plan names its field and changes nothing",
+        arguments: [
+            (["free": ["fires": "no"]], "/plans/free/fires"), (["free": ["colour": 1]], "/plans/free/colour"),
+            (["free": ["trial_days": -1]], "/plans/free/trial_days"),
+            (["free": ["integrations": ["Pipe Drive"]]], "/plans/free/integrations"), (["free": 1], "/plans/free"),
+        ] as [(JSONValue, String)])
     func wrongPlan(plans: JSONValue, pointer: String) async throws {
         try await World.run { world in
             let token = try await world.token(.admin)

@@ -19,7 +19,8 @@ public struct PluginContext: Sendable {
 
     /// Writes a log line. `fields` is flat; no secret belongs in it.
     public func log(_ level: LogLevel, _ message: String, _ fields: [String: JSONValue] = [:]) {
-        host.log(0, level: level.rawValue, message: message, fields: fields.isEmpty ? nil : JSONValue.object(fields).bytes)
+        host.log(
+            0, level: level.rawValue, message: message, fields: fields.isEmpty ? nil : JSONValue.object(fields).bytes)
     }
 
     /// Nanoseconds since 1970 by the host's clock; 0 when the host offers none.

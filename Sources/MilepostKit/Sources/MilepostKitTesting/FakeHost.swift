@@ -101,7 +101,9 @@ public struct Completion: Sendable {
     // MARK: Driving
 
     /// Starts a verb. The operation's id comes back at once.
-    public func start(_ verb: Int32, _ body: JSONValue, deadlineNanoseconds: UInt64 = .max) -> (op: UInt64, status: Int32) {
+    public func start(_ verb: Int32, _ body: JSONValue, deadlineNanoseconds: UInt64 = .max) -> (
+        op: UInt64, status: Int32
+    ) {
         let op = state.withLock { state in
             defer { state.nextOperation += 1 }
             return state.nextOperation
@@ -147,7 +149,9 @@ public struct Completion: Sendable {
     public func completionCount(of op: UInt64) -> Int { state.withLock { $0.completions[op]?.count ?? 0 } }
     public func failJournal(with status: Int32) { state.withLock { $0.journalStatus = status } }
 
-    private func function(of verb: Int32) -> (@convention(c) (UnsafeMutableRawPointer?, UnsafePointer<mp_op>?) -> Int32)? {
+    private func function(of verb: Int32) -> (
+        @convention(c) (UnsafeMutableRawPointer?, UnsafePointer<mp_op>?) -> Int32
+    )? {
         let table = unsafe table.pointee
         return switch verb {
         case MP_VERB_CONFIGURE: unsafe table.configure

@@ -26,7 +26,8 @@ extension SerializedKit {
 
         func request(journal: JSONValue = []) -> JSONValue {
             let payload: JSONValue = [
-                "scope": ["kind": "link", "id": "lnk_spring", "name": "spring"], "threshold": 100, "total": ["all": 120],
+                "scope": ["kind": "link", "id": "lnk_spring", "name": "spring"], "threshold": 100,
+                "total": ["all": 120],
             ]
             return [
                 "action": "lead",
@@ -48,7 +49,9 @@ extension SerializedKit {
 
         @Test(
             "answers have the classes that the text promises",
-            arguments: [(401, "auth_revoked"), (429, "rate_limited"), (422, "rejected"), (500, "uncertain"), (503, "retry")])
+            arguments: [
+                (401, "auth_revoked"), (429, "rate_limited"), (422, "rejected"), (500, "uncertain"), (503, "retry"),
+            ])
         func classes(status: Int, name: String) async throws {
             let host = try made { _ in .json(status, [:]) }
             defer { host.destroy() }
