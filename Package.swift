@@ -82,7 +82,7 @@ let package = Package(
         room("MilepostRules", ["MilepostModel"]),
         room("MilepostVault", ["MilepostModel", "COpenSSL", "CMilepostLinux"]),
         room("MilepostStore", ["MilepostModel", grdb]),
-        room("MilepostEgress", ["MilepostModel", "CMilepostCurl"]),
+        room("MilepostEgress", ["MilepostModel", "CMilepostCurl", "COpenSSL"]),
         room("MilepostPluginHost", ["MilepostModel", "CMilepostABI", "CMilepostLinux"]),
         room("MilepostConfiguration", ["MilepostModel", yams]),
         room("MilepostIntake", ["MilepostModel", "COpenSSL", "CZlib"]),

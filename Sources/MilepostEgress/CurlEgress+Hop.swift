@@ -89,8 +89,8 @@ struct Hop {
         guard size <= maximumHeaderBytes else {
             throw invalid("\(size) bytes of headers are more than \(maximumHeaderBytes)")
         }
-        for use in request.credentials where use.placement.kind == .header {
-            guard !use.placement.target.isEmpty, !reserved.contains(use.placement.target.lowercased()) else {
+        for use in request.credentials where [.header, .standardWebhooks].contains(use.placement.kind) {
+            guard !use.placement.target.isEmpty, !use.placement.headerNames.contains(where: reserved.contains) else {
                 throw invalid("the placement \(use.placement.name) names a header that it must not")
             }
         }
@@ -189,10 +189,15 @@ extension CurlEgress {
                     .init(
                         code: .timeout, message: "the time was up before \(hop.target.origin) could be asked")))
         }
-        let result = await thread.perform(transferRequest(hop, pin: pin, opened: opened, timeout: left))
+        let signed: Signed
+        do throws(EgressFailure) { signed = try sign(hop, opened: opened, at: clock.now) } catch {
+            return .init(wire: .neverSent, end: .failed(error))
+        }
+        let result = await thread.perform(
+            transferRequest(hop, pin: pin, opened: opened, signatures: signed.headers, timeout: left))
         timings.queued += result.queued
         timings.connect += result.connect
-        let scrubber = Scrubber(opened.map(\.secret))
+        let scrubber = Scrubber(opened.map(\.secret) + signed.keys)
         if let failure = result.failure {
             let detail = scrubber.scrub(failure.detail)
             return .init(
@@ -204,8 +209,44 @@ extension CurlEgress {
         return .init(wire: result.wire, end: .answered(Answer(result, scrubber: scrubber)))
     }
 
+    /// Header lines that signing adds, and what the answer must not show of the keys.
+    private struct Signed {
+        var headers: [String] = []
+        var keys: [SecretBytes] = []
+    }
+
+    private func sign(
+        _ hop: Hop, opened: [(use: CredentialUse, secret: SecretBytes)], at moment: Timestamp
+    ) throws(EgressFailure) -> Signed {
+        var signed = Signed()
+        for (use, secret) in opened where use.placement.kind == .standardWebhooks {
+            let prefix = use.placement.target
+            guard let id = hop.headers.first(where: { $0.name.lowercased() == "\(prefix.lowercased())-id" })?.value,
+                !id.isEmpty, !id.contains(".")
+            else {
+                throw EgressFailure(
+                    code: .requestInvalid,
+                    message: "a request that is to be signed needs the header \(prefix)-id, without a dot in it")
+            }
+            let seconds = moment.milliseconds / 1000
+            do throws(WebhookSignature.Unusable) {
+                let signature = try WebhookSignature(secret)
+                let value = try signature.value(id: id, timestamp: seconds, body: hop.body)
+                signed.headers += ["\(prefix)-timestamp: \(seconds)", "\(prefix)-signature: \(value)"]
+                signed.keys += signature.traces
+            } catch {
+                throw EgressFailure(
+                    code: .secretUnavailable,
+                    message: "the credential \(use.reference.name) of \(use.reference.connection) \(error.reason); "
+                        + "nothing was sent")
+            }
+        }
+        return signed
+    }
+
     private func transferRequest(
-        _ hop: Hop, pin: String?, opened: [(use: CredentialUse, secret: SecretBytes)], timeout: Duration
+        _ hop: Hop, pin: String?, opened: [(use: CredentialUse, secret: SecretBytes)], signatures: [String],
+        timeout: Duration
     ) -> TransferRequest {
         func placed(_ isWanted: (Placement.Kind) -> Bool) -> [SecretBytes] {
             opened.filter { isWanted($0.use.placement.kind) }.map { use, secret in
@@ -214,9 +255,10 @@ extension CurlEgress {
                 return unsafe placed.bytes.withUnsafeBytes { unsafe SecretBytes(copying: $0) }
             }
         }
-        let taken = Set(hop.credentials.compactMap(\.placement.headerName))
+        let taken = Set(hop.credentials.flatMap(\.placement.headerNames))
         var lines = hop.headers.filter { !taken.contains($0.name.lowercased()) }
             .map { $0.value.isEmpty ? "\($0.name);" : "\($0.name): \($0.value)" }  // libcurl's way to send an empty one
+        lines += signatures
         let forms = placed { $0 == .form }
         if forms.isEmpty, !hop.headers.contains(where: { $0.name.lowercased() == "content-type" }) {
             lines.append("Content-Type:")  // else libcurl calls every body a form

@@ -4,7 +4,6 @@ public import MilepostModel
 
 /// Where a secret goes in a request: an entry of `auth[].placements` in a manifest.
 public struct Placement: Sendable, Codable, Equatable {
-    /// Signing schemes become further cases: they need the method, the URL and the body besides (decisions 21).
     public enum Kind: String, Sendable, Codable {
         /// `<target>: <template>`.
         case header
@@ -16,6 +15,9 @@ public struct Placement: Sendable, Codable, Equatable {
         case query
         /// `<target>=<template>` appended to a form body, for OAuth refreshes.
         case form
+        /// Signs body, time and the request's own `<target>-id` header by the keys in the secret and adds
+        /// `<target>-timestamp` and `<target>-signature` (`WebhookSignature`); target is `webhook` unless declared.
+        case standardWebhooks = "standard_webhooks"
     }
 
     public let name: String
@@ -47,6 +49,7 @@ public struct Placement: Sendable, Codable, Equatable {
             case .header: try container.decode(String.self, forKey: .header)
             case .query: try container.decode(String.self, forKey: .parameter)
             case .form: try container.decode(String.self, forKey: .field)
+            case .standardWebhooks: try container.decodeIfPresent(String.self, forKey: .header) ?? "webhook"
             case .bearer, .basic: ""
             }
     }
@@ -57,19 +60,20 @@ public struct Placement: Sendable, Codable, Equatable {
         try container.encode(name, forKey: .name)
         try container.encode(template, forKey: .template)
         switch kind {
-        case .header: try container.encode(target, forKey: .header)
+        case .header, .standardWebhooks: try container.encode(target, forKey: .header)
         case .query: try container.encode(target, forKey: .parameter)
         case .form: try container.encode(target, forKey: .field)
         case .bearer, .basic: break
         }
     }
 
-    /// The header this placement fills, in lower case, if any.
-    var headerName: String? {
+    /// The headers this placement fills, in lower case.
+    var headerNames: [String] {
         switch kind {
-        case .header: target.lowercased()
-        case .bearer, .basic: "authorization"
-        case .query, .form: nil
+        case .header: [target.lowercased()]
+        case .bearer, .basic: ["authorization"]
+        case .query, .form: []
+        case .standardWebhooks: ["\(target.lowercased())-timestamp", "\(target.lowercased())-signature"]
         }
     }
 }
@@ -119,6 +123,7 @@ struct PlacedSecret {
             line += encoded
             wipe(&encoded)
             while (line.count - 21) % 4 != 0 { line.append(0x3D) }
+        case .standardWebhooks: preconditionFailure("a signature is made of the secret and does not carry it")
         case .query, .form:
             line += Encoding.percent(Array(placement.target.utf8)) + [0x3D]
             var encoded = Encoding.percent(value)
