@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs every suite, keeps going after a failure, and ends with one line: N passed, N failed.
 
-usage: Tests/run.py quick|full [SUITE ...]      suites: rooms, kit, plugins, python
+usage: Tests/run.py quick|full [SUITE ...]      suites: rooms, kit, plugins, custom-hook, python
 
 Counts come from the runners' own XML reports. A suite that ran no test counts as one failure.
 """
@@ -40,6 +40,7 @@ SUITES = {
     "rooms": ("rooms of the daemon (Swift)", swift(".")),
     "kit": ("the Swift SDK", swift("Sources/MilepostKit", scratch="kit")),
     "plugins": ("the pipedrive plugin", swift("Plugins/pipedrive", scratch="plugins/pipedrive-tests")),
+    "custom-hook": ("the custom-hook plugin", swift("Plugins/custom-hook", scratch="plugins/custom-hook-tests")),
     "python": ("contracts, house rules, end to end (Python)", python),
 }
 

@@ -7,6 +7,7 @@ public struct EgressPolicy: Sendable, Equatable {
         /// Exact names (`api.pipedrive.com`), names under one (`*.pipedrive.com`, any depth, not the name itself), or `*`
         /// for any public host (outgoing webhooks to an address that the customer names).
         public let hosts: [String]
+        /// 0 stands for every port.
         public let ports: [Int]
         public let methods: [String]
 
@@ -15,6 +16,8 @@ public struct EgressPolicy: Sendable, Equatable {
             self.ports = ports
             self.methods = methods
         }
+
+        func admits(port: Int) -> Bool { ports.contains(port) || ports.contains(0) }
 
         func admits(_ host: String) -> Bool {
             hosts.contains { pattern in
@@ -73,7 +76,7 @@ public struct EgressPolicy: Sendable, Equatable {
         }
         let named = rules.filter { $0.admits(target.origin.host) }
         guard !named.isEmpty else { return .refused("the manifest does not list the host \(target.origin.host)") }
-        guard named.contains(where: { $0.ports.contains(target.origin.port) && $0.methods.contains(method) }) else {
+        guard named.contains(where: { $0.admits(port: target.origin.port) && $0.methods.contains(method) }) else {
             return .refused(
                 "the manifest does not list \(method) on port \(target.origin.port) of \(target.origin.host)")
         }
