@@ -7,7 +7,9 @@ import MilepostModel
 import Testing
 
 /// Answers one connection with fixed bytes, on loopback and on a port of the kernel's choice.
-final class OneShotServer: @unchecked Sendable {  // `received` is written by the one thread and read after it was joined
+///
+/// `@unchecked Sendable`: `received` is written by the one thread and read after it was joined.
+final class OneShotServer: @unchecked Sendable {
     let port: Int
     private let listener: Int32
     private let isDone = DispatchSemaphore(value: 0)

@@ -33,7 +33,7 @@ func withView<Result>(_ text: String, _ body: (mp_view) -> Result) -> Result {
 @safe final class ViewArena {
     private var chunks: [UnsafeMutableBufferPointer<UInt8>] = unsafe []
 
-    deinit { for unsafe chunk in unsafe chunks { unsafe chunk.deallocate() } }
+    deinit { unsafe chunks.forEach { unsafe $0.deallocate() } }
 
     func view(_ bytes: [UInt8]?) -> mp_view {
         guard let bytes else { return .absent }
