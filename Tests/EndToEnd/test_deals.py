@@ -11,7 +11,7 @@ from harness import DEALS, NOTES, Sandbox, Workspace, rfc3339, slug, titles, wai
 class TestDeals:
     def test_the_deal_and_its_note_hold_what_the_seed_says(self, own) -> None:
         """DEAL-01 to DEAL-06, decisions 12"""
-        daemon = own(public_url="https://go.example").start()
+        daemon = own(analytics_url="https://go.example/{workspace}/{link}").start()
         workspace = daemon.workspace("acme")
         daemon.rest.put(
             f"{workspace.base}/links/lnk_1",
@@ -29,7 +29,7 @@ class TestDeals:
         assert (deal["pipeline_id"], deal["stage_id"]) == (1, 12)
         assert deal["custom_fields"][daemon.sandbox.field_key("Link")] == "lnk_1"
         [note] = daemon.sandbox.notes(deal["id"])
-        for part in ("news", "mail", "q2", "spring", '<a href="https://go.example/'):
+        for part in ("news", "mail", "q2", "spring", '<a href="https://go.example/acme/lnk_1"'):
             assert part in note["content"], f"{part} is not in {note['content']}"
         delivery = workspace.deliveries()[0]
         assert (delivery["state"], delivery["remote_id"]) == ("delivered", str(deal["id"]))

@@ -14,7 +14,8 @@ public struct Evaluator: Sendable {
     let clock: any DaemonClock
     let random: any RandomSource
     let plans: PlanMatrix
-    /// Where a person can look at a link; `{link}` and `{workspace}` are filled in. Nil: notes carry no link.
+    /// Where a person can look at what crossed; `{workspace}`, `{scope}`, `{link}` and `{folder}` are filled in. Nil: notes
+    /// carry no link (DEAL-04).
     let analyticsURLTemplate: String?
 
     public init(
@@ -171,7 +172,7 @@ public struct Evaluator: Sendable {
                 "source": JSONValue(campaign.source), "medium": JSONValue(campaign.medium),
                 "campaign": JSONValue(campaign.campaign),
             ],
-            "analytics_url": JSONValue(analyticsURL(for: candidate.scope, workspace: connection.workspace)),
+            "analytics_url": JSONValue(analyticsURL(for: candidate, workspace: connection.workspace)),
             "top_links": .array(
                 (candidate.folder?.top ?? []).map { link in
                     [
@@ -194,17 +195,19 @@ public struct Evaluator: Sendable {
         return .object(body)
     }
 
-    private func analyticsURL(for scope: Scope, workspace: WorkspaceID) -> String? {
+    /// Nil as well when the template names something that the crossing lacks: a link that leads nowhere is worse than none.
+    private func analyticsURL(for candidate: Candidate, workspace: WorkspaceID) -> String? {
         guard let template = analyticsURLTemplate else { return nil }
-        return fill(template, ["workspace": workspace.rawValue, scope.kind.rawValue: scope.id, "scope": scope.id])
-    }
-
-    private func fill(_ template: String, _ values: [String: String]) -> String {
+        let folder = candidate.scope.kind == .folder ? candidate.scope.id : candidate.link?.folder
+        let values = [
+            "workspace": workspace.rawValue, "scope": candidate.scope.id, "link": candidate.link?.id.rawValue,
+            "folder": folder,
+        ]
         var text = ""
         var rest = template[...]
         while let open = rest.firstIndex(of: "{"), let close = rest[open...].firstIndex(of: "}") {
-            text += rest[..<open]
-            text += values[String(rest[rest.index(after: open)..<close])].map(percentEncoded) ?? ""
+            guard let value = values[String(rest[rest.index(after: open)..<close])] ?? nil else { return nil }
+            text += rest[..<open] + percentEncoded(value)
             rest = rest[rest.index(after: close)...]
         }
         return text + rest
