@@ -384,6 +384,8 @@ public struct ClaimedDelivery: Sendable, Equatable {
     /// Before the claim: `pending`, `retrying` or `uncertain`.
     public var cameFrom: Delivery.State
     public var journal: [JournalEntry]
+    /// A crash of the plugin was charged to it before: it must be alone with the plugin. Set by the dispatcher.
+    public var isSuspect = false
 
     public init(delivery: Delivery, cameFrom: Delivery.State, journal: [JournalEntry]) {
         self.delivery = delivery

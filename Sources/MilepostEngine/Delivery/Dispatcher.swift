@@ -63,7 +63,7 @@ public struct Dispatcher: Sendable {
         _ claims: [ClaimedDelivery], on connection: Connection, machine: DeliveryMachine, canReconcile: Bool,
         tally: inout DeliveryTally
     ) async throws {
-        // A record whose worker died is tried alone, so that a crash can be charged to it (decisions 20).
+        // A record whose worker died is tried alone, so that a crash is charged to nobody else (decisions 20).
         for batch in Self.batches(of: claims, suspects: try await suspects(among: claims)) {
             var waiting = batch.map { Attempting(claim: $0) }
             while !waiting.isEmpty {
@@ -225,13 +225,13 @@ public struct Dispatcher: Sendable {
     /// How often the plugin's worker died or hung with this delivery in flight.
     private func crashes(of delivery: Delivery) async throws -> Int {
         try await store.attempts(of: delivery.id).count {
-            $0.verdict == Verdict.Class.crashed.rawValue || $0.verdict == Verdict.Class.deadline.rawValue
+            ($0.verdict == Verdict.Class.crashed.rawValue || $0.verdict == Verdict.Class.deadline.rawValue)
+                && $0.code != Verdict.closedCode
         }
     }
 
     /// The history is asked and not the reason, which a later look-up or a wait has overwritten.
     private func suspects(among claims: [ClaimedDelivery]) async throws -> Set<DeliveryID> {
-        guard claims.count > 1 else { return [] }
         var found: Set<DeliveryID> = []
         for claim in claims where claim.delivery.attempts > 1 || claim.delivery.reason != nil {
             if try await crashes(of: claim.delivery) > 0 { found.insert(claim.delivery.id) }
@@ -239,10 +239,15 @@ public struct Dispatcher: Sendable {
         return found
     }
 
-    /// Records that crashed a worker before go alone; the others together.
+    /// Records that crashed a worker before go alone, also among connections; the others together.
     static func batches(of claims: [ClaimedDelivery], suspects: Set<DeliveryID>) -> [[ClaimedDelivery]] {
         let others = claims.filter { !suspects.contains($0.delivery.id) }
-        return (others.isEmpty ? [] : [others]) + claims.filter { suspects.contains($0.delivery.id) }.map { [$0] }
+        let alone = claims.filter { suspects.contains($0.delivery.id) }.map { claim in
+            var suspect = claim
+            suspect.isSuspect = true
+            return [suspect]
+        }
+        return (others.isEmpty ? [] : [others]) + alone
     }
 }
 
