@@ -315,7 +315,8 @@ public protocol ConnectionBook: Sendable {
         credentials: [SealedCredential], baseline: Reason, at: Timestamp
     ) async throws -> Connection
     /// Moves the state; false when it was there already (REA-01: changes once). Moving to `active` adds the time since
-    /// `stateSince` to `waited` of the connection's unfinished deliveries: caps stand still meanwhile (decisions 9).
+    /// `stateSince` to `waited` of the connection's unfinished deliveries: caps stand still meanwhile (decisions 9). What
+    /// waits is `held` with the connection's reason while it is not active, and is let go as it was when it is.
     func setState(id: ConnectionID, _ state: Connection.State, reason: Reason?, at: Timestamp) async throws -> Bool
 
     /// The thresholds among `thresholds` that each scope has no crossing for yet.
@@ -373,6 +374,14 @@ public protocol Outbox: Sendable {
     /// Puts dead or dropped deliveries back to `pending` with attempts 0 and age from now; journals stay, so finished steps
     /// are not repeated; those with an open step become `uncertain`. Returns how many. Each at most once.
     func replay(workspace: WorkspaceID, matching: DeliveryFilter, limit: Int, at: Timestamp) async throws -> Int
+    /// How many deliveries of the connection are `held`.
+    func heldDeliveries(of connection: ConnectionID) async throws -> Int
+    /// Remembers that the daemon works at this moment; `recordRun` does so too.
+    func heartbeat(at: Timestamp) async throws
+    /// At the start: adds the time since the last sign of life to `waited` of what was due meanwhile, in one transaction
+    /// with a new sign of life, so that a gap counts once however often the start is repeated. A daemon that is stopped
+    /// cannot try, so the caps stand still (decisions 9). Returns the gap.
+    func resume(at: Timestamp) async throws -> Duration
     /// How many deliveries are in each state, per connection.
     func deliveryCounts() async throws -> [ConnectionID: [Delivery.State: Int]]
     /// The oldest delivery that is not finished, per connection.

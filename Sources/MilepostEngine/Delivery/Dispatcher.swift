@@ -46,9 +46,12 @@ public struct Dispatcher: Sendable {
 
         for _ in 0..<Self.maximumRounds {
             try Task.checkCancellation()
-            guard let current = try await store.connection(id: connection.id), current.state == .active,
-                plugins.obstacle(for: current.integration.plugin) == nil
-            else { return tally }
+            guard let current = try await store.connection(id: connection.id) else { return tally }
+            guard current.state == .active else {
+                tally.held = try await store.heldDeliveries(of: current.id)
+                return tally
+            }
+            guard plugins.obstacle(for: current.integration.plugin) == nil else { return tally }
             let claims = try await store.claimDue(
                 connection: current.id, owner: owner, now: asOf, limit: max(1, traits.maximumBatch))
             if claims.isEmpty { return tally }
@@ -199,7 +202,7 @@ public struct Dispatcher: Sendable {
             outcome.reason = verdict.reason
             outcome.refundsAttempt = true
             outcome.nextAttemptAt = nil
-            tally.held += 1
+            // Before the delivery is given back: the store then holds it with the connection.
             if try await store.setState(id: connection.id, state, reason: verdict.reason, at: now) {
                 reporter.connectionMoved(connection, to: state, reason: verdict.reason)
             }
@@ -211,6 +214,7 @@ public struct Dispatcher: Sendable {
         for warning in verdict.warnings { reporter.warned(warning, delivery: item.claim.delivery.id, on: connection) }
         try await store.settle([outcome])
         CrashPoint.reach("after_settle")
+        if case .waitForConnection = decision { outcome.state = .held }
         reporter.settled(outcome, on: connection)
         return nil
     }
@@ -278,6 +282,7 @@ public struct DeliveryTally: Sendable, Equatable {
     public var delivered = 0
     public var retrying = 0
     public var uncertain = 0
+    /// Waiting on a connection that is not active, after the drain.
     public var held = 0
     public var dead = 0
 

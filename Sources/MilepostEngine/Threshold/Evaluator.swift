@@ -45,8 +45,7 @@ public struct Evaluator: Sendable {
         var result = Result()
         var cursor = connection.cursor
         let optedOut = try await store.optedOutMembers(workspace: workspace.id)
-        let gate = try await store.planMatrix(configured: plans).obstacle(
-            workspace: workspace, plugin: connection.integration.plugin, now: clock.now)
+        let gate = try await gate(connection, workspace: workspace)
         while true {
             try Task.checkCancellation()
             let changed = try await store.changedLinks(
@@ -65,6 +64,12 @@ public struct Evaluator: Sendable {
             cursor = changed.through
             if !changed.hasMore { return result }
         }
+    }
+
+    /// Why the workspace's plan does not let the connection fire now; nil when it does.
+    func gate(_ connection: Connection, workspace: Workspace) async throws -> Reason? {
+        try await store.planMatrix(configured: plans).obstacle(
+            workspace: workspace, plugin: connection.integration.plugin, now: clock.now)
     }
 
     /// A link below the lowest threshold can have crossed nothing; below a folder's it still moves the folder.

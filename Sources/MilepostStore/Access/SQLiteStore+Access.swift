@@ -103,6 +103,7 @@ extension SQLiteStore {
                     DELETE FROM schedule_runs WHERE schedule = ?1 AND number <= (
                         SELECT number FROM schedule_runs WHERE schedule = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)
                     """, arguments: [run.schedule, Self.keptRuns])
+            try context.beat(run.finishedAt)
         }
     }
 
