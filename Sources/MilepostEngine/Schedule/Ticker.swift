@@ -46,6 +46,7 @@ public actor Ticker {
         let connections = try await store.connections(workspace: only).filter { $0.state != .disconnected }
         let groups = Dictionary(grouping: connections, by: \.workspace).sorted { $0.key < $1.key }
         report.workspaces = groups.count
+        var cursors: [ConnectionID: CursorMove] = [:]
         try await withThrowingTaskGroup(of: Share.self) { tasks in
             var rest = groups[...]
             for _ in 0..<Self.parallelWorkspaces {
@@ -54,6 +55,7 @@ public actor Ticker {
             }
             while let share = try await tasks.next() {
                 report.add(share)
+                cursors.merge(share.cursors) { first, _ in first }
                 guard let (workspace, members) = rest.popFirst() else { continue }
                 tasks.addTask { try await self.share(of: workspace, members, skipsBusy: skipsBusy) }
             }
@@ -62,7 +64,7 @@ public actor Ticker {
         try await store.recordRun(
             ScheduleRun(
                 schedule: Self.scheduleName, startedAt: report.startedAt, finishedAt: report.finishedAt,
-                succeeded: report.errors.isEmpty, summary: report.json))
+                succeeded: report.errors.isEmpty, summary: report.json), cursors: cursors)
         reporter.ticked(report)
         return report
     }
@@ -86,6 +88,7 @@ public actor Ticker {
         var linksExamined = 0
         var crossings = 0
         var deliveries = DeliveryTally()
+        var cursors: [ConnectionID: CursorMove] = [:]
         var isLocked = false
         var error: TickReport.WorkspaceError?
     }
@@ -119,6 +122,7 @@ public actor Ticker {
             let evaluated = try await evaluator.evaluate(current, workspace: workspace, action: action)
             share.linksExamined += evaluated.linksExamined
             share.crossings += evaluated.crossings
+            share.cursors[current.id] = evaluated.looked
             due.append(current)
         }
         let asOf = clock.now

@@ -7,8 +7,8 @@ public import MilepostStore
 /// Turns changed totals of one connection into crossings and deliveries (sections E, H, K, L).
 ///
 /// Works forward from the connection's cursor, so a missed tick is caught up (THR-17) and old totals cost nothing
-/// (invariant 10). Each page of changes is one transaction with the cursor, so a crash repeats at most a page, and the
-/// unique key leaves out what was stored (invariant 3).
+/// (invariant 10). Each page with a crossing is one transaction with the cursor, so a crash repeats at most a page of
+/// those, and the unique key leaves out what was stored (invariant 3).
 public struct Evaluator: Sendable {
     let store: any Store
     let clock: any DaemonClock
@@ -36,6 +36,8 @@ public struct Evaluator: Sendable {
         public var linksExamined = 0
         public var crossings = 0
         public var deliveries = 0
+        /// How far was looked without a crossing: to be stored, sooner or later (`recordRun`).
+        public var looked: CursorMove?
 
         public init() {}
     }
@@ -44,6 +46,7 @@ public struct Evaluator: Sendable {
     public func evaluate(_ connection: Connection, workspace: Workspace, action: String) async throws -> Result {
         var result = Result()
         var cursor = connection.cursor
+        var saved = cursor
         let optedOut = try await store.optedOutMembers(workspace: workspace.id)
         let gate = try await gate(connection, workspace: workspace)
         while true {
@@ -56,11 +59,19 @@ public struct Evaluator: Sendable {
             let candidates = try await candidates(among: changed.links, for: connection, optedOut: optedOut)
             let made = try await makeCrossings(
                 candidates, connection: connection, gate: gate, action: action)
-            let stored = try await store.commitEvaluation(
-                connection: connection.id, crossings: made.crossings, deliveries: made.deliveries,
-                cursor: changed.through)
-            result.crossings += made.crossings.count
-            result.deliveries += stored.count
+            // A commit for the cursor alone would be most of the cost of a tick in which nothing crossed. A cursor that never
+            // moved is not told from one that was set back to fire for what is there, so it moves at once.
+            if made.crossings.isEmpty, saved > 0 {
+                result.looked = CursorMove(from: saved, through: changed.through)
+            } else {
+                let stored = try await store.commitEvaluation(
+                    connection: connection.id, crossings: made.crossings, deliveries: made.deliveries,
+                    cursor: changed.through)
+                result.crossings += made.crossings.count
+                result.deliveries += stored.count
+                result.looked = nil
+                saved = changed.through
+            }
             cursor = changed.through
             if !changed.hasMore { return result }
         }
