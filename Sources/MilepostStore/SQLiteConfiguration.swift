@@ -31,8 +31,8 @@ public struct SQLiteConfiguration: Sendable, Hashable {
 
     public init(
         clicksPerTransaction: Int = 8192, callsPerTransaction: Int = 2048, queueLimit: Int = 1_000_000,
-        checkpointBytes: Int64 = 32 << 20, checkpointLimitBytes: Int64 = 128 << 20, readers: Int = 4, retentionChunk: Int = 20_000, maximumPages: Int? = nil,
-        campaignsPerLink: Int = 512, cachedLinks: Int = 200_000
+        checkpointBytes: Int64 = 32 << 20, checkpointLimitBytes: Int64 = 128 << 20, readers: Int = 4,
+        retentionChunk: Int = 20_000, maximumPages: Int? = nil, campaignsPerLink: Int = 512, cachedLinks: Int = 200_000
     ) {
         self.clicksPerTransaction = clicksPerTransaction
         self.callsPerTransaction = callsPerTransaction

@@ -136,8 +136,9 @@ class TestDeals:
         assert workspace.tick()["held"] == 1
         connection = workspace.connection()
         assert connection["state"] == "needs_target" and "13" in connection["reason"]["message"], connection
+        assert [delivery["state"] for delivery in workspace.deliveries()] == ["held"]
         calls = len(daemon.sandbox.requests("POST", DEALS))
-        workspace.tick()
+        assert workspace.tick()["held"] == 1
         assert len(daemon.sandbox.requests("POST", DEALS)) == calls
         workspace.patch(stage_id=12)
         wait_for("the new target is used", lambda: daemon.sandbox.deals())
@@ -312,6 +313,9 @@ class TestPlans:
         workspace.tick()
         assert daemon.sandbox.deals() == []
         assert workspace.explained("spring", 2)["reason_code"] == "plan_does_not_fire"
+        connection = workspace.connection()
+        assert (connection["state"], connection["reason"]["code"]) == ("plan", "plan_does_not_fire")
+        assert "workspaces set acme --plan" in daemon.cli("status", check=False).out
         daemon.rest.put("/v1/workspaces/acme", {"plan": "pro"})
         workspace.clicks("spring", 1)
         workspace.tick()

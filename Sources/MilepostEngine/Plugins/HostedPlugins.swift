@@ -38,7 +38,8 @@ public final class HostedPlugins: PluginPort {
     private let operationTimeout: Duration
     private let requestTimeout: Duration
     private let state = Mutex(State())
-    let turns = PluginTurns()
+    /// Every operation takes one.
+    public let turns = PluginTurns()
 
     public init(host: PluginHost, gateway: PluginGateway, operationTimeout: Duration, requestTimeout: Duration) {
         self.host = host

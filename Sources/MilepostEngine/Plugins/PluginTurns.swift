@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import MilepostModel
+public import MilepostModel
 import Synchronization
 
 /// Who uses a plugin now. All connections of a plugin share one worker, so a crash is charged to the records of all that
@@ -9,7 +9,7 @@ import Synchronization
 ///
 /// First come, first served, so that a record that must be alone is not overtaken for ever. A turn must not be taken
 /// within a turn.
-final class PluginTurns: Sendable {
+public final class PluginTurns: Sendable {
     private struct Line {
         var sharing = 0
         var isAlone = false
@@ -25,15 +25,19 @@ final class PluginTurns: Sendable {
     }
     private let lines = Mutex<[PluginName: Line]>([:])
 
+    public init() {}
+
     /// Waiting ends with the operations before it, each of which has a deadline; cancelling does not end it earlier.
-    func take<Value>(of plugin: PluginName, alone: Bool, _ body: () async throws -> Value) async rethrows -> Value {
+    public func take<Value>(of plugin: PluginName, alone: Bool, _ body: () async throws -> Value) async rethrows
+        -> Value
+    {
         await enter(plugin, alone: alone)
         defer { leave(plugin, alone: alone) }
         return try await body()
     }
 
     /// How many wait for the plugin.
-    func waiting(for plugin: PluginName) -> Int { lines.withLock { $0[plugin]?.waiting.count ?? 0 } }
+    public func waiting(for plugin: PluginName) -> Int { lines.withLock { $0[plugin]?.waiting.count ?? 0 } }
 
     private func enter(_ plugin: PluginName, alone: Bool) async {
         await withCheckedContinuation { continuation in

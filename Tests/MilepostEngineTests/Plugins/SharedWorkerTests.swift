@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import MilepostEngine
 import MilepostModel
 import MilepostRules
 import MilepostStore
 import Synchronization
 import Testing
-
-@testable import MilepostEngine
 
 /// Two connections of one plugin share its worker, a real one here.
 @Suite("Connections that share a worker", .serialized, .timeLimit(.minutes(2)))
