@@ -16,6 +16,9 @@ public struct Configuration: Sendable, Equatable {
     public var kms = KeyManagement()
     /// The address under which the internet reaches this daemon, without a trailing slash; nil when there is none.
     public var publicURL: String?
+    /// Where a person can look at a link or folder, with `{workspace}`, `{link}`, `{folder}` and `{scope}` to be filled in;
+    /// nil when notes carry no link (DEAL-04).
+    public var analyticsURL: String?
     /// Proxies (addresses or CIDR blocks) whose `X-Forwarded-For` is believed when a log line or an audit row names the
     /// client (decisions 36).
     public var trustedProxies: [String] = []

@@ -67,8 +67,12 @@ public final class Engine: Sendable {
 
     /// Finds out what a crash left behind: claims of a process that is gone become uncertain where a request may have left,
     /// and due again where none did.
+    /// Then the time since the last sign of life is taken for waiting. In this order: what a claim leaves to a connection
+    /// that waits is counted by that connection.
     public func recover() async throws -> (uncertain: Int, retrying: Int) {
-        try await store.recoverClaims(exceptOwner: owner, at: clock.now)
+        let recovered = try await store.recoverClaims(exceptOwner: owner, at: clock.now)
+        _ = try await store.resume(at: clock.now)
+        return recovered
     }
 
     /// Delivers what waits on a connection that works again, without waiting for a tick (REA-06). Errors are the next

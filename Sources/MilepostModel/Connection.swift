@@ -21,7 +21,11 @@ public struct Connection: Sendable, Equatable {
     public var isManaged: Bool
     public var connectedAt: Timestamp
 
-    /// Deliveries leave only while `active`; in every other state they wait, and caps stand still (decisions 9).
+    /// Deliveries leave only while `active`; in every other state they are held, and caps stand still (decisions 9).
+    ///
+    /// `plan`: what crosses while the workspace's plan fires nothing is marked as passed and never fires (PLAN-03,
+    /// PLAN-06); what had crossed before waits for a plan that fires. It follows `active` only: a dead token is said
+    /// first.
     public enum State: String, Sendable, Codable, CaseIterable {
         case active
         case needsReauth = "needs_reauth"

@@ -82,7 +82,7 @@ public struct Delivery: Sendable, Equatable {
     public enum State: String, Sendable, Codable, CaseIterable {
         /// Made, not yet tried.
         case pending
-        /// Waits for something outside: reauthorisation, a plan, an identity.
+        /// Waits for something outside: its connection (whose reason it carries), or an identity.
         case held
         /// A worker has it now.
         case inFlight = "in_flight"
@@ -95,6 +95,14 @@ public struct Delivery: Sendable, Equatable {
         case dropped
         /// Given up, with the reason: can be replayed.
         case dead
+
+        /// Nothing more happens to it by itself.
+        public var isOver: Bool {
+            switch self {
+            case .delivered, .dropped, .dead: true
+            case .pending, .held, .inFlight, .uncertain, .retrying: false
+            }
+        }
     }
 
     public init(

@@ -315,7 +315,8 @@ public protocol ConnectionBook: Sendable {
         credentials: [SealedCredential], baseline: Reason, at: Timestamp
     ) async throws -> Connection
     /// Moves the state; false when it was there already (REA-01: changes once). Moving to `active` adds the time since
-    /// `stateSince` to `waited` of the connection's unfinished deliveries: caps stand still meanwhile (decisions 9).
+    /// `stateSince` to `waited` of the connection's unfinished deliveries: caps stand still meanwhile (decisions 9). What
+    /// waits is `held` with the connection's reason while it is not active, and is let go as it was when it is.
     func setState(id: ConnectionID, _ state: Connection.State, reason: Reason?, at: Timestamp) async throws -> Bool
 
     /// The thresholds among `thresholds` that each scope has no crossing for yet.
@@ -373,6 +374,14 @@ public protocol Outbox: Sendable {
     /// Puts dead or dropped deliveries back to `pending` with attempts 0 and age from now; journals stay, so finished steps
     /// are not repeated; those with an open step become `uncertain`. Returns how many. Each at most once.
     func replay(workspace: WorkspaceID, matching: DeliveryFilter, limit: Int, at: Timestamp) async throws -> Int
+    /// How many deliveries of the connection are `held`.
+    func heldDeliveries(of connection: ConnectionID) async throws -> Int
+    /// Remembers that the daemon works at this moment; `recordRun` does so too.
+    func heartbeat(at: Timestamp) async throws
+    /// At the start: adds the time since the last sign of life to `waited` of what was due meanwhile, in one transaction
+    /// with a new sign of life, so that a gap counts once however often the start is repeated. A daemon that is stopped
+    /// cannot try, so the caps stand still (decisions 9). Returns the gap.
+    func resume(at: Timestamp) async throws -> Duration
     /// How many deliveries are in each state, per connection.
     func deliveryCounts() async throws -> [ConnectionID: [Delivery.State: Int]]
     /// The oldest delivery that is not finished, per connection.
@@ -384,6 +393,8 @@ public struct ClaimedDelivery: Sendable, Equatable {
     /// Before the claim: `pending`, `retrying` or `uncertain`.
     public var cameFrom: Delivery.State
     public var journal: [JournalEntry]
+    /// A crash of the plugin was charged to it before: it must be alone with the plugin. Set by the dispatcher.
+    public var isSuspect = false
 
     public init(delivery: Delivery, cameFrom: Delivery.State, journal: [JournalEntry]) {
         self.delivery = delivery
@@ -445,54 +456,4 @@ public struct DeliveryFilter: Sendable, Equatable {
         self.reasonCode = reasonCode
         self.search = search
     }
-}
-
-// MARK: - Access, audit, schedule
-
-public protocol AccessBook: Sendable {
-    func saveToken(_ token: AccessToken) async throws
-    func token(hash: [UInt8]) async throws -> AccessToken?
-    func tokens() async throws -> [AccessToken]
-    func deleteToken(id: String) async throws -> Bool
-
-    func audit(_ entry: AuditEntry) async throws
-    func auditEntries(cursor: String?, limit: Int) async throws -> Page<AuditEntry>
-
-    func recordRun(_ run: ScheduleRun) async throws
-    func lastRun(of schedule: String) async throws -> ScheduleRun?
-}
-
-/// One run of a scheduled job (THR-18).
-public struct ScheduleRun: Sendable, Equatable, Codable {
-    public var schedule: String
-    public var startedAt: Timestamp
-    public var finishedAt: Timestamp
-    public var succeeded: Bool
-    public var summary: JSONValue
-
-    public init(
-        schedule: String, startedAt: Timestamp, finishedAt: Timestamp, succeeded: Bool,
-        summary: JSONValue = .object([:])
-    ) {
-        self.schedule = schedule
-        self.startedAt = startedAt
-        self.finishedAt = finishedAt
-        self.succeeded = succeeded
-        self.summary = summary
-    }
-}
-
-// MARK: - Plugins' small storage
-
-/// Key-value pairs of a connection, for its plugin. Versions start at 1 and grow with every write.
-public protocol PluginStorage: Sendable {
-    func pluginValue(connection: ConnectionID, key: String, at: Timestamp) async throws -> (
-        value: [UInt8], version: UInt64
-    )?
-    /// `expecting` 0 writes whatever is there; otherwise the stored version must match, else `conflict`.
-    func setPluginValue(
-        connection: ConnectionID, key: String, value: [UInt8], expecting: UInt64, expiresAt: Timestamp?, at: Timestamp
-    ) async throws -> UInt64
-    func deletePluginValue(connection: ConnectionID, key: String, expecting: UInt64) async throws
-    func pluginKeys(connection: ConnectionID, prefix: String, at: Timestamp) async throws -> [String]
 }

@@ -89,6 +89,7 @@ final class EngineService: Service, DaemonControl {
         logger.info("ready")
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await running.engine.scheduler.run() }
+            group.addTask { [clock] in try await Heartbeat(store: running.store, clock: clock).run() }
             group.addTask { try await self.keepRetention(running.store) }
             group.addTask { [logger, clock] in
                 try await StorageWatch(store: running.store, clock: clock, logger: logger).run()
@@ -155,7 +156,7 @@ final class EngineService: Service, DaemonControl {
                             integrations: $0.integrations.map { Set($0.map { PluginName($0) }) }, fires: $0.fires,
                             trialDays: $0.days)
                     }),
-                analyticsURLTemplate: configuration.publicURL.map { $0 + "/workspaces/{workspace}/links/{scope}" }),
+                analyticsURLTemplate: configuration.analyticsURL),
             reporter: reporter)
         let roster = PluginRoster(host: host, plugins: plugins)
         return Running(engine: engine, host: host, roster: roster, egress: egress, store: store)
@@ -166,6 +167,7 @@ final class EngineService: Service, DaemonControl {
         guard let running = state.withLock({ $0.running }) else { return }
         await running.host.shutdown()
         await running.egress.shutdown()
+        await Heartbeat(store: running.store, clock: clock).beat()
         await running.store.close()
         state.withLock { $0.lock }?.release()
     }

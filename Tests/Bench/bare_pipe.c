@@ -71,6 +71,7 @@ int main(int argc, char **argv) {
     if (sqlite3_open(argv[1], &db) != SQLITE_OK)
         return 1;
     run(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-65536;"
+            "PRAGMA wal_autocheckpoint=32768;"
             "CREATE TABLE event_ids (hash BLOB PRIMARY KEY, day INTEGER NOT NULL) STRICT, WITHOUT "
             "ROWID;"
             "CREATE TABLE clicks (id INTEGER PRIMARY KEY, body TEXT NOT NULL);"

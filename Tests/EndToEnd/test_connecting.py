@@ -233,7 +233,12 @@ class TestReauthorisation:
         assert workspace.tick()["held"] == 1
         connection = workspace.connection()
         assert connection["state"] == "permission" and connection["reason"]["message"], connection
-        assert workspace.deliveries()[0]["state"] not in ("dead", "dropped")
+        [held] = workspace.deliveries(state="held")
+        assert held["reason"] == connection["reason"]["message"] and connection["queue"]["held"] == 1, (held, connection)
+        listed = daemon.cli("deliveries", "--state", "held", "-w", "acme", "--json").out
+        assert held["id"] in listed, listed
+        gauge = 'milepost_queue_depth{integration="pipedrive",state="held",workspace="acme"}'
+        assert daemon.metrics()[gauge] == 1
         daemon.sandbox.clear_faults()
         workspace.patch(credentials={"api_token": VENDOR_TOKEN})
         wait_for("it leaves after the right was given", lambda: daemon.sandbox.deals())

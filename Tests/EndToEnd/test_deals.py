@@ -11,7 +11,7 @@ from harness import DEALS, NOTES, Sandbox, Workspace, rfc3339, slug, titles, wai
 class TestDeals:
     def test_the_deal_and_its_note_hold_what_the_seed_says(self, own) -> None:
         """DEAL-01 to DEAL-06, decisions 12"""
-        daemon = own(public_url="https://go.example").start()
+        daemon = own(analytics_url="https://go.example/{workspace}/{link}").start()
         workspace = daemon.workspace("acme")
         daemon.rest.put(
             f"{workspace.base}/links/lnk_1",
@@ -29,7 +29,7 @@ class TestDeals:
         assert (deal["pipeline_id"], deal["stage_id"]) == (1, 12)
         assert deal["custom_fields"][daemon.sandbox.field_key("Link")] == "lnk_1"
         [note] = daemon.sandbox.notes(deal["id"])
-        for part in ("news", "mail", "q2", "spring", '<a href="https://go.example/'):
+        for part in ("news", "mail", "q2", "spring", '<a href="https://go.example/acme/lnk_1"'):
             assert part in note["content"], f"{part} is not in {note['content']}"
         delivery = workspace.deliveries()[0]
         assert (delivery["state"], delivery["remote_id"]) == ("delivered", str(deal["id"]))
@@ -136,8 +136,9 @@ class TestDeals:
         assert workspace.tick()["held"] == 1
         connection = workspace.connection()
         assert connection["state"] == "needs_target" and "13" in connection["reason"]["message"], connection
+        assert [delivery["state"] for delivery in workspace.deliveries()] == ["held"]
         calls = len(daemon.sandbox.requests("POST", DEALS))
-        workspace.tick()
+        assert workspace.tick()["held"] == 1
         assert len(daemon.sandbox.requests("POST", DEALS)) == calls
         workspace.patch(stage_id=12)
         wait_for("the new target is used", lambda: daemon.sandbox.deals())
@@ -312,6 +313,9 @@ class TestPlans:
         workspace.tick()
         assert daemon.sandbox.deals() == []
         assert workspace.explained("spring", 2)["reason_code"] == "plan_does_not_fire"
+        connection = workspace.connection()
+        assert (connection["state"], connection["reason"]["code"]) == ("plan", "plan_does_not_fire")
+        assert "workspaces set acme --plan" in daemon.cli("status", check=False).out
         daemon.rest.put("/v1/workspaces/acme", {"plan": "pro"})
         workspace.clicks("spring", 1)
         workspace.tick()

@@ -33,6 +33,10 @@ struct ErrorTests {
         WrongText("schedule: 5m", "f:1: schedule: expected a map, found '5m'"),
         WrongText("data_dir: relative/path", "f:1: data_dir: expected an absolute path, found 'relative/path'"),
         WrongText(
+            "analytics_url: https://a.example/{slug}",
+            "f:1: analytics_url: expected a URL that begins with https:// or http://, with {workspace}, {scope}, {link} or "
+                + "{folder} to fill in, found 'https://a.example/{slug}'"),
+        WrongText(
             "listen: 8787", "f:1: listen: expected host:port, or a list of such, found '8787'"),
         WrongText("metrics: {public: 'true'}", "f:1: metrics.public: expected true or false, found 'true'"),
         WrongText("log: {level: loud}", "f:1: log.level: expected error, warning, info, debug or trace, found 'loud'"),

@@ -5,36 +5,49 @@ import MilepostEgress
 import MilepostModel
 import Testing
 
+/// A certificate that signs itself, in a folder that goes with it.
+final class TestCertificate {
+    let path: String
+    let key: String
+    private let directory: URL
+
+    init(name: String) throws {
+        directory = FileManager.default.temporaryDirectory.appendingPathComponent("mp-tls-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        path = directory.appendingPathComponent("cert.pem").path
+        key = directory.appendingPathComponent("key.pem").path
+        let make = Process()
+        make.executableURL = URL(fileURLWithPath: TLSServer.openssl)
+        make.arguments = [
+            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+            "-subj", "/CN=\(name)", "-addext", "subjectAltName=DNS:\(name)", "-keyout", key, "-out", path,
+        ]
+        make.standardError = FileHandle.nullDevice
+        try make.run()
+        make.waitUntilExit()
+        try #require(make.terminationStatus == 0)
+    }
+
+    deinit {
+        try? FileManager.default.removeItem(at: directory)  // a leftover in the temporary directory harms nobody
+    }
+}
+
 /// `openssl s_server` with a certificate of its own; what is written to its input goes to the client.
 final class TLSServer {
     static let openssl = "/usr/bin/openssl"
     static let name = "vendor.example.com"
 
     let port: Int
-    let certificate: String
-    private let directory: URL
+    private let made: TestCertificate
     private let process = Process()
     private let input = Pipe()
     private let output = Pipe()
 
     init(_ options: [String] = []) throws {
-        directory = FileManager.default.temporaryDirectory.appendingPathComponent("mp-tls-\(UUID().uuidString)")
-        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
-        certificate = directory.appendingPathComponent("cert.pem").path
-        let key = directory.appendingPathComponent("key.pem").path
-        let make = Process()
-        make.executableURL = URL(fileURLWithPath: Self.openssl)
-        make.arguments = [
-            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-            "-subj", "/CN=\(Self.name)", "-addext", "subjectAltName=DNS:\(Self.name)", "-keyout", key, "-out",
-            certificate,
-        ]
-        make.standardError = FileHandle.nullDevice
-        try make.run()
-        make.waitUntilExit()
-        try #require(make.terminationStatus == 0)
-        process.executableURL = make.executableURL
-        process.arguments = ["s_server", "-accept", "127.0.0.1:0", "-cert", certificate, "-key", key] + options
+        made = try TestCertificate(name: Self.name)
+        process.executableURL = URL(fileURLWithPath: Self.openssl)
+        process.arguments = ["s_server", "-accept", "127.0.0.1:0", "-cert", made.path, "-key", made.key] + options
         process.standardInput = input
         process.standardOutput = output
         process.standardError = FileHandle.nullDevice
@@ -53,6 +66,7 @@ final class TLSServer {
         port = try #require(found)
     }
 
+    var certificate: String { made.path }
     var url: String { "https://\(Self.name):\(port)/" }
 
     /// Reads what s_server prints until a request's first line is among it, then answers.
@@ -73,7 +87,6 @@ final class TLSServer {
     deinit {
         kill(process.processIdentifier, SIGKILL)  // it inherits a mask that holds the gentler one back
         process.waitUntilExit()
-        try? FileManager.default.removeItem(at: directory)  // a leftover in the temporary directory harms nobody
     }
 }
 

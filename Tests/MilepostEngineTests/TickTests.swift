@@ -40,6 +40,24 @@ struct TickTests {
         await world.end()
     }
 
+    @Test("THR-04, Z-03: what was looked at without a crossing is looked at once, and a cursor set back meanwhile stays")
+    func cursors() async throws {
+        let world = try await World()
+        try await world.connect()
+        try await world.click("a", 10)
+        #expect(try await world.tick().linksExamined == 1, "from the start, where the cursor moves at once")
+        try await world.click("b", 10)
+        let before = try #require(try await world.store.connection(id: world.connection)).cursor
+        #expect(try await world.tick().linksExamined == 1)
+        #expect(try await world.tick().linksExamined == 0)
+        let after = try #require(try await world.store.connection(id: world.connection)).cursor
+        #expect(after > before)
+        let run = ScheduleRun(schedule: "s", startedAt: world.clock.now, finishedAt: world.clock.now, succeeded: true)
+        try await world.store.recordRun(run, cursors: [world.connection: CursorMove(from: before, through: after + 9)])
+        #expect(try await world.store.connection(id: world.connection)?.cursor == after)
+        await world.end()
+    }
+
     @Test(
         "THR-14, THR-16: always 503 means three calls in a tick and none until the next; the deal comes once it is over"
     )

@@ -60,8 +60,15 @@ extension PipedrivePlugin: Reconciling {
             if let put { operation.log(.warning, put.message, ["delivery": .string(record.delivery_id)]) }
             return applied(oldest, "Found deal \(oldest.id): \(looked).\(note)" + (put.map { " \($0.message)" } ?? ""))
         }
+        // Field and title are the delivery's own mark (decisions 6). A deal that bears it and was moved by hand is the
+        // hand-over at work (DEAL-12): it is neither made again nor moved back.
+        let moved = candidates.filter { plan.fieldKey != nil && $0.wasMoved != false }
+        if let deal = moved.min(by: { $0.id < $1.id }) {
+            let pipeline = deal.pipelineID.map { "\($0)" } ?? "another one"
+            return applied(deal, "Found deal \(deal.id), moved to pipeline \(pipeline) since: \(looked).")
+        }
         if let elsewhere = candidates.min(by: { $0.id < $1.id }) {
-            // Moved by somebody, or made by another connection: neither may be guessed.
+            // Made there by another connection, or only alike: neither may be guessed.
             return .unknown(
                 step: "deal",
                 message: "Deal \(elsewhere.id) matches but lies in another pipeline: \(looked). Check it by hand.")

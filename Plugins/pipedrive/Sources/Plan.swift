@@ -63,6 +63,14 @@ struct Deal: Sendable, Equatable {
         addedAt = json["add_time"]?.string.flatMap { epochSeconds($0) }
     }
 
+    /// Whether somebody changed its stage since it was made, which moving it to another pipeline does; nil when the vendor
+    /// does not say.
+    var wasMoved: Bool? {
+        guard let changed = json["stage_change_time"] else { return nil }
+        guard let changedAt = changed.string.flatMap({ epochSeconds($0) }) else { return changed.isNull ? false : nil }
+        return addedAt.map { changedAt > $0 }
+    }
+
     func value(of key: String) -> String? {
         let value = json["custom_fields"]?[key] ?? json[key]
         return value?.string ?? value?.int.map { String($0) } ?? value?["value"]?.string

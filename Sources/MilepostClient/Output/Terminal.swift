@@ -30,7 +30,8 @@ public struct Terminal: Sendable {
     public static func colour(ofState state: String) -> Colour? {
         switch state {
         case "active", "delivered", "running", "ok", "enabled": .green
-        case "pending", "held", "in_flight", "uncertain", "retrying", "daily_budget", "standby", "starting": .yellow
+        case "pending", "held", "in_flight", "uncertain", "retrying", "daily_budget", "plan", "standby", "starting":
+            .yellow
         case "dead", "needs_reauth", "permission", "needs_target", "quarantined", "failed", "overdue": .red
         default: nil
         }

@@ -45,6 +45,16 @@ extension Codec where Value == String {
         ["https://", "http://"].contains { text.hasPrefix($0) && text.utf8.count > $0.utf8.count }
             && text.utf8.allSatisfy { $0 > 0x20 && $0 != 0x7f }
     }
+    /// A web address whose braces name only what a crossing has.
+    static let linkTemplate = text(
+        "a URL that begins with https:// or http://, with {workspace}, {scope}, {link} or {folder} to fill in"
+    ) { text in
+        let bare = ["{workspace}", "{scope}", "{link}", "{folder}"].reduce(text) { rest, name in
+            rest.split(separator: name, omittingEmptySubsequences: false).joined(separator: "x")
+        }
+        return ["https://", "http://"].contains { bare.hasPrefix($0) && bare.utf8.count > $0.utf8.count }
+            && bare.utf8.allSatisfy { $0 > 0x20 && $0 != 0x7f && $0 != 0x7b && $0 != 0x7d }
+    }
     static let sha256 = text("a SHA-256 sum: 64 lower-case hexadecimal digits") { text in
         text.utf8.count == 64 && text.utf8.allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }
     }

@@ -25,7 +25,11 @@ extension Configuration {
             "The key ring, outside data_dir. $CREDENTIALS_DIRECTORY/kek wins where systemd sets that variable."),
         Setting(
             "public_url", \.publicURL, .optional(.httpURL),
-            "Where the links in notes point: this address, then /workspaces/ID/links/ID. Null: notes carry no link."),
+            "Where the internet reaches this daemon, without a slash at the end; null when it does not."),
+        Setting(
+            "analytics_url", \.analyticsURL, .optional(.linkTemplate),
+            "Link in notes, with {workspace}, {scope} (link or folder), {link}, {folder}; left out where one is missing."
+        ),
         Setting(
             "trusted_proxies", \.trustedProxies, .list(.network, "a list of addresses or CIDR blocks"), hot: true,
             "Proxies whose X-Forwarded-For is believed for the client's address in log lines and audit rows."),

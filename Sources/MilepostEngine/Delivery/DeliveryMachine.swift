@@ -106,7 +106,7 @@ public struct DeliveryMachine: Sendable {
             // The plugin is unsure although nothing of ours is open: its own look-up decides.
             return capped(verdict, situation) ?? .reconcile(notBefore: now + readLag)
         case .crashed, .deadline, .pluginBug:
-            guard situation.earlierCrashes < Self.crashesOfPoison - 1 else {
+            guard situation.earlierCrashes < Self.crashesOfPoison - 1 || verdict.code == Verdict.closedCode else {
                 return .dead(
                     Reason(code: "poison", message: "The plugin failed on this record twice: \(verdict.reason.message)")
                 )

@@ -46,9 +46,12 @@ public struct Dispatcher: Sendable {
 
         for _ in 0..<Self.maximumRounds {
             try Task.checkCancellation()
-            guard let current = try await store.connection(id: connection.id), current.state == .active,
-                plugins.obstacle(for: current.integration.plugin) == nil
-            else { return tally }
+            guard let current = try await store.connection(id: connection.id) else { return tally }
+            guard current.state == .active else {
+                tally.held = try await store.heldDeliveries(of: current.id)
+                return tally
+            }
+            guard plugins.obstacle(for: current.integration.plugin) == nil else { return tally }
             let claims = try await store.claimDue(
                 connection: current.id, owner: owner, now: asOf, limit: max(1, traits.maximumBatch))
             if claims.isEmpty { return tally }
@@ -63,7 +66,7 @@ public struct Dispatcher: Sendable {
         _ claims: [ClaimedDelivery], on connection: Connection, machine: DeliveryMachine, canReconcile: Bool,
         tally: inout DeliveryTally
     ) async throws {
-        // A record whose worker died is tried alone, so that a crash can be charged to it (decisions 20).
+        // A record whose worker died is tried alone, so that a crash is charged to nobody else (decisions 20).
         for batch in Self.batches(of: claims, suspects: try await suspects(among: claims)) {
             var waiting = batch.map { Attempting(claim: $0) }
             while !waiting.isEmpty {
@@ -199,7 +202,7 @@ public struct Dispatcher: Sendable {
             outcome.reason = verdict.reason
             outcome.refundsAttempt = true
             outcome.nextAttemptAt = nil
-            tally.held += 1
+            // Before the delivery is given back: the store then holds it with the connection.
             if try await store.setState(id: connection.id, state, reason: verdict.reason, at: now) {
                 reporter.connectionMoved(connection, to: state, reason: verdict.reason)
             }
@@ -211,6 +214,7 @@ public struct Dispatcher: Sendable {
         for warning in verdict.warnings { reporter.warned(warning, delivery: item.claim.delivery.id, on: connection) }
         try await store.settle([outcome])
         CrashPoint.reach("after_settle")
+        if case .waitForConnection = decision { outcome.state = .held }
         reporter.settled(outcome, on: connection)
         return nil
     }
@@ -225,13 +229,13 @@ public struct Dispatcher: Sendable {
     /// How often the plugin's worker died or hung with this delivery in flight.
     private func crashes(of delivery: Delivery) async throws -> Int {
         try await store.attempts(of: delivery.id).count {
-            $0.verdict == Verdict.Class.crashed.rawValue || $0.verdict == Verdict.Class.deadline.rawValue
+            ($0.verdict == Verdict.Class.crashed.rawValue || $0.verdict == Verdict.Class.deadline.rawValue)
+                && $0.code != Verdict.closedCode
         }
     }
 
     /// The history is asked and not the reason, which a later look-up or a wait has overwritten.
     private func suspects(among claims: [ClaimedDelivery]) async throws -> Set<DeliveryID> {
-        guard claims.count > 1 else { return [] }
         var found: Set<DeliveryID> = []
         for claim in claims where claim.delivery.attempts > 1 || claim.delivery.reason != nil {
             if try await crashes(of: claim.delivery) > 0 { found.insert(claim.delivery.id) }
@@ -239,10 +243,15 @@ public struct Dispatcher: Sendable {
         return found
     }
 
-    /// Records that crashed a worker before go alone; the others together.
+    /// Records that crashed a worker before go alone, also among connections; the others together.
     static func batches(of claims: [ClaimedDelivery], suspects: Set<DeliveryID>) -> [[ClaimedDelivery]] {
         let others = claims.filter { !suspects.contains($0.delivery.id) }
-        return (others.isEmpty ? [] : [others]) + claims.filter { suspects.contains($0.delivery.id) }.map { [$0] }
+        let alone = claims.filter { suspects.contains($0.delivery.id) }.map { claim in
+            var suspect = claim
+            suspect.isSuspect = true
+            return [suspect]
+        }
+        return (others.isEmpty ? [] : [others]) + alone
     }
 }
 
@@ -273,6 +282,7 @@ public struct DeliveryTally: Sendable, Equatable {
     public var delivered = 0
     public var retrying = 0
     public var uncertain = 0
+    /// Waiting on a connection that is not active, after the drain.
     public var held = 0
     public var dead = 0
 

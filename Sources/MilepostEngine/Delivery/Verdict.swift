@@ -67,7 +67,10 @@ public struct Verdict: Sendable, Equatable {
     }
 
     /// Whether the plugin's code died or hung with the record in flight, which is charged to the record (decisions 20).
-    var isPluginFailure: Bool { kind == .crashed || kind == .deadline }
+    var isPluginFailure: Bool { (kind == .crashed || kind == .deadline) && code != Self.closedCode }
+
+    /// What we closed ourselves, for a reload or a change of settings, is nobody's crash.
+    static let closedCode = "plugin_closed"
 
     /// Code and sentence for the log and the delivery's reason.
     public var reason: Reason {

@@ -126,6 +126,12 @@ public struct Explainer: Sendable {
                 code: "crossed_while_disconnected",
                 message: "\(reached) while the connection is disconnected; it does not fire when it is connected again."
             )
+        case .plan:
+            line.outcome = "not_fired"
+            line.reason = Reason(
+                code: connection.stateReason?.code ?? connection.state.rawValue,
+                message: "\(reached) while the plan fires nothing, and it does not fire later: "
+                    + (connection.stateReason?.message ?? "no reason is known."))
         default:
             line.outcome = "waiting_for_connection"
             line.reason = Reason(

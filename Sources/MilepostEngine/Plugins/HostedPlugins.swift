@@ -38,6 +38,8 @@ public final class HostedPlugins: PluginPort {
     private let operationTimeout: Duration
     private let requestTimeout: Duration
     private let state = Mutex(State())
+    /// Every operation takes one.
+    public let turns = PluginTurns()
 
     public init(host: PluginHost, gateway: PluginGateway, operationTimeout: Duration, requestTimeout: Duration) {
         self.host = host
@@ -121,7 +123,7 @@ public final class HostedPlugins: PluginPort {
         var closed: ClosedBudget?
         let result = await perform(
             .deliver, body: VerbBody.records(claims), on: connection, attempt: context.attempts.max() ?? 1,
-            records: context.deliveries, context: context, closed: &closed)
+            records: context.deliveries, context: context, alone: claims.contains(where: \.isSuspect), closed: &closed)
         CrashPoint.reach("before_settle")
         let verdicts = VerbBody.verdicts(of: result, count: claims.count)
         guard let closed else { return verdicts }
@@ -130,31 +132,45 @@ public final class HostedPlugins: PluginPort {
     }
 
     public func reconcile(_ claims: [ClaimedDelivery], on connection: Connection) async -> [Finding] {
+        var closed: ClosedBudget?
         let result = await perform(
             .reconcile, body: VerbBody.records(claims), on: connection,
-            attempt: claims.map(\.delivery.attempts).max() ?? 1,
-            records: claims.map(\.delivery.id))
+            attempt: claims.map(\.delivery.attempts).max() ?? 1, records: claims.map(\.delivery.id), context: nil,
+            alone: claims.contains(where: \.isSuspect), closed: &closed)
         return VerbBody.findings(of: result, claims: claims)
     }
 
     // MARK: Other verbs
 
-    /// One operation on a stored connection's instance.
-    ///
-    /// - Parameter records: the deliveries in `body`: a crash is charged to them.
+    /// One operation on a stored connection's instance, without records.
     func perform(
-        _ verb: PluginVerb, body: JSONValue, on connection: Connection, attempt: Int = 1, records: [DeliveryID] = []
+        _ verb: PluginVerb, body: JSONValue, on connection: Connection, attempt: Int = 1
     ) async -> OperationResult {
         var closed: ClosedBudget?
         return await perform(
-            verb, body: body, on: connection, attempt: attempt, records: records, context: nil, closed: &closed)
+            verb, body: body, on: connection, attempt: attempt, records: [], context: nil, alone: false,
+            closed: &closed)
     }
 
-    /// - Parameter closed: the budget that stopped one of the operation's requests, if any did.
+    /// - Parameters:
+    ///   - records: the deliveries in `body`: a crash is charged to them.
+    ///   - alone: with nothing else of the plugin in flight, whatever its connection.
+    ///   - closed: the budget that stopped one of the operation's requests, if any did.
     private func perform(
         _ verb: PluginVerb, body: JSONValue, on connection: Connection, attempt: Int, records: [DeliveryID],
-        context: OperationContext?, closed: inout ClosedBudget?
+        context: OperationContext?, alone: Bool, closed: inout ClosedBudget?
     ) async -> OperationResult {
+        let (result, budget) = await turns.take(of: connection.integration.plugin, alone: alone) {
+            await performNow(verb, body: body, on: connection, attempt: attempt, records: records, context: context)
+        }
+        closed = budget
+        return result
+    }
+
+    private func performNow(
+        _ verb: PluginVerb, body: JSONValue, on connection: Connection, attempt: Int, records: [DeliveryID],
+        context: OperationContext?
+    ) async -> (OperationResult, ClosedBudget?) {
         do {
             let instance = try await instance(for: connection)
             let operation = instance.reserveOperation()
@@ -162,17 +178,26 @@ public final class HostedPlugins: PluginPort {
             let result = await instance.perform(
                 verb, body: body.bytes, timeout: operationTimeout, attempt: UInt32(clamping: attempt),
                 operation: operation, records: records)
-            closed = await gateway.contexts.end(operation)
-            return result
+            return (result, await gateway.contexts.end(operation))
         } catch {
-            return OperationResult(
+            let result = OperationResult(
                 status: .retry,
                 body: JSONValue.object(["code": "plugin_unavailable", "message": .string("\(error)")]).bytes)
+            return (result, nil)
         }
     }
 
     /// Runs operations on an instance that exists only for this call, for a connection that is not stored yet.
     func withTrialInstance<Result: Sendable>(
+        of connection: Connection,
+        _ body: (_ perform: (PluginVerb, JSONValue) async -> OperationResult) async throws -> Result
+    ) async throws -> Result {
+        try await turns.take(of: connection.integration.plugin, alone: false) {
+            try await withTrialInstanceNow(of: connection, body)
+        }
+    }
+
+    private func withTrialInstanceNow<Result: Sendable>(
         of connection: Connection,
         _ body: (_ perform: (PluginVerb, JSONValue) async -> OperationResult) async throws -> Result
     ) async throws -> Result {
@@ -193,8 +218,9 @@ public final class HostedPlugins: PluginPort {
 
     /// Lets go of a connection's instance, so that the next operation makes one with the new settings.
     func forget(_ connection: ConnectionID) async {
-        let instance = state.withLock { $0.instances.removeValue(forKey: connection) }
-        await instance?.close()
+        if let instance = state.withLock({ $0.instances.removeValue(forKey: connection) }) {
+            await turns.take(of: instance.plugin, alone: false) { await instance.close() }
+        }
         gateway.close(connection)
     }
 

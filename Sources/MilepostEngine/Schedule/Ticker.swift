@@ -7,13 +7,13 @@ public import MilepostStore
 ///
 /// A workspace is worked on by one tick at a time; a vendor that hangs holds up its own connection only (RATE-14).
 public actor Ticker {
-    private let store: any Store
-    private let plugins: any PluginPort
-    private let clock: any DaemonClock
-    private let evaluator: Evaluator
+    let store: any Store
+    let plugins: any PluginPort
+    let clock: any DaemonClock
+    let evaluator: Evaluator
     private let dispatcher: Dispatcher
     private let owner: String
-    private let reporter: any EngineReporter
+    let reporter: any EngineReporter
     private var busy: Set<WorkspaceID> = []
     private var waiting: [WorkspaceID: [CheckedContinuation<Void, Never>]] = [:]
 
@@ -46,6 +46,7 @@ public actor Ticker {
         let connections = try await store.connections(workspace: only).filter { $0.state != .disconnected }
         let groups = Dictionary(grouping: connections, by: \.workspace).sorted { $0.key < $1.key }
         report.workspaces = groups.count
+        var cursors: [ConnectionID: CursorMove] = [:]
         try await withThrowingTaskGroup(of: Share.self) { tasks in
             var rest = groups[...]
             for _ in 0..<Self.parallelWorkspaces {
@@ -54,6 +55,7 @@ public actor Ticker {
             }
             while let share = try await tasks.next() {
                 report.add(share)
+                cursors.merge(share.cursors) { first, _ in first }
                 guard let (workspace, members) = rest.popFirst() else { continue }
                 tasks.addTask { try await self.share(of: workspace, members, skipsBusy: skipsBusy) }
             }
@@ -62,7 +64,7 @@ public actor Ticker {
         try await store.recordRun(
             ScheduleRun(
                 schedule: Self.scheduleName, startedAt: report.startedAt, finishedAt: report.finishedAt,
-                succeeded: report.errors.isEmpty, summary: report.json))
+                succeeded: report.errors.isEmpty, summary: report.json), cursors: cursors)
         reporter.ticked(report)
         return report
     }
@@ -73,7 +75,9 @@ public actor Ticker {
         await takeTurn(connection.workspace)
         defer { passTurn(connection.workspace) }
         return try await locked(connection.workspace) {
-            try await self.dispatcher.drain(connection, asOf: self.clock.now)
+            guard let workspace = try await self.store.workspace(connection.workspace) else { return DeliveryTally() }
+            let current = try await self.upToDate(connection, of: workspace)
+            return try await self.dispatcher.drain(current, asOf: self.clock.now)
         } ?? DeliveryTally()
     }
 
@@ -84,6 +88,7 @@ public actor Ticker {
         var linksExamined = 0
         var crossings = 0
         var deliveries = DeliveryTally()
+        var cursors: [ConnectionID: CursorMove] = [:]
         var isLocked = false
         var error: TickReport.WorkspaceError?
     }
@@ -109,11 +114,15 @@ public actor Ticker {
         var share = Share()
         var due: [Connection] = []
         for connection in connections {
-            let current = try await followPlugin(try await reopenAfterMidnight(connection))
-            guard let action = plugins.thresholdAction(of: connection.integration.plugin) else { continue }
+            let current = try await upToDate(connection, of: workspace)
+            guard let action = plugins.thresholdAction(of: connection.integration.plugin) else {
+                share.deliveries.held += try await store.heldDeliveries(of: current.id)
+                continue
+            }
             let evaluated = try await evaluator.evaluate(current, workspace: workspace, action: action)
             share.linksExamined += evaluated.linksExamined
             share.crossings += evaluated.crossings
+            share.cursors[current.id] = evaluated.looked
             due.append(current)
         }
         let asOf = clock.now
@@ -122,37 +131,6 @@ public actor Ticker {
             while let tally = try await drains.next() { share.deliveries += tally }
         }
         return share
-    }
-
-    /// A plugin that is switched off, refused or quarantined takes its connections along, so that the caps of what waits
-    /// stand still (decisions 9) and status shows it; when it is back, so are they.
-    private func followPlugin(_ connection: Connection) async throws -> Connection {
-        let obstacle = plugins.obstacle(for: connection.integration.plugin)
-        let wanted: Connection.State
-        switch (obstacle, connection.state) {
-        case (let obstacle?, .active): wanted = obstacle.code == "plugin_quarantined" ? .quarantined : .disabled
-        case (nil, .disabled), (nil, .quarantined):
-            guard connection.stateReason?.code == Self.pluginGone else { return connection }
-            wanted = .active
-        default: return connection
-        }
-        let reason = obstacle.map { Reason(code: Self.pluginGone, message: $0.message) }
-        if try await store.setState(id: connection.id, wanted, reason: reason, at: clock.now) {
-            reporter.connectionMoved(connection, to: wanted, reason: reason)
-        }
-        return try await store.connection(id: connection.id) ?? connection
-    }
-
-    /// The reason's code while a connection waits for its plugin, and for nothing else.
-    private static let pluginGone = "plugin_unavailable"
-
-    /// A spent daily budget comes back by itself: the vendor resets it at midnight (crm-apis.md 2.4).
-    private func reopenAfterMidnight(_ connection: Connection) async throws -> Connection {
-        guard connection.state == .dailyBudget, connection.stateSince.day < clock.now.day else { return connection }
-        if try await store.setState(id: connection.id, .active, reason: nil, at: clock.now) {
-            reporter.connectionMoved(connection, to: .active, reason: nil)
-        }
-        return try await store.connection(id: connection.id) ?? connection
     }
 
     // MARK: Locks and turns

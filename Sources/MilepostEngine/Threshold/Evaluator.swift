@@ -7,14 +7,15 @@ public import MilepostStore
 /// Turns changed totals of one connection into crossings and deliveries (sections E, H, K, L).
 ///
 /// Works forward from the connection's cursor, so a missed tick is caught up (THR-17) and old totals cost nothing
-/// (invariant 10). Each page of changes is one transaction with the cursor, so a crash repeats at most a page, and the
-/// unique key leaves out what was stored (invariant 3).
+/// (invariant 10). Each page with a crossing is one transaction with the cursor, so a crash repeats at most a page of
+/// those, and the unique key leaves out what was stored (invariant 3).
 public struct Evaluator: Sendable {
     let store: any Store
     let clock: any DaemonClock
     let random: any RandomSource
     let plans: PlanMatrix
-    /// Where a person can look at a link; `{link}` and `{workspace}` are filled in. Nil: notes carry no link.
+    /// Where a person can look at what crossed; `{workspace}`, `{scope}`, `{link}` and `{folder}` are filled in. Nil: notes
+    /// carry no link (DEAL-04).
     let analyticsURLTemplate: String?
 
     public init(
@@ -35,6 +36,8 @@ public struct Evaluator: Sendable {
         public var linksExamined = 0
         public var crossings = 0
         public var deliveries = 0
+        /// How far was looked without a crossing: to be stored, sooner or later (`recordRun`).
+        public var looked: CursorMove?
 
         public init() {}
     }
@@ -43,9 +46,9 @@ public struct Evaluator: Sendable {
     public func evaluate(_ connection: Connection, workspace: Workspace, action: String) async throws -> Result {
         var result = Result()
         var cursor = connection.cursor
+        var saved = cursor
         let optedOut = try await store.optedOutMembers(workspace: workspace.id)
-        let gate = try await store.planMatrix(configured: plans).obstacle(
-            workspace: workspace, plugin: connection.integration.plugin, now: clock.now)
+        let gate = try await gate(connection, workspace: workspace)
         while true {
             try Task.checkCancellation()
             let changed = try await store.changedLinks(
@@ -56,14 +59,28 @@ public struct Evaluator: Sendable {
             let candidates = try await candidates(among: changed.links, for: connection, optedOut: optedOut)
             let made = try await makeCrossings(
                 candidates, connection: connection, gate: gate, action: action)
-            let stored = try await store.commitEvaluation(
-                connection: connection.id, crossings: made.crossings, deliveries: made.deliveries,
-                cursor: changed.through)
-            result.crossings += made.crossings.count
-            result.deliveries += stored.count
+            // A commit for the cursor alone would be most of the cost of a tick in which nothing crossed. A cursor that never
+            // moved is not told from one that was set back to fire for what is there, so it moves at once.
+            if made.crossings.isEmpty, saved > 0 {
+                result.looked = CursorMove(from: saved, through: changed.through)
+            } else {
+                let stored = try await store.commitEvaluation(
+                    connection: connection.id, crossings: made.crossings, deliveries: made.deliveries,
+                    cursor: changed.through)
+                result.crossings += made.crossings.count
+                result.deliveries += stored.count
+                result.looked = nil
+                saved = changed.through
+            }
             cursor = changed.through
             if !changed.hasMore { return result }
         }
+    }
+
+    /// Why the workspace's plan does not let the connection fire now; nil when it does.
+    func gate(_ connection: Connection, workspace: Workspace) async throws -> Reason? {
+        try await store.planMatrix(configured: plans).obstacle(
+            workspace: workspace, plugin: connection.integration.plugin, now: clock.now)
     }
 
     /// A link below the lowest threshold can have crossed nothing; below a folder's it still moves the folder.
@@ -171,7 +188,7 @@ public struct Evaluator: Sendable {
                 "source": JSONValue(campaign.source), "medium": JSONValue(campaign.medium),
                 "campaign": JSONValue(campaign.campaign),
             ],
-            "analytics_url": JSONValue(analyticsURL(for: candidate.scope, workspace: connection.workspace)),
+            "analytics_url": JSONValue(analyticsURL(for: candidate, workspace: connection.workspace)),
             "top_links": .array(
                 (candidate.folder?.top ?? []).map { link in
                     [
@@ -194,17 +211,19 @@ public struct Evaluator: Sendable {
         return .object(body)
     }
 
-    private func analyticsURL(for scope: Scope, workspace: WorkspaceID) -> String? {
+    /// Nil as well when the template names something that the crossing lacks: a link that leads nowhere is worse than none.
+    private func analyticsURL(for candidate: Candidate, workspace: WorkspaceID) -> String? {
         guard let template = analyticsURLTemplate else { return nil }
-        return fill(template, ["workspace": workspace.rawValue, scope.kind.rawValue: scope.id, "scope": scope.id])
-    }
-
-    private func fill(_ template: String, _ values: [String: String]) -> String {
+        let folder = candidate.scope.kind == .folder ? candidate.scope.id : candidate.link?.folder
+        let values = [
+            "workspace": workspace.rawValue, "scope": candidate.scope.id, "link": candidate.link?.id.rawValue,
+            "folder": folder,
+        ]
         var text = ""
         var rest = template[...]
         while let open = rest.firstIndex(of: "{"), let close = rest[open...].firstIndex(of: "}") {
-            text += rest[..<open]
-            text += values[String(rest[rest.index(after: open)..<close])].map(percentEncoded) ?? ""
+            guard let value = values[String(rest[rest.index(after: open)..<close])] ?? nil else { return nil }
+            text += rest[..<open] + percentEncoded(value)
             rest = rest[rest.index(after: close)...]
         }
         return text + rest

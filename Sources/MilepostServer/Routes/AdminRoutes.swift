@@ -201,6 +201,8 @@ extension MilepostServer {
                     "Choose a pipeline and stage that exist: milepost connect \(connection.integration) --set …."
                 case .dailyBudget:
                     "Nothing: sending resumes after midnight, when the vendor's daily budget is filled again."
+                case .plan:
+                    "Put the workspace on a plan that fires: milepost workspaces set \(connection.workspace) --plan …."
                 default: "See milepost integrations show \(connection.integration) -w \(connection.workspace)."
                 }
             add(

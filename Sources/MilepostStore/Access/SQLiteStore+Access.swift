@@ -87,8 +87,12 @@ extension SQLiteStore {
     /// Runs kept for each schedule.
     private static let keptRuns = 50
 
-    public func recordRun(_ run: ScheduleRun) async throws {
+    public func recordRun(_ run: ScheduleRun, cursors: [ConnectionID: CursorMove]) async throws {
         try await write { context in
+            for (connection, move) in cursors {
+                try context.db.cachedStatement(sql: "UPDATE connections SET cursor = ? WHERE id = ? AND cursor = ?")
+                    .execute(arguments: [move.through, connection.rawValue, move.from])
+            }
             try context.db.execute(
                 sql: """
                     INSERT INTO schedule_runs (schedule, started_at, finished_at, succeeded, summary)
@@ -103,6 +107,7 @@ extension SQLiteStore {
                     DELETE FROM schedule_runs WHERE schedule = ?1 AND number <= (
                         SELECT number FROM schedule_runs WHERE schedule = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)
                     """, arguments: [run.schedule, Self.keptRuns])
+            try context.beat(run.finishedAt)
         }
     }
 

@@ -25,6 +25,7 @@ extension SQLiteStore {
                 saved.cursor = context.state.sealedSequence()
             }
             try ConnectionRow.store(saved, db)
+            try context.followState(of: saved.id, at: at)
             try context.store(credentials, of: saved.id)
             return saved
         }
@@ -83,6 +84,7 @@ extension SQLiteStore {
                     WHERE id = ?
                     """,
                 arguments: [state.rawValue, at.milliseconds, reason?.code, reason?.message, id.rawValue])
+            try context.followState(of: id, at: at)
             return true
         }
     }
@@ -121,6 +123,7 @@ extension SQLiteStore {
                 guard let id = crossing.delivery, let delivery = known[id] else { continue }
                 if try context.insert(delivery, key: crossing.key) { made.append(delivery) }
             }
+            for delivery in made { try context.holdIfConnectionWaits(delivery.id) }
             return made
         }
     }
@@ -202,13 +205,15 @@ extension Connection {
 }
 
 extension WriteContext {
-    /// Adds the time in the state that ends now to the waiting of the deliveries that sat through it.
+    /// Adds the time in the state that ends now to the waiting of the deliveries that sat through it. One with a hold of
+    /// its own gets its time when that hold ends.
     fileprivate func addWaiting(_ connection: Connection, becoming state: Connection.State, at: Timestamp) throws {
         guard connection.state != .active, connection.state != state else { return }
         try db.execute(
             sql: """
                 UPDATE deliveries SET waited = waited + max(0, ?1 - max(created_at, ?2))
                 WHERE connection_id = ?3 AND state NOT IN ('delivered', 'dropped', 'dead')
+                    AND NOT (state = 'held' AND came_from IS NULL)
                 """, arguments: [at.milliseconds, connection.stateSince.milliseconds, connection.id.rawValue])
     }
 

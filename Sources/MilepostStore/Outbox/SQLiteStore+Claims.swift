@@ -30,14 +30,15 @@ extension SQLiteStore {
         }
     }
 
-    /// A delivery that leaves `held` gets the time it was held added to its waiting.
+    /// A delivery that leaves a hold of its own gets the time it was held added to its waiting. One that is given back
+    /// while its connection waits is held with it.
     public func settle(_ outcomes: [DeliveryOutcome]) async throws {
         guard !outcomes.isEmpty else { return }
         try await writer.write(.change, weight: outcomes.count) { context in
             let update = try context.db.cachedStatement(
                 sql: """
                     UPDATE deliveries SET
-                        waited = waited + iif(state = 'held', max(0, :at - updated_at), 0),
+                        waited = waited + iif(state = 'held' AND came_from IS NULL, max(0, :at - updated_at), 0),
                         state = :state, reason_code = :code, reason_message = :message,
                         remote_id = coalesce(:remote_id, remote_id), remote_url = coalesce(:remote_url, remote_url),
                         next_attempt_at = :next, attempts = max(0, attempts - :refund), updated_at = :at,
@@ -53,6 +54,7 @@ extension SQLiteStore {
                 ])
                 guard context.db.changesCount == 1 else { throw StoreError.noDelivery(outcome.delivery) }
                 if let attempt = outcome.attempt { try context.log(attempt) }
+                if !outcome.state.isOver { try context.holdIfConnectionWaits(outcome.delivery) }
             }
         }
     }
@@ -82,6 +84,7 @@ extension SQLiteStore {
                 ).execute(arguments: [
                     (isOpen ? Delivery.State.uncertain : .retrying).rawValue, at.milliseconds, id,
                 ])
+                try context.holdIfConnectionWaits(DeliveryID(id))
             }
             return (uncertain: uncertain, retrying: claimed.count - uncertain)
         }
@@ -110,6 +113,7 @@ extension SQLiteStore {
                 ).execute(arguments: [
                     (isOpen ? Delivery.State.uncertain : .pending).rawValue, at.milliseconds, id,
                 ])
+                try context.holdIfConnectionWaits(DeliveryID(id))
             }
             return ids.count
         }

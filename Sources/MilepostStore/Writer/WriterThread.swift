@@ -32,11 +32,13 @@ final class WriterThread: Sendable {
 
     /// What a writer without work still does, one after the other.
     private enum Idleness {
-        case logFilled, logCut, resting
+        case logLarge, logFilled, logCut, resting
 
         /// How long nothing may have come before the next is done.
         var patience: DispatchTime {
             switch self {
+            // Longer than between the steps of a tick or a delivery, whose commits would wait behind the copying.
+            case .logLarge: .now() + .milliseconds(20)
             case .logFilled: .now() + .seconds(1)
             case .logCut: .now() + .seconds(10)
             case .resting: .distantFuture
@@ -142,10 +144,9 @@ final class WriterThread: Sendable {
                 continue
             }
             serve(batch, state: state, totals: totals)
-            idleness = .logFilled
             // First the answers: what they promise is on disk, and copying takes longer than a commit.
             for job in batch { job.answer() }
-            copyLogIfLarge(gauge)
+            idleness = copyLogIfFull(gauge)
         }
         finish(gauge)
         withExtendedLifetime(gauge) {}
@@ -270,6 +271,9 @@ final class WriterThread: Sendable {
 
     private func tidy(after idleness: Idleness, _ gauge: LogGauge) -> Idleness {
         switch idleness {
+        case .logLarge:
+            copyLog(gauge)
+            return .logFilled
         case .logFilled: return truncateLog(gauge) ? .logCut : .logFilled
         case .logCut:
             // Pages cached by a burst of work are read again from the kernel's cache when they are wanted.
@@ -279,10 +283,19 @@ final class WriterThread: Sendable {
         }
     }
 
-    private func copyLogIfLarge(_ gauge: LogGauge) {
+    /// What waits for the disk does not wait for the copying as well, unless the log is at its limit.
+    private func copyLogIfFull(_ gauge: LogGauge) -> Idleness {
         let bytes = gauge.pages * SQLiteStore.pageBytes
         logBytes.withLock { $0 = bytes }
-        guard bytes > configuration.checkpointBytes else { return }
+        guard bytes > configuration.checkpointLimitBytes else {
+            return bytes > configuration.checkpointBytes ? .logLarge : .logFilled
+        }
+        copyLog(gauge)
+        return .logFilled
+    }
+
+    private func copyLog(_ gauge: LogGauge) {
+        guard !isStopped else { return }
         let remaining = checkpoint(.passive, gauge)
         logBytes.withLock { $0 = remaining * SQLiteStore.pageBytes }
     }

@@ -130,6 +130,13 @@ struct DeliveryMachineTests {
         #expect(reason.code == "poison")
     }
 
+    @Test("decisions 20: an operation that we closed ourselves is no crash of its record")
+    func closedIsNoCrash() {
+        let closed = Verdict(kind: .crashed, code: "plugin_closed")
+        #expect(
+            Self.machine.decide(closed, in: Self.situation(crashes: 1), now: Self.now) == .tryLater(notBefore: nil))
+    }
+
     private static func decide(_ verdict: Verdict, tries: Int) -> DeliveryMachine.Decision {
         machine.decide(verdict, in: situation(tries: tries), now: now)
     }

@@ -72,7 +72,7 @@ struct WriterTests {
         .timeLimit(.minutes(1)))
     func readersAndCheckpoints() async throws {
         // Every commit is followed by a checkpoint.
-        let store = try directory.open(SQLiteConfiguration(checkpointBytes: 0))
+        let store = try directory.open(SQLiteConfiguration(checkpointBytes: 0, checkpointLimitBytes: 0))
         _ = try await store.ensureWorkspace(.acme, at: .start)
         let link = LinkID("a")
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -102,6 +102,28 @@ struct WriterTests {
         #expect(try await again.link(link, workspace: .acme)?.totals.all == 2000)
         #expect(try await again.auditTotals() == [])
         await again.close()
+    }
+
+    @Test("decisions 24: the log does not grow past its limit, however busy the writer is")
+    func logLimit() async throws {
+        let store = try directory.open(
+            SQLiteConfiguration(checkpointBytes: 1 << 16, checkpointLimitBytes: 1 << 20))
+        _ = try await store.ensureWorkspace(.acme, at: .start)
+        var longest: Int64 = 0
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for caller in 0..<4 {
+                group.addTask {
+                    for round in 0..<20 { try await store.click("a", times: 400, tag: "\(caller)-\(round)") }
+                }
+            }
+            while try await group.next() != nil { longest = max(longest, await store.health().walBytes) }
+        }
+        let health = await store.health()
+        longest = max(longest, health.walBytes)
+        #expect(longest > 1 << 20 && longest < 4 << 20, "\(longest) bytes")
+        #expect(health.databaseBytes > 1 << 20)
+        #expect(try await store.auditTotals() == [])
+        await store.close()
     }
 
     @Test("a backup taken while writes go on is whole")

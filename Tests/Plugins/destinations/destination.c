@@ -16,6 +16,7 @@ struct destination {
     const mp_host *host;
     uint64_t instance;
     uint64_t submitted; /* the operation that waits for the vendor's answer */
+    unsigned waiting;   /* its records, when it takes the answer well */
     char base[256];
 };
 
@@ -139,7 +140,8 @@ static int32_t deliver(void *pointer, const mp_op *op) {
                                 (mp_view){(const uint8_t *)"\xff{]not json", 11});
         return MP_OK;
     }
-    if (has(op->body, "x-submit")) {
+    if (has(op->body, "x-submit") || has(op->body, "x-wait")) {
+        self->waiting = has(op->body, "x-wait") ? records : 0;
         if (has(op->body, "\"state\":\"done\"")) {
             complete_all(self, op->id, records, "\"class\":\"ok\",\"remote_id\":\"1\"");
             return MP_OK;
@@ -175,8 +177,11 @@ static void cancel(void *pointer, uint64_t op) {
 
 static void on_event(void *pointer, const mp_event *event) {
     struct destination *self = pointer;
-    if (event->kind == MP_EVENT_HTTP && event->op == self->submitted)
+    if (event->kind != MP_EVENT_HTTP || event->op != self->submitted)
+        return;
+    if (self->waiting == 0)
         abort(); /* the vendor has answered, and nobody will hear of it */
+    complete_all(self, event->op, self->waiting, "\"class\":\"ok\",\"remote_id\":\"1\"");
 }
 
 static const mp_plugin table = {

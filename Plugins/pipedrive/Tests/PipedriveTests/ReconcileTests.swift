@@ -143,9 +143,31 @@ extension Serialized {
             #expect(finding?["message"]?.string?.contains("2 deals match") == true)
         }
 
-        @Test("a match in another pipeline is unknown, never not_applied")
-        func elsewhere() async throws {
-            #expect(try await look([deal(501, pipeline: 2)]).finding?["answer"] == "unknown")
+        @Test(
+            "DEAL-12, DEAL-09: a deal with field and title that was moved by hand is found, whatever the API says of the move",
+            arguments: [JSONValue.string("2026-11-02T10:05:00Z"), nil])
+        func moved(stageChanged: JSONValue?) async throws {
+            var members = try #require(deal(501, pipeline: 2).object)
+            members["stage_change_time"] = stageChanged
+            let (finding, sent) = try await look([.object(members)])
+            #expect(finding?["answer"] == "applied" && finding?["remote_id"] == "501")
+            #expect(finding?["message"]?.string?.contains("moved to pipeline 2") == true)
+            #expect(sent.allSatisfy { $0.method == "GET" }, "nothing is moved back")
+        }
+
+        @Test("a match in the planned pipeline wins over one that was moved")
+        func hereFirst() async throws {
+            #expect(try await look([deal(501, pipeline: 2), deal(502)]).finding?["remote_id"] == "502")
+        }
+
+        @Test(
+            "a match in another pipeline that nobody moved, or that bears no field, is unknown, never not_applied",
+            arguments: [JSONValue.null, "2026-11-02T10:00:01Z"])
+        func elsewhere(stageChanged: JSONValue) async throws {
+            var members = try #require(deal(501, pipeline: 2).object)
+            members["stage_change_time"] = stageChanged
+            #expect(try await look([.object(members)]).finding?["answer"] == "unknown")
+            #expect(try await look([deal(501, pipeline: 2)], field: false).finding?["answer"] == "unknown")
         }
 
         @Test("the plan of the journal wins over settings that changed since")
