@@ -304,7 +304,7 @@ class TestExclusions:
 class TestPlans:
     def test_a_free_workspace_may_connect_and_fires_nothing(self, own) -> None:
         """PLAN-03, PLAN-05, PLAN-06, PLAN-02"""
-        daemon = own(plans={"free": {"fires": False}, "pro": {}, "trial": {"days": 14}}).start()
+        daemon = own(plans={"free": {"fires": False}, "pro": {}, "trial": {"trial_days": 14}}).start()
         workspace = daemon.workspace("acme")
         daemon.rest.put("/v1/workspaces/acme", {"plan": "free"})
         workspace.connect(thresholds=[2, 4])
