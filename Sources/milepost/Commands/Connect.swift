@@ -97,7 +97,10 @@ struct Connect: ParsableCommand {
             return
         }
         let items = (answer["items"]?.array ?? []).filter { $0["disabled"]?.bool != true }
-        guard !items.isEmpty, let index = Prompt.choose(picker, items.map { $0["label"]?.cell ?? "-" }) else { return }
+        let suggested = items.firstIndex { $0["value"] != nil && $0["value"] == answer["suggested"] }
+        guard !items.isEmpty,
+            let index = Prompt.choose(picker, items.map { $0["label"]?.cell ?? "-" }, suggested: suggested)
+        else { return }
         body[setting] = items[index]["value"]
     }
 }
