@@ -100,7 +100,7 @@ let package = Package(
                 "MilepostVault",
                 hummingbird, logging,
             ]),
-        room("MilepostClient", ["MilepostModel", "MilepostIntake", "CMilepostCurl"]),
+        room("MilepostClient", ["MilepostModel", "MilepostIntake", "MilepostConfiguration", "CMilepostCurl"]),
         room("MilepostSandbox", [hummingbird, logging]),
 
         // MARK: Executables: wiring and life cycle, no logic.
@@ -131,7 +131,7 @@ let package = Package(
 
         // MARK: Tests, one target per room.
         tests("MilepostConfiguration", ["MilepostModel"]),
-        tests("MilepostClient", ["MilepostModel"]),
+        tests("MilepostClient", ["MilepostModel", "MilepostConfiguration"]),
         tests("MilepostEgress"),
         tests("MilepostIntake", ["MilepostModel"]),
         tests("MilepostPluginHost", ["MilepostModel"]),

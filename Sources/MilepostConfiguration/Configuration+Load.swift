@@ -109,7 +109,7 @@ extension Configuration {
         }
     }
 
-    private static func contents(of file: String) throws(ConfigurationError) -> Data {
+    static func contents(of file: String) throws(ConfigurationError) -> Data {
         func fail(_ code: ConfigurationIssue.Code, _ message: String) -> ConfigurationError {
             ConfigurationError(issues: [ConfigurationIssue(code: code, file: file, line: nil, message: message)])
         }

@@ -169,7 +169,7 @@ extension Configuration {
         /// Whether crossings and rules fire.
         public var fires = true
         /// Length of a trial that ends by itself; nil means no end.
-        public var days: Int?
+        public var trialDays: Int?
         public init() {}
     }
 
@@ -186,6 +186,8 @@ extension Configuration {
         public var ratePlan: String?
         /// The object's expected SHA-256 in lower-case hexadecimal; nil trusts owner and mode alone (decisions 19).
         public var sha256: String?
+        /// The vendor's page that shows where its token is, in place of the manifest's; nil keeps that.
+        public var credentialHelp: String?
         public init() {}
     }
 }

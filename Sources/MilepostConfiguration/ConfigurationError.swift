@@ -7,6 +7,8 @@ public struct ConfigurationIssue: Sendable, Hashable, CustomStringConvertible {
         case unreadable, tooLarge = "too_large", notYAML = "not_yaml", tooDeep = "too_deep", alias
         case duplicateKey = "duplicate_key", unknownKey = "unknown_key", wrongType = "wrong_type"
         case inconsistent, unknownVariable = "unknown_variable"
+        /// The daemon did not take it; the message says why.
+        case refused
     }
     public let code: Code
     /// Where it stands: a file's path, or `environment`.

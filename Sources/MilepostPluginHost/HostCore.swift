@@ -9,6 +9,7 @@ final class HostCore: Sendable {
     let configuration: PluginHostConfiguration
     let workerExecutable: String
     let loop: EventLoop
+    private let leastLevel: Atomic<Int32>
     /// One source for operations, instances and blobs, for all hosts of the process: no id is ever used twice.
     private static let nextID = Atomic<UInt64>(1)
 
@@ -17,7 +18,14 @@ final class HostCore: Sendable {
         self.clock = clock
         self.configuration = configuration
         self.workerExecutable = worker
+        leastLevel = Atomic(configuration.logLevel)
         loop = EventLoop(clock: clock, idleInterval: configuration.heartbeatInterval.nanoseconds)
+    }
+
+    /// The least level that plugins are asked to log; see `PluginHost.setLogLevel`.
+    var logLevel: Int32 {
+        get { leastLevel.load(ordering: .relaxed) }
+        set { leastLevel.store(newValue, ordering: .relaxed) }
     }
 
     func makeID() -> UInt64 { Self.nextID.wrappingAdd(1, ordering: .relaxed).oldValue }

@@ -126,6 +126,13 @@ public final class PluginHost: Sendable {
         }
     }
 
+    /// The least level that plugins log from now on, as `MP_LOG_…`; workers that run are told, later ones start with it.
+    public func setLogLevel(_ level: Int32) {
+        core.logLevel = level
+        let plugins = state.withLock { Array($0.plugins.values) }
+        for plugin in plugins { (plugin.backend as? WorkerSupervisor)?.setLogLevel(level) }
+    }
+
     /// Every plugin that was loaded or refused, by name.
     public func status() -> [PluginHealth] {
         let (plugins, refused) = state.withLock { ($0.plugins, $0.refused) }

@@ -193,7 +193,7 @@ extension PluginInstance {
     }
 
     func log(_ level: Int32, operation: UInt64, message: [UInt8], fields: [UInt8]?) {
-        guard level >= core.configuration.logLevel else { return }
+        guard level >= core.logLevel else { return }
         owner.log(
             PluginLogLine(
                 plugin: owner.name, connection: connection, operation: operation == 0 ? nil : operation,

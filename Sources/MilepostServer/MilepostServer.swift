@@ -27,7 +27,7 @@ public struct MilepostServer: Sendable {
     /// Every route, in the order of the documentation.
     package static var routes: [Route] {
         healthRoutes + eventRoutes + linkRoutes + linkBatchRoutes + integrationRoutes + deliveryRoutes + contactRoutes
-            + adminRoutes + planRoutes
+            + adminRoutes + planRoutes + managedRoutes
     }
 
     /// The application for a service group, one for each listener.
@@ -123,6 +123,7 @@ struct ServerContext: Sendable {
         if route.isAudited, let principal {
             var detail = answer.auditDetail.object ?? [:]
             if let client = client(request, requestContext) { detail["client"] = .string(client) }
+            if let file = try call.managedBy() { detail["managed_by"] = .string(file) }
             try await engine.store.audit(
                 AuditEntry(
                     at: engine.clock.now, actor: principal.actor, action: route.operationID,

@@ -20,7 +20,7 @@ struct Milepost: ParsableCommand {
             Import.self, Tick.self, Schedule.self, Deliveries.self, Replay.self, Explain.self, Links.self, Members.self,
             Forms.self, Workspaces.self, Plans.self, Plugins.self, Keys.self, Tokens.self, Audit.self, Backup.self,
             Reload.self,
-            Export.self, Erase.self, ConfigurationCommand.self,
+            Export.self, Erase.self, ConfigurationCommand.self, Apply.self,
         ])
 
     static func main() {

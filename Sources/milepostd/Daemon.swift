@@ -48,13 +48,15 @@ struct Daemon {
             logger.info("standby: another daemon works on this data directory; waiting for it to end")
         }
 
+        // Before anybody listens: a damaged database ends the daemon, and nobody should have been promised anything.
+        let store = try lock == nil ? nil : EngineService.openStore(configuration)
+
         let role = ServerRole()
         let metrics = MetricsRegistry()
         let live = LiveSettings(configuration.server, intake: configuration.clickParser)
         let worker = EngineService(
             configuration: configuration, path: path, keys: keys, role: role, live: live, metrics: metrics,
-            logger: logger,
-            level: level, lock: lock)
+            logger: logger, level: level, lock: lock, store: store)
         let server = MilepostServer(
             role: role, live: live, control: worker, logger: Logger(label: "http"), metrics: metrics)
         let framework = Logger(label: "framework")

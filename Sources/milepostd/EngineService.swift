@@ -28,6 +28,8 @@ final class EngineService: Service, DaemonControl {
         var configuration: Configuration
         var running: Running?
         var lock: DataDirectoryLock?
+        /// Opened before anybody listens; a standby opens its own when its turn comes.
+        var store: SQLiteStore?
         var isReloading = false
     }
 
@@ -44,7 +46,8 @@ final class EngineService: Service, DaemonControl {
 
     init(
         configuration: Configuration, path: String, keys: FileKeyProvider, role: ServerRole, live: LiveSettings,
-        metrics: MetricsRegistry, logger: Logger, level: LogOutput.LogLevel, lock: DataDirectoryLock?
+        metrics: MetricsRegistry, logger: Logger, level: LogOutput.LogLevel, lock: DataDirectoryLock?,
+        store: SQLiteStore?
     ) {
         self.path = path
         self.keys = keys
@@ -53,7 +56,7 @@ final class EngineService: Service, DaemonControl {
         self.metrics = metrics
         self.logger = logger
         self.level = level
-        state = Mutex(State(configuration: configuration, running: nil, lock: lock))
+        state = Mutex(State(configuration: configuration, running: nil, lock: lock, store: store))
     }
 
     // MARK: Life
@@ -75,10 +78,7 @@ final class EngineService: Service, DaemonControl {
         let running = try await wire(configuration)
         state.withLock { $0.running = running }
         await running.roster.apply(configuration)
-        for (name, refusal) in running.roster.refusals {
-            logger.error(
-                "plugin refused: \(refusal.message)", metadata: ["plugin": "\(name)", "code": "\(refusal.code)"])
-        }
+        sayRefusals(running.roster)
         let recovered = try await running.engine.recover()
         if recovered.uncertain + recovered.retrying > 0 {
             logger.warning(
@@ -99,11 +99,24 @@ final class EngineService: Service, DaemonControl {
         }
     }
 
+    /// - Throws: `StoreError` for a database that is damaged, foreign or newer, with the way out.
+    static func openStore(_ configuration: Configuration) throws -> SQLiteStore {
+        try SQLiteStore.open(
+            directory: configuration.dataDirectory, clock: SystemClock(),
+            configuration: SQLiteConfiguration(clicksPerTransaction: configuration.intake.groupCommitMax))
+    }
+
+    /// What the host refuses is in its own lines; here is what it never saw.
+    private func sayRefusals(_ roster: PluginRoster) {
+        for (name, refusal) in roster.ownRefusals {
+            logger.error(
+                "plugin refused: \(refusal.message)", metadata: ["plugin": "\(name)", "code": "\(refusal.code)"])
+        }
+    }
+
     private func wire(_ configuration: Configuration) async throws -> Running {
         let clock = self.clock
-        let store = try SQLiteStore.open(
-            directory: configuration.dataDirectory, clock: clock,
-            configuration: SQLiteConfiguration(clicksPerTransaction: configuration.intake.groupCommitMax))
+        let store = try state.withLock { $0.store } ?? Self.openStore(configuration)
         let vault = Vault(records: store, keys: keys, random: OpenSSLRandomSource())
         let transient = TransientSecrets()
         let limiter = RateLimiter(clock: clock)
@@ -133,7 +146,7 @@ final class EngineService: Service, DaemonControl {
             })
         var hostConfiguration = PluginHostConfiguration()
         hostConfiguration.allowsBestEffortSandbox = configuration.sandbox == .bestEffort
-        hostConfiguration.logLevel = configuration.log.level == .trace ? 0 : configuration.log.level == .debug ? 1 : 2
+        hostConfiguration.logLevel = configuration.log.level.forPlugins
         let host = PluginHost(
             directories: configuration.pluginDirectories, workerExecutable: Self.workerPath(configuration),
             services: gateway,
@@ -154,7 +167,7 @@ final class EngineService: Service, DaemonControl {
                     plans: configuration.plans.mapValues {
                         .init(
                             integrations: $0.integrations.map { Set($0.map { PluginName($0) }) }, fires: $0.fires,
-                            trialDays: $0.days)
+                            trialDays: $0.trialDays)
                     }),
                 analyticsURLTemplate: configuration.analyticsURL),
             reporter: reporter)
@@ -221,11 +234,11 @@ final class EngineService: Service, DaemonControl {
 
     func reload() async -> ReloadReport {
         let report = await applyConfiguration()
-        for error in report.errors {
-            logger.error(
-                report.isRefused ? "reload refused, the old configuration stays in force: \(error)" : "\(error)")
+        for error in report.errors where report.isRefused {
+            logger.error("reload refused, the old configuration stays in force: \(error)")
         }
         if !report.isRefused {
+            if let running = state.withLock({ $0.running }) { sayRefusals(running.roster) }
             logger.info(
                 "reloaded",
                 metadata: [
@@ -266,6 +279,7 @@ final class EngineService: Service, DaemonControl {
         }
         var errors: [String] = []
         if let running {
+            running.host.setLogLevel(merged.log.level.forPlugins)
             await running.roster.apply(merged)
             errors = running.roster.refusals.map { "plugin \($0.name): \($0.reason.message)" }
         }
@@ -335,5 +349,16 @@ struct PluginLog: Sendable {
         if let connection = line.connection { facts["connection"] = "\(connection)" }
         if let fields = line.fields { facts["fields"] = "\(String(decoding: fields, as: UTF8.self))" }
         logger.log(level: levels[min(max(Int(line.level), 0), 4)], "\(line.message)", metadata: facts)
+    }
+}
+
+extension Configuration.Log.Level {
+    /// As the plugin ABI counts levels. A plugin's warnings and errors are always wanted, and so is what it says once.
+    var forPlugins: Int32 {
+        switch self {
+        case .trace: 0
+        case .debug: 1
+        case .info, .warning, .error: 2
+        }
     }
 }

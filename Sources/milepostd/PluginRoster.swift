@@ -41,6 +41,11 @@ final class PluginRoster: Sendable {
         hosted = plugins
     }
 
+    /// Those that were refused here, before the host saw them, so that nobody has said it in the log yet.
+    var ownRefusals: [(name: PluginName, reason: Reason)] {
+        state.withLock { $0.refused }.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
+    }
+
     /// Every enabled plugin that does not run, with its reason.
     var refusals: [(name: PluginName, reason: Reason)] {
         let own = state.withLock { $0.refused }
@@ -100,9 +105,25 @@ final class PluginRoster: Sendable {
                 ],
                 "restarts": .integer(Int64(known?.restarts ?? 0)), "last_crash": JSONValue(known?.lastCrash),
                 "reason": JSONValue(refusal?.message ?? known?.reason), "code": JSONValue(refusal?.code),
+                "title": JSONValue(manifest?.title), "credentials": credentials(of: name, manifest),
                 "pid": known?.workerProcessID.map { .integer(Int64($0)) } ?? .null,
             ]
         }
+    }
+
+    /// What a connection needs and where a person finds it, in the manifest's words (PCON-03). Vendors move their pages, so
+    /// the configuration may name another one.
+    private func credentials(of name: PluginName, _ manifest: PluginManifest?) -> JSONValue {
+        let page = state.withLock { $0.taken[name]?.configuration.credentialHelp }
+        let fields = (manifest?.auth ?? []).flatMap { $0.raw["fields"]?.array ?? [] }
+        return .array(
+            fields.map { field in
+                [
+                    "name": field["name"] ?? .null, "title": field["title"] ?? .null,
+                    "description": field["description"] ?? .null,
+                    "help": page.map(JSONValue.string) ?? field["help"] ?? .null,
+                ]
+            })
     }
 
     /// `manifestMissing` leaves the daemon as `manifest_missing`, like every other code.

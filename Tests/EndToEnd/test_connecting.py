@@ -67,6 +67,23 @@ class TestConnecting:
         labels = [item["label"] for item in daemon.rest.get(f"{url}/deal_fields")["items"]]
         assert "Link" in labels
 
+    @pytest.mark.parametrize("api", ["v2", "v1"])
+    def test_a_list_longer_than_a_page_is_read_whole_and_each_item_once(self, own, api: str) -> None:
+        """RATE-08, RATE-09: pages of 500 at most, by cursor or by offset until the vendor says that there are no more"""
+        daemon = own().start()
+        workspace = daemon.workspace("acme")
+        for number in range(1203):
+            daemon.sandbox.rest.post("/_sandbox/fields", {"name": f"Field {number}", "field_type": "varchar"})
+        mark = daemon.sandbox.mark()
+        items = daemon.rest.post(
+            f"{workspace.base}/integrations/pipedrive/options/deal_fields",
+            {"credentials": {"api_token": VENDOR_TOKEN}, "api": api},
+        )["items"]
+        made = [item["label"] for item in items if item["label"].startswith("Field ")]
+        assert len(made) == len(set(made)) == 1203
+        pages = daemon.sandbox.requests("GET", ".*/dealFields", since=mark)
+        assert len(pages) >= 3 and all(int(page["query"]["limit"]) <= 500 for page in pages), pages
+
     def test_a_reconnect_changes_the_target_and_keeps_the_history(self, workspace: Workspace, sandbox: Sandbox) -> None:
         """PCON-13, REA-08"""
         link = slug(workspace)

@@ -720,6 +720,10 @@ class TestCommandLine:
         feed.write_text('{"g":"x","t":1760000000,"u":"https://example.org/","a":"Firefox"}\n')
         plans = daemon.directory / "plans.json"
         plans.write_text('{"plans":{"free":{"fires":false}}}')
+        wanted = daemon.directory / "wanted.yaml"
+        wanted.write_text(
+            "workspaces: {acme: {connections: {pipedrive: {credentials: {api_token: {env: MILEPOST_TOKEN}}}}}}"
+        )
         commands = {
             "events.post": ["import", "clicks", str(clicks), "--format", "milepost"],
             "workspaces.list": ["workspaces"],
@@ -762,6 +766,8 @@ class TestCommandLine:
             "keys.rewrap": ["keys", "rewrap"],
             "keys.create": ["keys", "new"],
             "keys.drop": ["keys", "drop", "k1"],
+            "managed.list": ["apply", str(wanted)],
+            "integrations.compare": ["apply", str(wanted)],
             "admin.audit_totals": ["audit", "--totals"],
             "admin.backup": ["backup", "/x"],
         }
@@ -771,7 +777,9 @@ class TestCommandLine:
         unknown = set(commands) - set(operations)
         assert not unknown, f"commands whose route is not there: {unknown}"
         failed = []
-        with recording_server({}) as (url, asked):
+        # Enough for a command that looks before it asks; the others take any answer.
+        there = {"workspaces": [{"id": "acme"}], "integrations": [{"integration": "pipedrive", "state": "active"}]}
+        with recording_server(there) as (url, asked):
             env = {
                 **daemon.environment(),
                 "MILEPOST_URL": url,

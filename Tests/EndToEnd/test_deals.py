@@ -158,7 +158,7 @@ class TestDeals:
 
 class TestFields:
     def test_a_field_is_named_by_label_or_by_key(self, workspace: Workspace, sandbox: Sandbox) -> None:
-        """FLD-01"""
+        """FLD-01, FLD-07 for deals"""
         key = sandbox.field_key("Link")
         workspace.connect(thresholds=[2], link_field="Link")
         workspace.clicks(slug(workspace, "label"), 2)
@@ -171,7 +171,7 @@ class TestFields:
             assert deal["custom_fields"][key] == slug(workspace, name)
 
     def test_an_unknown_label_is_a_warning_and_the_deal_exists(self, workspace: Workspace, sandbox: Sandbox) -> None:
-        """FLD-02, OBS-06"""
+        """FLD-02, FLD-09, OBS-06: the warning says to use the field's key"""
         link = slug(workspace)
         workspace.connect(thresholds=[2], link_field="No such field")
         workspace.clicks(link, 2)
@@ -180,9 +180,40 @@ class TestFields:
         [delivery] = workspace.deliveries()
         assert (delivery["state"], delivery["attempts"]) == ("delivered", 1)
         told = str(delivery) + str(workspace.connection()["warnings"])
-        assert "No such field" in told, told
+        assert "No such field" in told and "40-character key" in told, told
         warned = [series for series in workspace.daemon.metrics() if series.startswith("milepost_warnings_total")]
         assert warned, "no metric counts the warning"
+
+    def test_a_field_that_is_made_later_is_found_when_its_name_is_not_known(self, own) -> None:
+        """FLD-04: definitions are cached, and read again on an unknown name"""
+        daemon = own().start()
+        workspace = daemon.workspace("acme")
+        workspace.connect(thresholds=[2], link_field="Made later")
+        workspace.clicks("before", 2)
+        workspace.tick()
+        made = daemon.sandbox.rest.post("/_sandbox/fields", {"name": "Made later", "field_type": "varchar"})
+        workspace.clicks("after", 2)
+        workspace.tick()
+        values = {deal["title"].split()[1]: deal["custom_fields"].get(made["key"]) for deal in daemon.sandbox.deals()}
+        assert values == {"before": None, "after": "after"}
+
+    def test_a_rename_in_the_vendors_account_does_not_break_the_mapping(self, own) -> None:
+        """FLD-08: the mapping keeps the key, over a restart that reads the definitions anew"""
+        daemon = own().start()
+        workspace = daemon.workspace("acme")
+        key = daemon.sandbox.field_key("Link")
+        workspace.connect(thresholds=[2], link_field="Link", fields={"Clicks": "7"})
+        assert workspace.connection()["settings"]["link_field"] == key
+        daemon.sandbox.rest.patch(f"/_sandbox/fields/{key}", {"name": "Short link id"})
+        daemon.restart()
+        workspace.clicks("spring", 2)
+        workspace.tick()
+        [deal] = daemon.sandbox.deals()
+        assert deal["custom_fields"][key] == "spring"
+        assert deal["custom_fields"][daemon.sandbox.field_key("Clicks")] == 7
+        labels = {item["value"]: item["label"] for item in workspace.rest.get(
+            f"{workspace.base}/integrations/pipedrive/options/deal_fields")["items"]}
+        assert labels[key] == "Short link id", "what a person sees follows the vendor"
 
     def test_two_fields_of_one_label_are_not_guessed_between(self, own) -> None:
         """FLD-10"""
@@ -210,7 +241,7 @@ class TestFields:
     def test_field_types_are_converted(
         self, workspace: Workspace, sandbox: Sandbox, name: str, given: str, expected
     ) -> None:
-        """FLD-11"""
+        """FLD-05, FLD-11: the readable name and value reach the wire as the vendor's key and form"""
         link = slug(workspace)
         workspace.connect(thresholds=[2], fields={name: given})
         workspace.clicks(link, 2)
@@ -305,7 +336,7 @@ class TestExclusions:
 class TestPlans:
     def test_a_free_workspace_may_connect_and_fires_nothing(self, own) -> None:
         """PLAN-03, PLAN-05, PLAN-06, PLAN-02"""
-        daemon = own(plans={"free": {"fires": False}, "pro": {}, "trial": {"days": 14}}).start()
+        daemon = own(plans={"free": {"fires": False}, "pro": {}, "trial": {"trial_days": 14}}).start()
         workspace = daemon.workspace("acme")
         daemon.rest.put("/v1/workspaces/acme", {"plan": "free"})
         workspace.connect(thresholds=[2, 4])

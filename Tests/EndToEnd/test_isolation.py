@@ -134,7 +134,8 @@ def resident(pid: int) -> int:
 
 @pytest.mark.parametrize("way", ["abort", "spin", "hog", "never"])
 def test_a_record_that_kills_or_hangs_its_plugin_is_a_dead_letter_and_its_neighbours_arrive(both, way: str) -> None:
-    """EXT-02, invariant 7, decisions 20: out of a batch of five, one is poison."""
+    """EXT-02, ING-07, invariant 7, decisions 20: out of a batch of five, one is poison. The plugin is no CRM's: queue, retries,
+    dead letters and log are the core's and the same for every destination."""
     daemon, good, bad = both
     before = resident(daemon.process.pid)
     for link in ("one", "two", f"x-{way}", "three", "four"):

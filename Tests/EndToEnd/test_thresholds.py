@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import DEALS, Sandbox, Workspace, problem, slug, titles, wait_for
+from harness import DEALS, Sandbox, Workspace, problem, rfc3339, slug, titles, wait_for
 
 
 class TestSchedule:
@@ -35,11 +35,13 @@ class TestSchedule:
         assert titles(sandbox, link) == [f"Link {link} hit 100 clicks", f"Link {link} hit 1000 clicks"]
 
     def test_0_to_10000_makes_three_deals_lowest_first(self, workspace: Workspace, sandbox: Sandbox) -> None:
-        """THR-10"""
+        """THR-10, THR-13: one call to the vendor for each crossing, and no other"""
         link = slug(workspace)
         workspace.connect()
         workspace.clicks(link, 10_000)
+        mark = sandbox.mark()
         assert workspace.tick()["delivered"] == 3
+        assert len(sandbox.requests("POST", DEALS, since=mark)) == 3
         assert titles(sandbox, link) == [f"Link {link} hit {n} clicks" for n in (100, 1000, 10_000)]
 
     def test_crossing_is_inclusive(self, workspace: Workspace, sandbox: Sandbox) -> None:
@@ -84,6 +86,61 @@ class TestSchedule:
         sandbox.clear_faults()
         assert workspace.tick()["delivered"] == 1
         assert titles(sandbox, link) == [f"Link {link} hit 2 clicks"]
+
+    def test_what_the_seeds_window_would_see_is_seen_by_the_next_tick_once(
+        self, workspace: Workspace, sandbox: Sandbox
+    ) -> None:
+        """THR-03, Z-03: the cursor replaces the window of seven minutes (docs/decisions/0010)."""
+        workspace.connect(thresholds=[2])
+        ages = {"new": 1, "mid": 200, "late": 6 * 60 + 59, "older": 3600}
+        for name, seconds in ages.items():
+            workspace.clicks(slug(workspace, name), 2, ts=rfc3339(seconds=seconds))
+        report = workspace.tick()
+        assert (report["crossings"], report["delivered"]) == (4, 4), report
+        again = workspace.tick()
+        assert (again["links_examined"], again["crossings"]) == (0, 0), again
+        assert all(len(titles(sandbox, slug(workspace, name))) == 1 for name in ages)
+
+    def test_a_workspace_whose_vendor_fails_does_not_stop_the_others(self, own) -> None:
+        """THR-02: one tick over three workspaces; the one in the middle gets nothing but errors"""
+        daemon = own().start()
+        for name in ("a", "b", "c"):
+            daemon.workspace(name).connect(thresholds=[2])
+            daemon.workspace(name).clicks(f"spring-{name}", 2)
+        daemon.sandbox.fault("status", status=400, times=0, body_contains="spring-b")
+        report = daemon.tick()
+        assert report["workspaces"] == 3 and report["delivered"] == 2, report
+        assert [len(daemon.sandbox.deals(f"spring-{name}")) for name in ("a", "b", "c")] == [1, 0, 1]
+        daemon.sandbox.clear_faults()
+
+    def test_two_connections_take_the_same_clicks_each_at_its_own_pace(self, own) -> None:
+        """ING-04, ING-06: one waits for its token, the other keeps up; then it goes on where it stopped"""
+        daemon = own().start()
+        workspace = daemon.workspace("acme")
+        daemon.sandbox.add_token("second-token")
+        workspace.connect(thresholds=[2])
+        workspace.rest.post(
+            f"{workspace.base}/integrations/pipedrive@second",
+            {"credentials": {"api_token": "second-token"}, "pipeline_id": 1, "stage_id": 12, "thresholds": [2]},
+        )
+        workspace.clicks("one", 2)
+        workspace.tick()
+        daemon.sandbox.revoke("second-token")
+        workspace.clicks("two", 2)
+        workspace.tick()
+        workspace.clicks("three", 2)
+        workspace.tick()
+
+        def made(stage: int) -> list[str]:
+            return sorted(deal["title"].split()[1] for deal in daemon.sandbox.deals() if deal["stage_id"] == stage)
+
+        assert (made(11), made(12)) == (["one", "three", "two"], ["one"]), daemon.sandbox.deals()
+        daemon.sandbox.restore("second-token")
+        workspace.rest.patch(
+            f"{workspace.base}/integrations/pipedrive@second", {"credentials": {"api_token": "second-token"}}
+        )
+        workspace.drain()
+        assert made(11) == made(12) == ["one", "three", "two"]
 
     def test_a_missed_tick_is_caught_up_from_the_cursor(self, own) -> None:
         """THR-17: crossings while no tick ran are found after a restart, however old the clicks are."""

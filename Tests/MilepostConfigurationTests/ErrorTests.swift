@@ -58,7 +58,7 @@ struct ErrorTests {
             "f:2: plugins: 'Pipe Drive' is not a name: up to 64 lower-case letters, digits, '-' and '_'"),
         WrongText(
             "plugins:\n  hubspot:\n    endpoints: {api: ftp://x}",
-            "f:3: plugins.hubspot.endpoints: expected a map from the manifest's endpoint names to URLs, found a map"),
+            "f:3: plugins.hubspot.endpoints.api: expected a URL that begins with https:// or http://, found 'ftp://x'"),
         WrongText(
             "retention:\n  clicks_days: 120",
             "f: retention.dedupe_days: 90 is less than retention.clicks_days 120; a repeated click would count twice"),

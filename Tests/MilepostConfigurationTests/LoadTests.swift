@@ -120,10 +120,10 @@ struct LoadTests {
     func plans() throws {
         #expect(Configuration().plans.isEmpty)
         let plans = try Configuration.parse(
-            "plans:\n  free: {integrations: [], fires: false}\n  trial: {days: 14}\n  pro: {integrations: [pipedrive]}\n"
+            "plans:\n  free: {integrations: [], fires: false}\n  trial: {trial_days: 14}\n  pro: {integrations: [pipedrive]}\n"
         ).plans
         #expect(plans["free"]?.fires == false && plans["free"]?.integrations == [])
-        #expect(plans["trial"]?.days == 14 && plans["trial"]?.integrations == nil)
+        #expect(plans["trial"]?.trialDays == 14 && plans["trial"]?.integrations == nil)
         #expect(plans["pro"]?.integrations == ["pipedrive"])
     }
 

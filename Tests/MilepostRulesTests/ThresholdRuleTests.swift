@@ -22,7 +22,7 @@ struct ThresholdRuleTests {
         Case(total: 130, unreached: [1000], expected: []),
     ]
 
-    @Test("THR-09, THR-10, THR-11: inclusive, lowest first, only what was not reached before", arguments: cases)
+    @Test("THR-06, THR-09, THR-10, THR-11: inclusive, lowest first, only what was not reached before", arguments: cases)
     func reached(_ example: Case) {
         #expect(ThresholdRule.reached(total: example.total, unreached: example.unreached) == example.expected)
     }

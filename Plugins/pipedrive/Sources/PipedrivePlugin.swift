@@ -111,13 +111,34 @@ extension PipedrivePlugin: Connecting, Configuring, Choosing {
             return ConfigureResult(errors: [missing])
         }
         var warnings: [Warning] = []
+        var kept: JSONValue?
         let names = (settings.linkField.map { [$0] } ?? []) + settings.fields.keys.sorted()
         if !names.isEmpty {
             let fields = try await fields(fresh: true, vendor, operation)
             for name in names { if let warning = Self.warning(about: name, in: fields) { warnings.append(warning) } }
+            kept = Self.byKey(request.settings ?? [:], fields)
         }
-        adopt(settings)
-        return ConfigureResult(warnings: warnings)
+        adopt(kept.map { Settings.read($0).settings } ?? settings)
+        return ConfigureResult(warnings: warnings, settings: kept)
+    }
+
+    /// The settings with fields named by their keys: a label that is changed in the vendor's account must not break the
+    /// mapping (FLD-08). A name that is not one field stays as it was given.
+    static func byKey(_ settings: JSONValue, _ fields: [DealField]) -> JSONValue {
+        func key(_ name: String) -> String {
+            if case .found(let field) = DealField.find(name, in: fields) { field.key } else { name }
+        }
+        guard var members = settings.object else { return settings }
+        if let name = members["link_field"]?.string { members["link_field"] = .string(key(name)) }
+        if let named = members["fields"]?.object {
+            // Label and key of one field side by side: the label's value counts, as it does when both are sent.
+            let pairs = named.sorted {
+                (DealField.isKey($0.key) ? 0 : 1, $0.key) < (DealField.isKey($1.key) ? 0 : 1, $1.key)
+            }
+            members["fields"] = .object(
+                Dictionary(pairs.map { (key($0.key), $0.value) }, uniquingKeysWith: { _, last in last }))
+        }
+        return .object(members)
     }
 
     /// nil when pipeline and stage are there.

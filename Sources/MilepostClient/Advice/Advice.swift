@@ -9,8 +9,8 @@ public enum Advice {
     private static let table: [String: String] = [
         // TRB-01
         "credential_refused":
-            "the vendor does not accept the token: make a new one (Pipedrive: Settings, Personal preferences, API) and "
-            + "connect again",
+            "the vendor does not accept the token: make a new one where the vendor shows it ('milepost plugins show PLUGIN' "
+            + "says where), and connect again",
         "unauthenticated":
             "the daemon does not know this token: check MILEPOST_TOKEN, or make one with 'milepost tokens create'",
         // TRB-02

@@ -6,6 +6,8 @@ import MilepostModel
 struct Mismatch: Error {
     var expected: String
     var node: ConfigurationNode
+    /// Where `node` lies inside the key's value, such as `.api` or `[2]`; empty when it is the whole of it.
+    var place = ""
 }
 
 /// Reads one kind of value and writes it back as YAML.
@@ -17,15 +19,17 @@ struct Codec<Value: Sendable>: Sendable {
     let read: @Sendable (ConfigurationNode) -> Value?
     /// One line of YAML that reads back as the same value.
     let write: @Sendable (Value) -> String
+    /// The first part of a list or map that cannot be read; nil when there is none, or when the whole is of another kind.
+    var culprit: @Sendable (ConfigurationNode) -> Mismatch? = { _ in nil }
 
     func value(of node: ConfigurationNode) throws(Mismatch) -> Value {
-        guard let value = read(node) else { throw Mismatch(expected: expected, node: node) }
+        guard let value = read(node) else { throw culprit(node) ?? Mismatch(expected: expected, node: node) }
         return value
     }
 }
 
 extension ConfigurationNode {
-    fileprivate var text: String? {
+    var text: String? {
         guard case .scalar(let text, _) = content else { return nil }
         return text
     }
@@ -150,6 +154,11 @@ extension Codec {
             write: { values in
                 nonEmpty && values.count == 1
                     ? element.write(values[0]) : "[\(values.map(element.write).joined(separator: ", "))]"
+            },
+            culprit: { node in
+                guard case .list(let items) = node.content else { return nil }
+                guard let index = items.firstIndex(where: { element.read($0) == nil }) else { return nil }
+                return Mismatch(expected: element.expected, node: items[index], place: "[\(index + 1)]")
             })
     }
 
@@ -161,7 +170,7 @@ extension Codec {
                 if case .null = node.content { return .some(nil) }
                 return wrapped.read(node).map { .some($0) }
             },
-            write: { $0.map(wrapped.write) ?? "null" })
+            write: { $0.map(wrapped.write) ?? "null" }, culprit: wrapped.culprit)
     }
 
     /// A map from names to values of one kind.
@@ -182,6 +191,11 @@ extension Codec {
                 let pairs = values.sorted { $0.key < $1.key }
                 return
                     "{\(pairs.map { "\(YAMLText.scalar($0.key)): \(element.write($0.value))" }.joined(separator: ", "))}"
+            },
+            culprit: { node in
+                guard case .map(let entries) = node.content else { return nil }
+                guard let entry = entries.first(where: { element.read($0.value) == nil }) else { return nil }
+                return Mismatch(expected: element.expected, node: entry.value, place: ".\(entry.key.prefix(64))")
             })
     }
 }

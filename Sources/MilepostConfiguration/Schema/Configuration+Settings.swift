@@ -105,7 +105,7 @@ extension Configuration {
     private static let outputSettings: [Setting<Configuration>] = [
         Setting(
             "log.level", \.log.level, .choice, hot: true,
-            "The least level that is written. A plugin's own lines keep the level of the daemon's start."),
+            "The least level that is written, by plugins too."),
         Setting("log.format", \.log.format, .choice, "Lines for people or JSON for collectors, on standard error."),
         Setting("metrics.public", \.metrics.isPublic, .boolean, hot: true, "Whether /metrics answers without a token."),
         Setting(
@@ -121,7 +121,9 @@ extension Configuration.Plan {
             "integrations", \.integrations, .optional(.list(.text("a plugin's name"), "a list of plugin names")),
             "Plugins a workspace may connect; null means all."),
         Setting("fires", \.fires, .boolean, "Whether crossings and rules fire."),
-        Setting("days", \.days, .optional(.integer(1...3650)), "Length of a trial; null means no end."),
+        Setting(
+            "trial_days", \.trialDays, .optional(.integer(0...36_500)),
+            "Days for which it fires from the trial's start; null means no end."),
     ]
 }
 
@@ -142,5 +144,8 @@ extension Configuration.Plugin {
         Setting(
             "sha256", \.sha256, .optional(.sha256), hot: true,
             "Pins the content of <name>.so, checked before it is loaded; null trusts owner and mode alone."),
+        Setting(
+            "credential_help", \.credentialHelp, .optional(.httpURL), hot: true,
+            "The vendor's page on where its token is, when it has moved; null keeps the manifest's."),
     ]
 }

@@ -70,7 +70,7 @@ struct SchemaReader {
     mutating func mismatch(_ place: String, _ mismatch: Mismatch) {
         issues.append(
             mismatch.node.origin.issue(
-                .wrongType, "\(place): expected \(mismatch.expected), found \(mismatch.node.summary)"))
+                .wrongType, "\(place)\(mismatch.place): expected \(mismatch.expected), found \(mismatch.node.summary)"))
     }
 
     mutating func unknown(_ entry: ConfigurationNode.Entry, in prefix: String, known: Set<String>) {

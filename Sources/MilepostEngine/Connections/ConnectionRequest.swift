@@ -7,6 +7,7 @@ import MilepostRules
 public struct ConnectionRequest: Sendable {
     /// By credential name; only as long as the call.
     public var credentials: [String: String]
+    /// Null in the body goes back to the default, as it does for aggregation and count.
     public var thresholds: [Int64]?
     public var aggregation: ThresholdPolicy.Aggregation?
     public var audience: Audience?
@@ -14,12 +15,18 @@ public struct ConnectionRequest: Sendable {
     public var firesForCurrentState: Bool
     /// The plugin's settings; null removes one.
     public var settings: [String: JSONValue]
+    /// The body as it was given, without credentials and what only counts while connecting.
+    public let given: [String: JSONValue]
+
+    /// What the core itself understands, beside credentials and the plugin's settings.
+    static let policyKeys = ["thresholds", "aggregation", "count", "fire_current"]
 
     /// - Throws: `EngineError.validationFailed` naming every field that is wrong.
     public init(_ body: JSONValue) throws(EngineError) {
         guard var members = body.object else {
             throw EngineError(code: .validationFailed, detail: "The body must be a JSON object.")
         }
+        given = members.filter { $0.key != "credentials" && $0.key != "fire_current" }
         var errors: [SettingError] = []
         credentials = [:]
         if let given = members.removeValue(forKey: "credentials") {
@@ -40,10 +47,13 @@ public struct ConnectionRequest: Sendable {
         }
         thresholds = nil
         if let given = members.removeValue(forKey: "thresholds") {
+            let given =
+                given == .null ? JSONValue.array(ThresholdPolicy.defaultThresholds.map(JSONValue.integer)) : given
             do { thresholds = try ThresholdRule.validated(given) } catch { errors.append(error) }
         }
-        aggregation = Self.choice(members.removeValue(forKey: "aggregation"), "/aggregation", &errors)
-        audience = Self.choice(members.removeValue(forKey: "count"), "/count", &errors)
+        aggregation = Self.choice(
+            members.removeValue(forKey: "aggregation"), "/aggregation", ThresholdPolicy().aggregation, &errors)
+        audience = Self.choice(members.removeValue(forKey: "count"), "/count", ThresholdPolicy().audience, &errors)
         firesForCurrentState = false
         if let given = members.removeValue(forKey: "fire_current") {
             if let value = given.bool {
@@ -65,9 +75,10 @@ public struct ConnectionRequest: Sendable {
     static let maximumSecretBytes = 16 * 1024
 
     private static func choice<Value: RawRepresentable & CaseIterable>(
-        _ given: JSONValue?, _ pointer: String, _ errors: inout [SettingError]
+        _ given: JSONValue?, _ pointer: String, _ initial: Value, _ errors: inout [SettingError]
     ) -> Value? where Value.RawValue == String {
         guard let given else { return nil }
+        if given == .null { return initial }
         if let value = given.string.flatMap(Value.init(rawValue:)) { return value }
         let allowed = Value.allCases.map(\.rawValue).joined(separator: " or ")
         errors.append(SettingError(pointer: pointer, code: "unknown_value", message: "\(given) is not \(allowed)"))
@@ -83,8 +94,12 @@ public struct ConnectionRequest: Sendable {
 
     /// The plugin's settings on top of `base`.
     func settings(over base: JSONValue) -> JSONValue {
-        var members = base.object ?? [:]
-        for (key, value) in settings { members[key] = value == .null ? nil : value }
-        return .object(members)
+        .object(Self.merged(settings, over: base.object ?? [:]))
+    }
+
+    /// `members` over `base`; null takes a member away. (`value == .null ? nil : value` would store null: `nil` is a
+    /// `JSONValue` there.)
+    static func merged(_ members: [String: JSONValue], over base: [String: JSONValue]) -> [String: JSONValue] {
+        base.merging(members) { $1 }.filter { $0.value != .null }
     }
 }

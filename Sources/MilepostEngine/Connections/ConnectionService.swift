@@ -54,10 +54,10 @@ public struct ConnectionService: Sendable {
     ///
     /// - Returns: the connection and whether it is new.
     public func connect(
-        _ request: ConnectionRequest, _ integration: IntegrationName, workspace: WorkspaceID
+        _ request: ConnectionRequest, _ integration: IntegrationName, workspace: WorkspaceID, by file: String? = nil
     ) async throws -> (connection: Connection, isNew: Bool) {
         let existing = try await store.connection(integration, workspace: workspace)
-        try refuseManaged(existing)
+        try await refuseManaged(existing, by: file)
         let trial = try trialConnection(request, integration, workspace: workspace, base: existing)
         let proof = try await prove(trial, request)
 
@@ -69,7 +69,7 @@ public struct ConnectionService: Sendable {
         var connection = Connection(
             id: id, workspace: workspace, integration: integration, stateSince: now, policy: standing?.policy ?? policy,
             settings: proof.settings, account: proof.account, warnings: proof.warnings, cursor: standing?.cursor ?? 0,
-            connectedAt: now)
+            isManaged: file != nil, connectedAt: now)
         connection.warnings += try await warningsAboutSharing(proof.account, of: connection)
         let sealed = try await seal(request.credentials, for: id, workspace: workspace)
         var saved = try await store.saveConnection(
@@ -80,7 +80,7 @@ public struct ConnectionService: Sendable {
                 baseline: Self.thresholdAdded, at: clock.now)
         }
         await plugins.forget(id)
-        return (saved, existing == nil)
+        return (try await marked(saved, request, by: file), existing == nil)
     }
 
     /// What the totals have reached already does not fire (THR-19, decisions 11). A connection that stands keeps its
@@ -105,10 +105,10 @@ public struct ConnectionService: Sendable {
     /// Changes settings; with credentials it proves them first and swaps them in place, and a refused one leaves the old
     /// one working (REA-03, REA-04).
     public func change(
-        _ request: ConnectionRequest, _ integration: IntegrationName, workspace: WorkspaceID
+        _ request: ConnectionRequest, _ integration: IntegrationName, workspace: WorkspaceID, by file: String? = nil
     ) async throws -> Connection {
         let existing = try await self.existing(integration, workspace: workspace)
-        try refuseManaged(existing)
+        try await refuseManaged(existing, by: file)
         let policy = request.policy(over: existing.policy)
         var account: Connection.Account?
         var settings: JSONValue?
@@ -126,10 +126,11 @@ public struct ConnectionService: Sendable {
             let checked = try Self.configured(result, wanted: wanted)
             (settings, warnings) = (checked.settings, checked.warnings)
         }
-        let changed = try await store.changeConnection(
+        var changed = try await store.changeConnection(
             id: existing.id, policy: policy == existing.policy ? nil : policy, settings: settings, warnings: warnings,
             account: account, credentials: sealed, baseline: Self.thresholdAdded, at: clock.now)
         if settings != nil || !sealed.isEmpty { await plugins.forget(existing.id) }
+        changed = try await marked(changed, request, by: file)
         return try await reactivated(changed, byCredentials: !sealed.isEmpty, bySettings: settings != nil)
     }
 
@@ -150,11 +151,14 @@ public struct ConnectionService: Sendable {
     }
 
     /// Keeps the history and the sealed credential's row; nothing is evaluated until it is connected again.
-    public func disconnect(_ integration: IntegrationName, workspace: WorkspaceID) async throws {
+    public func disconnect(
+        _ integration: IntegrationName, workspace: WorkspaceID, by file: String? = nil
+    ) async throws {
         let existing = try await self.existing(integration, workspace: workspace)
-        try refuseManaged(existing)
+        try await refuseManaged(existing, by: file)
         let reason = Reason(code: "disconnected", message: "Disconnected by an administrator; connect again to go on.")
         _ = try await store.setState(id: existing.id, .disconnected, reason: reason, at: clock.now)
+        if file != nil { try await store.release(.connection, workspace: workspace, name: integration.description) }
         await plugins.forget(existing.id)
     }
 
@@ -189,10 +193,11 @@ public struct ConnectionService: Sendable {
     /// A typing error in a setting's name would otherwise never be seen.
     private func refuseUnknownSettings(_ request: ConnectionRequest, _ plugin: PluginName) throws {
         guard let known = plugins.settingNames(of: plugin) else { return }
+        let names = (known.sorted() + ConnectionRequest.policyKeys).joined(separator: ", ")
         let errors = request.settings.keys.sorted().filter { !known.contains($0) }.map {
             SettingError(
                 pointer: "/\($0)", code: "unknown",
-                message: "\($0) is not a setting of \(plugin); it has \(known.sorted().joined(separator: ", "))")
+                message: "\($0) is not a setting of \(plugin); it has \(names)")
         }
         guard errors.isEmpty else {
             throw EngineError(
@@ -342,19 +347,12 @@ public struct ConnectionService: Sendable {
         return EngineError(code: code, detail: verdict.reason.message)
     }
 
-    private func existing(_ integration: IntegrationName, workspace: WorkspaceID) async throws -> Connection {
+    func existing(_ integration: IntegrationName, workspace: WorkspaceID) async throws -> Connection {
         guard let found = try await store.connection(integration, workspace: workspace) else {
             throw EngineError(
                 code: .notFound, detail: "Workspace \(workspace) has no connection \(integration); connect it first.")
         }
         return found
-    }
-
-    private func refuseManaged(_ connection: Connection?) throws {
-        guard let connection, connection.isManaged else { return }
-        throw EngineError(
-            code: .managed,
-            detail: "\(connection.integration) comes from a file: change the file and run milepost apply.")
     }
 
     private func unavailable(_ plugin: PluginName) -> EngineError {

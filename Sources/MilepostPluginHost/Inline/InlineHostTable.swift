@@ -62,7 +62,7 @@ internal import CMilepostLinux
     private static func fillServices(_ table: inout mp_host) {
         table.log_enabled = { id, level in
             guard let instance = InlineRegistry.transport(id)?.instance else { return 0 }
-            return level >= instance.core.configuration.logLevel ? 1 : 0
+            return level >= instance.core.logLevel ? 1 : 0
         }
         unsafe table.log = { id, operation, level, message, fields in
             InlineRegistry.transport(id)?.instance?.log(

@@ -110,7 +110,7 @@ final class WorkerProcess: PluginTransport {
         let configuration = core.configuration
         let arguments = [
             core.workerExecutable, library, String(manifest.memoryMegabytes), String(manifest.threads),
-            String(configuration.logLevel), String(configuration.heartbeatInterval.nanoseconds / 1_000_000),
+            String(core.logLevel), String(configuration.heartbeatInterval.nanoseconds / 1_000_000),
             configuration.allowsBestEffortSandbox ? "best-effort" : "required",
         ]
         var processID: Int32 = 0, process: Int32 = -1
@@ -191,6 +191,10 @@ final class WorkerProcess: PluginTransport {
 
     func update(credential: String, facts: [UInt8], instance: UInt64) {
         _ = send(MILEPOST_FRAME_CREDENTIAL, instance: instance, FrameWriter(views: [Array(credential.utf8), facts]))
+    }
+
+    func setLogLevel(_ level: Int32) {
+        _ = send(MILEPOST_FRAME_LOG_LEVEL, instance: 0, FrameWriter(scalars: [UInt64(max(level, 0))]))
     }
 
     func destroy(instance: UInt64) {

@@ -84,6 +84,18 @@ final class WorkerSupervisor: PluginBackend, WorkerObserver {
         }
     }
 
+    /// Tells the worker that serves, and one that is being loaded; those that only finish their operations keep theirs.
+    func setLogLevel(_ level: Int32) {
+        let processes = state.withLock { state -> [WorkerProcess] in
+            let candidate = state.candidate.map { [$0.process] } ?? []
+            switch state.phase {
+            case .starting(let process, _), .running(let process): return [process] + candidate
+            case .idle, .waiting, .quarantined, .refused, .stopped: return candidate
+            }
+        }
+        for process in processes { process.setLogLevel(level) }
+    }
+
     // MARK: Starting, on the loop's thread
 
     private func startProcess() {

@@ -17,6 +17,10 @@ enum OpenAPISchemas {
     private static let time: JSONValue = ["type": "string", "format": "date-time"]
     private static let optionalTime: JSONValue = ["type": ["string", "null"], "format": "date-time"]
     private static let flag: JSONValue = ["type": "boolean"]
+    private static let flagName: JSONValue = ["type": "string", "enum": ["test", "internal"]]
+    private static let plansByName: JSONValue = ["type": "object", "additionalProperties": reference("Plan")]
+    private static let credentials = object(
+        ["credentials": ["type": "object", "additionalProperties": text]], required: ["credentials"])
 
     static let all: [String: JSONValue] = [
         "Problem": object(
@@ -47,9 +51,27 @@ enum OpenAPISchemas {
         "LinkFacts": object([
             "slug": optionalText, "short_url": optionalText, "destination": optionalText, "title": optionalText,
             "folder": optionalText, "tags": list(text),
-            "flags": list(["type": "string", "enum": ["test", "internal"]]),
-            "owner": optionalText,
+            "flags": list(flagName), "owner": optionalText,
         ]),
+        "LinkFactsOfOne": object(
+            [
+                "id": ["type": "string", "minLength": 1, "maxLength": 256], "slug": optionalText,
+                "short_url": optionalText, "destination": optionalText, "title": optionalText, "folder": optionalText,
+                "tags": list(text), "flags": list(flagName), "owner": optionalText,
+            ], required: ["id"]),
+        "Plan": [
+            "type": "object", "additionalProperties": false,
+            "properties": [
+                "fires": flag, "integrations": ["type": ["array", "null"], "items": text],
+                "trial_days": ["type": ["integer", "null"], "minimum": 0, "maximum": 36_500],
+            ],
+        ],
+        "Managed": object(
+            [
+                "kind": ["type": "string", "enum": .array(ManagedObject.Kind.allCases.map { .string($0.rawValue) })],
+                "workspace": optionalText, "name": text, "source": text, "document": ["type": "object"],
+                "applied_at": time,
+            ], required: ["kind", "workspace", "name", "source", "document", "applied_at"]),
         "Link": object(
             [
                 "id": text, "slug": optionalText, "short_url": optionalText, "destination": optionalText,
@@ -58,16 +80,18 @@ enum OpenAPISchemas {
                 "totals": reference("Totals"), "highest_threshold": ["type": "object"],
             ], required: ["id", "totals"]),
         "Connect": object([
-            "credentials": ["type": "object", "additionalProperties": text], "thresholds": list(number),
-            "aggregation": ["type": "string", "enum": ["link", "folder"]],
-            "count": ["type": "string", "enum": ["all", "people"]], "fire_current": flag,
+            "credentials": ["type": "object", "additionalProperties": text],
+            "thresholds": ["type": ["array", "null"], "items": number],
+            "aggregation": ["type": ["string", "null"], "enum": ["link", "folder", .null]],
+            "count": ["type": ["string", "null"], "enum": ["all", "people", .null]], "fire_current": flag,
         ]),
         "Connection": object(
             [
                 "integration": text, "id": text, "plugin": text, "name": text, "workspace": text, "state": text,
                 "state_since": time, "reason": ["type": ["object", "null"]], "account": ["type": ["object", "null"]],
                 "settings": ["type": "object"], "thresholds": list(number), "warnings": list(["type": "object"]),
-                "maturity": optionalText, "connected_at": time, "managed": flag, "queue": ["type": "object"],
+                "maturity": optionalText, "connected_at": time, "managed": flag,
+                "managed_by": optionalText, "queue": ["type": "object"],
             ], required: ["integration", "id", "state", "settings"]),
         "Delivery": object(
             [
@@ -93,6 +117,14 @@ enum OpenAPISchemas {
     static let request: [String: JSONValue] = [
         "events.post": ["oneOf": [reference("Event"), list(reference("Event"))]],
         "links.put": reference("LinkFacts"),
+        "links.describe": object(
+            [
+                "links": ["type": "array", "maxItems": 1000, "items": reference("LinkFactsOfOne")],
+                "only_missing": flag,
+            ],
+            required: ["links"]),
+        "plans.put": object(["plans": plansByName], required: ["plans"]),
+        "integrations.compare": credentials,
         "members.put": object(["crm_opt_out": flag], required: ["crm_opt_out"]),
         "workspaces.put": object(["plan": optionalText, "trial_started_at": optionalTime]),
         "integrations.connect": reference("Connect"),
@@ -110,6 +142,15 @@ enum OpenAPISchemas {
     ]
 
     static let answer: [String: JSONValue] = [
+        "links.describe": object(["changed": number, "unchanged": number], required: ["changed", "unchanged"]),
+        "plans.get": object(
+            ["plans": plansByName, "source": ["type": "string", "enum": ["api", "configuration"]]],
+            required: ["plans", "source"]),
+        "plans.put": object(
+            ["plans": plansByName, "source": ["type": "string", "enum": ["api", "configuration"]]],
+            required: ["plans", "source"]),
+        "managed.list": object(["managed": list(reference("Managed"))], required: ["managed"]),
+        "integrations.compare": object(["different": list(text)], required: ["different"]),
         "events.post": reference("EventsAnswer"),
         "links.get": reference("Link"),
         "links.put": reference("Link"),

@@ -22,16 +22,18 @@ extension MilepostServer {
                 Answer(try await present(try await connection(call), call))
             },
             .change(
-                .post, "\(base)/{integration}", "integrations.connect", .scope(.admin), query: ["dry_run"],
+                .post, "\(base)/{integration}", "integrations.connect", .scope(.admin),
+                query: ["dry_run", "managed_by"],
                 "Proves a credential and connects; dry_run proves only.", connect),
             .change(
-                .patch, "\(base)/{integration}", "integrations.change", .scope(.admin),
+                .patch, "\(base)/{integration}", "integrations.change", .scope(.admin), query: ["managed_by"],
                 "Changes settings or credentials; credentials are proved before they replace the old ones.", change),
             .change(
-                .delete, "\(base)/{integration}", "integrations.disconnect", .scope(.admin),
+                .delete, "\(base)/{integration}", "integrations.disconnect", .scope(.admin), query: ["managed_by"],
                 "Disconnects; history and totals stay."
             ) { call in
-                try await call.engine.connections.disconnect(call.integration(), workspace: call.workspace())
+                try await call.engine.connections.disconnect(
+                    call.integration(), workspace: call.workspace(), by: call.managedBy())
                 return Answer(try await present(try await connection(call), call))
             },
             .get(
@@ -56,7 +58,13 @@ extension MilepostServer {
     }
 
     private static func present(_ connection: Connection, _ call: Call) async throws -> JSONValue {
-        present(connection, try await call.engine.store.deliveryCounts(), call)
+        var shown = present(connection, try await call.engine.store.deliveryCounts(), call).object ?? [:]
+        if connection.isManaged {
+            let managed = try await call.engine.store.managedObject(
+                .connection, workspace: connection.workspace, name: connection.integration.description)
+            shown["managed_by"] = JSONValue(managed?.source)
+        }
+        return .object(shown)
     }
 
     static func present(
@@ -83,7 +91,8 @@ extension MilepostServer {
         }
         try await requireRoom(for: workspace, call)
         try await requireRoom(for: integration, in: workspace, call)
-        let (connection, isNew) = try await call.engine.connections.connect(request, integration, workspace: workspace)
+        let (connection, isNew) = try await call.engine.connections.connect(
+            request, integration, workspace: workspace, by: call.managedBy())
         let engine = call.engine
         // Owned by nobody and ends by itself: one drain of a queue that is on disk anyway.
         if !isNew { Task { await engine.flush(connection) } }
@@ -110,7 +119,7 @@ extension MilepostServer {
     private static func change(_ call: Call) async throws -> Answer {
         let request = try ConnectionRequest(await call.json())
         let changed = try await call.engine.connections.change(
-            request, call.integration(), workspace: call.workspace())
+            request, call.integration(), workspace: call.workspace(), by: call.managedBy())
         let engine = call.engine
         // As above: whoever reauthorised should not wait for the next tick (REA-06).
         if changed.state == .active { Task { await engine.flush(changed) } }

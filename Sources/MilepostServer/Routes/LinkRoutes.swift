@@ -17,7 +17,7 @@ extension MilepostServer {
                 return Answer(["workspaces": .array(all.map(\.json))])
             },
             .change(
-                .put, "/v1/workspaces/{ws}", "workspaces.put", .scope(.admin),
+                .put, "/v1/workspaces/{ws}", "workspaces.put", .scope(.admin), query: ["managed_by"],
                 "Creates a workspace, or changes its plan.", putWorkspace),
             .get(
                 "/v1/workspaces/{ws}/links", "links.list", .scope(.viewer), query: ["folder", "limit", "cursor"],
@@ -109,11 +109,19 @@ extension MilepostServer {
             trial = time
         }
         try await requireWorkspace(workspace, call)
+        if plan != nil {
+            try await refuseManaged(
+                "The plan of workspace \(workspace)", .workspace, workspace: workspace, name: "", call)
+        }
         var stored = try await call.engine.store.ensureWorkspace(workspace, at: call.engine.clock.now)
         if plan != nil || trial != nil {
             if let plan { stored.plan = plan }
             if let trial { stored.trialStartedAt = trial }
             try await call.engine.store.setPlan(workspace, plan: stored.plan, trialStartedAt: stored.trialStartedAt)
+        }
+        if plan != nil {
+            let document: JSONValue? = stored.plan.map { ["plan": .string($0)] }
+            try await remember(.workspace, workspace: workspace, name: "", document: document, call)
         }
         return Answer(stored.json, auditDetail: ["plan": JSONValue(stored.plan)])
     }

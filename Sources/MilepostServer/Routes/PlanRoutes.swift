@@ -16,11 +16,14 @@ extension MilepostServer {
                 "The matrix of plans that counts now, and whether it comes from here or from the configuration."
             ) { call in Answer(try await plans(call)) },
             .change(
-                .put, "/v1/admin/plans", "plans.put", .scope(.admin),
+                .put, "/v1/admin/plans", "plans.put", .scope(.admin), query: ["managed_by"],
                 "Replaces the matrix of plans, from the next tick on; an empty one gives way to the configuration's."
             ) { call in
-                let plans = try planRecords(await call.object(keys: ["plans"]))
+                let body = try await call.object(keys: ["plans"])
+                let plans = try planRecords(body)
+                try await refuseManaged("The matrix of plans", .plans, name: "", call)
                 try await call.engine.store.replacePlans(plans)
+                try await remember(.plans, name: "", document: plans.isEmpty ? nil : body["plans"], call)
                 return Answer(
                     try await Self.plans(call),
                     auditDetail: ["plans": .array(plans.map(\.name).sorted().map(JSONValue.string))])

@@ -22,12 +22,7 @@ struct ConfigurationCommand: ParsableCommand {
                 for warning in loaded.warnings { Prompt.say("warning: \(warning)\n") }
                 print(common.json ? "{\"issues\":[]}" : "\(loaded.files.count) files, no errors")
             } catch {
-                let issues = error.issues.map { issue in
-                    JSONValue.object([
-                        "code": .string(issue.code.rawValue), "file": .string(issue.file),
-                        "line": issue.line.map { .integer(Int64($0)) } ?? .null, "message": .string(issue.message),
-                    ])
-                }
+                let issues = error.issues.map(\.json)
                 print(common.json ? JSONValue.object(["issues": .array(issues)]).description : error.description)
                 throw ExitCode(ExitStatus.failure.rawValue)
             }

@@ -37,7 +37,7 @@ struct Connect: ParsableCommand {
     func run() throws {
         let session = try common.session()
         var body = try ConnectRequest.settings(settings)
-        let secrets = JSONValue.object(try gatherCredentials())
+        let secrets = JSONValue.object(try gatherCredentials(session))
         body["credentials"] = secrets
         if let thresholds { body["thresholds"] = try ConnectRequest.thresholds(thresholds) }
         if let aggregation { body["aggregation"] = .string(aggregation) }
@@ -54,14 +54,14 @@ struct Connect: ParsableCommand {
         }
     }
 
-    private func gatherCredentials() throws -> [String: JSONValue] {
+    private func gatherCredentials(_ session: Session) throws -> [String: JSONValue] {
         var gathered = try ConnectRequest.credentials(credentials)
         if readsToken {
             gathered[credentialName] = .string(ConnectRequest.trimmed(readLine() ?? ""))
-        } else if gathered.isEmpty, !yes, Prompt.isPossible,
+        } else if gathered.isEmpty, !yes, Prompt.isPossible {
+            sayWhereItIs(session)
             let secret = Prompt.secret("\(integration) \(credentialName): ")
-        {
-            gathered[credentialName] = .string(ConnectRequest.trimmed(secret))
+            gathered[credentialName] = .string(ConnectRequest.trimmed(secret ?? ""))
         }
         guard !gathered.isEmpty, gathered.values.allSatisfy({ $0 != "" }) else {
             throw ClientError(
@@ -69,6 +69,15 @@ struct Connect: ParsableCommand {
                 advice: "pipe the token in with --token-stdin, or pass --credential \(credentialName)=@FILE")
         }
         return gathered
+    }
+
+    /// In the plugin's own words. A token that may not list plugins connects without them.
+    private func sayWhereItIs(_ session: Session) {
+        guard let answer = try? session.ask("GET", "/v1/admin/plugins") else { return }
+        let plugin = String(integration.prefix { $0 != "@" })
+        for guide in CredentialGuide.all(of: plugin, in: answer) where guide.name == credentialName {
+            Prompt.say(guide.text)
+        }
     }
 
     /// Lets the person choose from what the vendor offers; plugins without this picker are passed over.
@@ -88,7 +97,10 @@ struct Connect: ParsableCommand {
             return
         }
         let items = (answer["items"]?.array ?? []).filter { $0["disabled"]?.bool != true }
-        guard !items.isEmpty, let index = Prompt.choose(picker, items.map { $0["label"]?.cell ?? "-" }) else { return }
+        let suggested = items.firstIndex { $0["value"] != nil && $0["value"] == answer["suggested"] }
+        guard !items.isEmpty,
+            let index = Prompt.choose(picker, items.map { $0["label"]?.cell ?? "-" }, suggested: suggested)
+        else { return }
         body[setting] = items[index]["value"]
     }
 }

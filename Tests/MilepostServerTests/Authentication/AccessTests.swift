@@ -30,6 +30,7 @@ struct AccessTests {
         "audit.list": .admin, "keys.list": .admin, "keys.create": .admin, "keys.drop": .admin, "keys.reload": .admin,
         "keys.rewrap": .admin, "admin.backup": .admin, "admin.audit_totals": .viewer,
         "plans.get": .admin, "plans.put": .admin, "links.describe": .operator,
+        "managed.list": .admin, "integrations.compare": .admin,
     ]
 
     private static func mayPass(_ scope: AccessScope, _ needed: AccessScope) -> Bool {

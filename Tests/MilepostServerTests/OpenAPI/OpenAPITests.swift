@@ -34,7 +34,7 @@ struct OpenAPITests {
         }
     }
 
-    @Test("OBS-07: what a route says about itself is what the server does with an unknown path parameter")
+    @Test("EXT-09: what a route says about itself is what the server does with an unknown path parameter")
     func everyRouteIsServed() async throws {
         try await World.run { world in
             for route in MilepostServer.routes where route.access != .open {
@@ -42,6 +42,24 @@ struct OpenAPITests {
                 let answer = try await world.send(route.method.rawValue, path)
                 #expect(answer.status == 401 && answer.code == "unauthenticated", "\(route.method) \(path)")
                 #expect(answer.headers["www-authenticate"]?.hasPrefix("Bearer") == true)
+            }
+        }
+    }
+
+    @Test("EXT-09: bodies of plans and of many links are described member by member")
+    func bodies() async throws {
+        try await World.run { world in
+            let document = try await world.send("GET", "/openapi.json").json
+            func body(_ method: String, _ path: String) -> JSONValue? {
+                let operation = document["paths"]?[path]?[method]
+                return operation?["requestBody"]?["content"]?["application/json"]?["schema"]
+            }
+            let plans = body("put", "/v1/admin/plans")?["properties"]?["plans"]
+            #expect(plans?["additionalProperties"]?["$ref"] == "#/components/schemas/Plan")
+            let links = body("post", "/v1/workspaces/{ws}/links")?["properties"]?["links"]
+            #expect(links?["items"]?["$ref"] == "#/components/schemas/LinkFactsOfOne" && links?["maxItems"] == 1000)
+            for name in ["Plan", "LinkFactsOfOne"] {
+                #expect((document["components"]?["schemas"]?[name]?["properties"]?.object?.count ?? 0) >= 3)
             }
         }
     }

@@ -100,6 +100,43 @@ struct LedgerTests {
         await store.close()
     }
 
+    @Test("days of receipt are stored apart: one goes at once, the others and the totals stay (ING-08, decisions 24)")
+    func daysApart() async throws {
+        let directory = try TemporaryDirectory()
+        let store = try directory.open()
+        _ = try await store.ensureWorkspace(.acme, at: .start)
+        let day = Duration.seconds(86_400)
+        for (number, count) in [3, 5, 7].enumerated() {
+            _ = try await store.append(
+                (0..<count).map { click("d\(number)-\($0)", on: "a") }, workspace: .acme,
+                receivedAt: .start + day * number)
+        }
+        let result = try await store.enforceRetention(
+            clicksBefore: .start + day, dedupeBefore: .start - day, deliveriesBefore: .start)
+        #expect(result.daysDropped == 1)
+        #expect(try await store.link(LinkID("a"), workspace: .acme)?.totals.all == 15, "totals are for ever")
+        #expect(try await store.auditTotals() == [])
+        await store.close()
+        let tables = "SELECT group_concat(n) FROM (SELECT count(*) AS n FROM click_days)"
+        #expect(try sqliteValue(directory.database, tables) == "2")
+    }
+
+    @Test("a credential is stored sealed, in a table of its own, beside the wrapped data key (SEC-04, SEC-02)")
+    func credentialColumns() async throws {
+        let directory = try TemporaryDirectory()
+        await (try directory.open()).close()
+        func columns(_ table: String) throws -> Set<Substring> {
+            let names = try sqliteValue(
+                directory.database, "SELECT group_concat(name) FROM pragma_table_info('\(table)')")
+            return Set((names ?? "").split(separator: ","))
+        }
+        let sealed = try columns("integration_credentials")
+        #expect(sealed.isSuperset(of: ["ciphertext", "nonce", "tag", "key_id", "version", "workspace"]))
+        // Nowhere to put one in clear.
+        #expect(sealed.isDisjoint(with: ["secret", "token", "value", "plaintext"]))
+        #expect(try columns("data_keys") == ["id", "kek_id", "workspace", "wrapped"])
+    }
+
     @Test("a page of changed links never ends between two links of one transaction (invariant 10)")
     func changedLinksPages() async throws {
         let directory = try TemporaryDirectory()
