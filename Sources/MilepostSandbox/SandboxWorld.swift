@@ -26,6 +26,8 @@ package struct SandboxWorld: Sendable {
     package internal(set) var faults = FaultBook()
     package internal(set) var ledger = RequestLedger()
     private var lateCommits: [LateCommit] = []
+    /// Requests to do again after a restart, since the last call of `takeJournal`.
+    private var replayLines: [JSONValue] = []
     /// True once the objects have been dropped: the ledger file starts anew.
     package internal(set) var mustTruncateFile = false
 
@@ -33,6 +35,25 @@ package struct SandboxWorld: Sendable {
         self.settings = settings
         pipedrive = Self.freshPipedrive(settings, now: now)
         hubspot = Self.freshHubSpot(settings, now: now)
+        replayLines = [Self.startLine(at: now)]
+    }
+
+    /// Makes HubSpot and the grants as they are on the first day, begun at a given moment.
+    mutating func restart(at now: Instant) {
+        hubspot = Self.freshHubSpot(settings, now: now)
+        pipedrive.oauth = Self.freshPipedrive(settings, now: now).oauth
+        replayLines = [Self.startLine(at: now)]
+    }
+
+    /// Forgets what doing old requests again has left behind: the file has these lines already.
+    mutating func forgetReplayed() {
+        replayLines.removeAll()
+        ledger = RequestLedger()
+    }
+
+    /// Keeps a request of the control API that changed something.
+    mutating func keepForReplay(_ request: VendorRequest, at now: Instant) {
+        if request.method != "GET" { replayLines.append(Self.replayLine(of: request, at: now)) }
     }
 
     static func freshPipedrive(_ settings: SandboxSettings, now: Instant) -> Pipedrive {
@@ -62,7 +83,7 @@ package struct SandboxWorld: Sendable {
     }
 
     /// Lets the vendor of a request answer it, and notes what it did against the vendor's documents.
-    private mutating func answer(_ request: VendorRequest, entry: Int, now: Instant) -> VendorResponse {
+    mutating func answer(_ request: VendorRequest, entry: Int, now: Instant) -> VendorResponse {
         defer {
             for (vendor, breaches) in [
                 (Vendor.hubspot, hubspot.violations + hubspot.oauth.violations),
@@ -77,10 +98,14 @@ package struct SandboxWorld: Sendable {
             hubspot.oauth.violations.removeAll()
             pipedrive.oauth.violations.removeAll()
         }
-        return switch Self.vendor(of: request) {
-        case .hubspot?: hubspot.answer(request, now: now)
-        case .pipedrive?, nil: pipedrive.answer(request, now: now)
+        let vendor = Self.vendor(of: request)
+        let response =
+            vendor == .hubspot ? hubspot.answer(request, now: now) : pipedrive.answer(request, now: now)
+        // Pipedrive's objects are in the file one by one; its grants are not.
+        if vendor == .hubspot || request.path.hasPrefix("/oauth/"), Self.isKept(request, status: response.status) {
+            replayLines.append(Self.replayLine(of: request, at: now))
         }
+        return response
     }
 
     /// Handles one request, to a vendor or to the control API.
@@ -116,14 +141,22 @@ package struct SandboxWorld: Sendable {
 
     /// The committed objects since the last call, as lines for the ledger file.
     package mutating func takeJournal() -> [JSONValue] {
-        defer { pipedrive.journal.removeAll() }
-        return pipedrive.journal
+        defer {
+            pipedrive.journal.removeAll()
+            replayLines.removeAll()
+        }
+        return replayLines + pipedrive.journal
     }
 
     /// Takes back one line of a ledger file.
     /// - Returns: false when the line is none of ours.
     package mutating func restore(_ line: JSONValue, now: Instant) -> Bool {
-        line["vendor"] == "pipedrive" && pipedrive.restore(line, now: now)
+        if line["vendor"] == "replay" {
+            let isTaken = replay(line)
+            replayLines.removeAll()
+            return isTaken
+        }
+        return line["vendor"] == "pipedrive" && pipedrive.restore(line, now: now)
     }
 
     // MARK: Faults
@@ -186,7 +219,8 @@ package struct SandboxWorld: Sendable {
                 switch status {
                 case 401: .unauthorized
                 case 429: HubSpot.overLimit("ten_secondly_rolling", policy: "TEN_SECONDLY_ROLLING")
-                default: HubSpotFailure(status: status, category: status < 500 ? "VALIDATION_ERROR" : "INTERNAL_ERROR", text)
+                default:
+                    HubSpotFailure(status: status, category: status < 500 ? "VALIDATION_ERROR" : "INTERNAL_ERROR", text)
                 }
             return failure.body(correlationID: "b3f2d1c0-0000-4000-8000-000000000001")
         }

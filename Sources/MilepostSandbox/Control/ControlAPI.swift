@@ -37,10 +37,14 @@ extension SandboxWorld {
         case ("POST", "tokens"): return try addToken(Self.body(request), now: now)
         case ("POST", "revoke"): return try revoke(Self.body(request), isRevoked: true)
         case ("POST", "restore"): return try revoke(Self.body(request), isRevoked: false)
-        case (_, "hubspot"): return try hubspotControl(request, rest: rest, now: now)
+        case (_, "hubspot"):
+            let answer = try hubspotControl(request, rest: rest, now: now)
+            keepForReplay(request, at: now)
+            return answer
         case ("GET", "pipedrive") where rest == ["oauth"]: return Self.ok(pipedrive.oauth.json)
         case ("POST", "pipedrive") where rest == ["oauth"]:
             try pipedrive.oauth.change(Self.body(request), now: now)
+            keepForReplay(request, at: now)
             return Self.ok(pipedrive.oauth.json)
         case (_, "pipelines"), (_, "stages"), (_, "fields"):
             return try changeAccount(request, kind: parts[0], rest: rest, now: now)
@@ -122,14 +126,14 @@ extension SandboxWorld {
                 pipedrive.companies[id]?.persons = PipedriveTable(nextID: 1)
                 pipedrive.companies[id]?.index = PipedriveSearchIndex()
             }
-            let (oauth, tokens) = (hubspot.oauth, hubspot.tokens)
-            hubspot = Self.freshHubSpot(settings, now: now)
-            (hubspot.oauth, hubspot.tokens) = (oauth, tokens)
+            let (oauth, tokens, other) = (hubspot.oauth, hubspot.tokens, pipedrive.oauth)
+            restart(at: now)
+            (hubspot.oauth, hubspot.tokens, pipedrive.oauth) = (oauth, tokens, other)
             forgetLateCommits()
             mustTruncateFile = true
         case "all":
             pipedrive = Self.freshPipedrive(settings, now: now)
-            hubspot = Self.freshHubSpot(settings, now: now)
+            restart(at: now)
             faults = FaultBook()
             ledger = RequestLedger()
             forgetLateCommits()

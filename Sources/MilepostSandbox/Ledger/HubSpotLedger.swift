@@ -72,7 +72,8 @@ extension SandboxWorld {
                 moves.append(
                     .object([
                         ("from", .string(from)), ("to", .string(change.value)),
-                        ("at", .string(change.at.rfc3339Milliseconds)), ("at_ms", .integer(Int(change.at.milliseconds))),
+                        ("at", .string(change.at.rfc3339Milliseconds)),
+                        ("at_ms", .integer(Int(change.at.milliseconds))),
                         ("source", .string(change.source)),
                     ]))
             }

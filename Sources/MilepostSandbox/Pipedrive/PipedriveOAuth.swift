@@ -67,7 +67,8 @@ extension Pipedrive {
             throw .grantType
         }
         let header = request.header("authorization") ?? ""
-        guard header.lowercased().hasPrefix("basic "), let bytes = ProofKey.decodeBase64(String(header.dropFirst(6))) else {
+        guard header.lowercased().hasPrefix("basic "), let bytes = ProofKey.decodeBase64(String(header.dropFirst(6)))
+        else {
             throw .clientID
         }
         let parts = String(decoding: bytes, as: UTF8.self).split(separator: ":", maxSplits: 1).map(String.init)
@@ -76,7 +77,8 @@ extension Pipedrive {
         return Dictionary(items.map { ($0.name, $0.value) }) { first, _ in first }
     }
 
-    private mutating func token(_ form: [String: String], now: Instant) throws(OAuthAuthority.Refusal) -> OAuthAuthority.Pair
+    private mutating func token(_ form: [String: String], now: Instant) throws(OAuthAuthority.Refusal)
+        -> OAuthAuthority.Pair
     {
         switch form["grant_type"] {
         case "authorization_code":
