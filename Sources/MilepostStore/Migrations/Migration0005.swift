@@ -29,7 +29,7 @@ enum Migration0005 {
     }
 
     // `held_clicks` may have a row for every anonymous click of three days, so it names connection, click and workspace by
-    // number. `stream_gaps`: stretches that went by while the connection was disconnected. `contact_touches`: the times of
+    // number. `stream_gaps`: stretches that went by while the connection was disconnected. `stream_deliveries`: the clicks behind a delivery. `contact_touches`: the times of
     // the clicks that the values on a contact come from.
     private static let streams = """
         CREATE TABLE streams (
@@ -48,15 +48,22 @@ enum Migration0005 {
             is_open INTEGER NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL,
             PRIMARY KEY (connection_id, link, first)
         ) STRICT, WITHOUT ROWID;
+        CREATE TABLE stream_deliveries (
+            connection_id TEXT NOT NULL, position INTEGER NOT NULL, delivery TEXT NOT NULL,
+            PRIMARY KEY (connection_id, position, delivery)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX stream_deliveries_delivery ON stream_deliveries (delivery);
         CREATE INDEX stream_exclusions_open ON stream_exclusions (connection_id, link) WHERE is_open = 1;
 
         CREATE TABLE held_clicks (
             connection INTEGER NOT NULL, position INTEGER NOT NULL, workspace INTEGER NOT NULL, state TEXT NOT NULL,
             reason TEXT NOT NULL, held_at INTEGER NOT NULL, until INTEGER NOT NULL, changed_at INTEGER NOT NULL,
-            gclid TEXT, fbclid TEXT,
+            retry_at INTEGER, gclid TEXT, fbclid TEXT,
             PRIMARY KEY (connection, position)
         ) STRICT, WITHOUT ROWID;
         CREATE INDEX held_clicks_ending ON held_clicks (connection, until) WHERE state = 'held';
+        CREATE INDEX held_clicks_retry ON held_clicks (connection, retry_at)
+            WHERE state = 'held' AND retry_at IS NOT NULL;
         CREATE INDEX held_clicks_due ON held_clicks (connection, position) WHERE state = 'due';
         CREATE INDEX held_clicks_gclid ON held_clicks (workspace, gclid) WHERE gclid IS NOT NULL;
         CREATE INDEX held_clicks_fbclid ON held_clicks (workspace, fbclid) WHERE fbclid IS NOT NULL;

@@ -10,19 +10,21 @@ import Synchronization
 /// starts subscribes first and then looks at what is stored.
 public final class ArrivalSignal: Sendable {
     private struct Registry {
-        var mailboxes: [UInt64: (workspace: WorkspaceID?, mailbox: Mailbox)] = [:]
+        var mailboxes: [UInt64: (workspace: WorkspaceID?, isForConnections: Bool, mailbox: Mailbox)] = [:]
         var next: UInt64 = 0
     }
     private let registry = Mutex(Registry())
 
     public init() {}
 
-    /// - Parameter workspace: hears of this one only; nil hears of all.
-    public func subscribe(workspace: WorkspaceID? = nil) -> Subscription {
+    /// - Parameters:
+    ///   - workspace: hears of this one only; nil hears of all.
+    ///   - onlyConnections: hears of connections, and not of every click.
+    public func subscribe(workspace: WorkspaceID? = nil, onlyConnections: Bool = false) -> Subscription {
         let mailbox = Mailbox()
         let number = registry.withLock { registry -> UInt64 in
             registry.next += 1
-            registry.mailboxes[registry.next] = (workspace, mailbox)
+            registry.mailboxes[registry.next] = (workspace, onlyConnections, mailbox)
             return registry.next
         }
         return Subscription(mailbox: mailbox) { [weak self] in
@@ -31,8 +33,13 @@ public final class ArrivalSignal: Sendable {
     }
 
     func raise(_ workspace: WorkspaceID, _ change: (inout Arrivals) -> Void) {
+        var sample = Arrivals()
+        change(&sample)
+        let isOfConnections = !sample.connections.isEmpty
         let mailboxes = registry.withLock { registry in
-            registry.mailboxes.values.filter { $0.workspace == nil || $0.workspace == workspace }.map(\.mailbox)
+            registry.mailboxes.values.filter {
+                ($0.workspace == nil || $0.workspace == workspace) && (isOfConnections || !$0.isForConnections)
+            }.map(\.mailbox)
         }
         for mailbox in mailboxes { mailbox.put(change) }
     }
@@ -71,7 +78,15 @@ public struct AdvertisementClicks: Sendable, Equatable {
         if self.google.count + self.facebook.count > Self.maximumCount { addEverything() }
     }
 
-    mutating func addEverything() {
+    public mutating func add(_ other: AdvertisementClicks) {
+        guard !other.isEverything else { return addEverything() }
+        guard !isEverything else { return }
+        google.formUnion(other.google)
+        facebook.formUnion(other.facebook)
+        if google.count + facebook.count > Self.maximumCount { addEverything() }
+    }
+
+    public mutating func addEverything() {
         self = AdvertisementClicks()
         isEverything = true
     }

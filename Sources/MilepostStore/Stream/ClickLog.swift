@@ -55,6 +55,8 @@ public struct ClickPage: Sendable, Equatable {
 
 /// The log of clicks for readers with a cursor of their own (ING-04).
 public protocol ClickLog: Sendable {
+    /// Raised when something was stored that readers of the log may wait for.
+    var arrivals: ArrivalSignal { get }
     /// Clicks after `position`, at most `limit`, of one workspace or of all. A call looks at a bounded stretch of the log,
     /// so an answer may be empty and have more.
     func readClicks(after position: ClickPosition, workspace: WorkspaceID?, limit: Int) async throws -> ClickPage
