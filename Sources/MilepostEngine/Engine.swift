@@ -15,6 +15,9 @@ public final class Engine: Sendable {
     public let ticker: Ticker
     public let scheduler: Scheduler
     public let explainer: Explainer
+    /// Brings every click to the connections that take them.
+    public let pump: ClickPump
+    public let clickExplainer: ClickExplainer
     /// What counts while nobody handed a matrix in by REST.
     public let configuredPlans: PlanMatrix
     /// This process's name on claims and locks.
@@ -26,16 +29,23 @@ public final class Engine: Sendable {
         public var backoff: Backoff
         public var plans: PlanMatrix
         public var analyticsURLTemplate: String?
+        /// How far apart form and click may be (RES-06).
+        public var matchWindow: Duration
+        /// How long a click waits for its identity (RES-06).
+        public var hold: Duration
 
         public init(
             interval: Duration = .seconds(300), limits: DeliveryMachine.Limits = .init(), backoff: Backoff = Backoff(),
-            plans: PlanMatrix = PlanMatrix(), analyticsURLTemplate: String? = nil
+            plans: PlanMatrix = PlanMatrix(), analyticsURLTemplate: String? = nil,
+            matchWindow: Duration = .seconds(14 * 86_400), hold: Duration = .seconds(72 * 3600)
         ) {
             self.interval = interval
             self.limits = limits
             self.backoff = backoff
             self.plans = plans
             self.analyticsURLTemplate = analyticsURLTemplate
+            self.matchWindow = matchWindow
+            self.hold = hold
         }
     }
 
@@ -63,6 +73,12 @@ public final class Engine: Sendable {
             reporter: reporter)
         scheduler = Scheduler(ticker: ticker, store: store, clock: clock, interval: settings.interval)
         explainer = Explainer(store: store, plans: settings.plans, plugins: plugins, clock: clock)
+        let resolver = ContactResolver(store: store, arrivals: store.arrivals, window: settings.matchWindow)
+        let stream = ConnectionStream(
+            store: store, plugins: plugins, resolver: resolver, dispatcher: dispatcher, clock: clock,
+            plans: settings.plans, reporter: reporter, hold: settings.hold)
+        pump = ClickPump(store: store, plugins: plugins, stream: stream, clock: clock, reporter: reporter)
+        clickExplainer = ClickExplainer(store: store, plugins: plugins)
     }
 
     /// Finds out what a crash left behind: claims of a process that is gone become uncertain where a request may have left,

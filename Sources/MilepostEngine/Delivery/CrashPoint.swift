@@ -22,7 +22,7 @@ public enum CrashPoint {
     public static let names = [
         "after_claim", "before_intent", "after_intent", "before_outcome", "after_outcome", "before_journal",
         "after_journal",
-        "before_settle", "after_settle",
+        "before_settle", "after_settle", "before_stream_commit", "after_stream_commit",
     ]
 
     /// Dies at the `count`-th time the place is reached.

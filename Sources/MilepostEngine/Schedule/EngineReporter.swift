@@ -10,7 +10,17 @@ public protocol EngineReporter: Sendable {
     func warned(_ warning: Reason, delivery: DeliveryID, on connection: Connection)
     func connectionMoved(_ connection: Connection, to state: Connection.State, reason: Reason?)
     func ticked(_ report: TickReport)
+    /// A batch of the click stream was dealt with.
+    ///
+    /// - Parameter lag: from the receipt of its oldest click to now; nil when nothing was sent.
+    func streamed(_ counts: [StreamCount: Int64], lag: Duration?, on connection: Connection)
+    func streamFailed(_ connection: ConnectionID, _ problem: String)
     func tickFailed(_ workspace: WorkspaceID, _ problem: String)
+}
+
+extension EngineReporter {
+    public func streamed(_ counts: [StreamCount: Int64], lag: Duration?, on connection: Connection) {}
+    public func streamFailed(_ connection: ConnectionID, _ problem: String) {}
 }
 
 /// Hears nothing.
