@@ -206,7 +206,9 @@ extension CurlEgress {
                     .init(
                         code: failure.code, message: "\(hop.method) \(hop.target.origin): \(detail)")))
         }
-        return .init(wire: result.wire, end: .answered(Answer(result, scrubber: scrubber)))
+        return .init(
+            wire: result.wire,
+            end: .answered(Answer(result, scrubber: scrubber, keepsBody: hop.request.isForSecrets)))
     }
 
     /// Header lines that signing adds, and what the answer must not show of the keys.

@@ -18,6 +18,9 @@ public final class Engine: Sendable {
     /// Brings every click to the connections that take them.
     public let pump: ClickPump
     public let clickExplainer: ClickExplainer
+    public let oauth: OAuthService
+    public let apps: AppService
+    public let tokens: TokenKeeper
     /// What counts while nobody handed a matrix in by REST.
     public let configuredPlans: PlanMatrix
     /// This process's name on claims and locks.
@@ -34,11 +37,32 @@ public final class Engine: Sendable {
         /// How long a click waits for its identity (RES-06).
         public var hold: Duration
 
+        public var oauth: OAuth
+
+        /// What OAuth must know of the daemon's surroundings.
+        public struct OAuth: Sendable {
+            /// Where vendors send people back to.
+            public var redirectURI: String
+            /// Machine and directory, for the lineage record (docs/decisions/0006).
+            public var place: String
+            public var policy: RefreshPolicy
+
+            public init(
+                redirectURI: String = "http://127.0.0.1:8787" + OAuthService.callbackPath, place: String = "",
+                policy: RefreshPolicy = RefreshPolicy()
+            ) {
+                self.redirectURI = redirectURI
+                self.place = place
+                self.policy = policy
+            }
+        }
+
         public init(
             interval: Duration = .seconds(300), limits: DeliveryMachine.Limits = .init(), backoff: Backoff = Backoff(),
             plans: PlanMatrix = PlanMatrix(), analyticsURLTemplate: String? = nil,
-            matchWindow: Duration = .seconds(14 * 86_400), hold: Duration = .seconds(72 * 3600)
+            matchWindow: Duration = .seconds(14 * 86_400), hold: Duration = .seconds(72 * 3600), oauth: OAuth = OAuth()
         ) {
+            self.oauth = oauth
             self.interval = interval
             self.limits = limits
             self.backoff = backoff
@@ -72,6 +96,16 @@ public final class Engine: Sendable {
             store: store, plugins: plugins, clock: clock, evaluator: evaluator, dispatcher: dispatcher, owner: owner,
             reporter: reporter)
         scheduler = Scheduler(ticker: ticker, store: store, clock: clock, interval: settings.interval)
+        tokens = TokenKeeper(
+            store: store, vault: vault, plugins: plugins, egress: plugins.gateway.egress, clock: clock, random: random,
+            reporter: reporter, owner: owner, place: settings.oauth.place, policy: settings.oauth.policy,
+            requestTimeout: settings.limits.requestTimeout)
+        plugins.gateway.attach(tokens)
+        oauth = OAuthService(
+            store: store, vault: vault, transient: transient, plugins: plugins, connections: connections,
+            keeper: tokens, client: tokens.client, clock: clock, random: random,
+            redirectURI: settings.oauth.redirectURI)
+        apps = AppService(store: store, vault: vault, plugins: plugins, keeper: tokens, clock: clock)
         explainer = Explainer(store: store, plans: settings.plans, plugins: plugins, clock: clock)
         let resolver = ContactResolver(store: store, arrivals: store.arrivals, window: settings.matchWindow)
         let stream = ConnectionStream(
@@ -86,6 +120,8 @@ public final class Engine: Sendable {
     /// Then the time since the last sign of life is taken for waiting. In this order: what a claim leaves to a connection
     /// that waits is counted by that connection.
     public func recover() async throws -> (uncertain: Int, retrying: Int) {
+        await tokens.onResume { [weak self] connection in await self?.flush(connection) }
+        try await tokens.recover()
         let recovered = try await store.recoverClaims(exceptOwner: owner, at: clock.now)
         _ = try await store.resume(at: clock.now)
         return recovered

@@ -90,6 +90,7 @@ final class EngineService: Service, DaemonControl {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await running.engine.scheduler.run() }
             group.addTask { [clock] in try await Heartbeat(store: running.store, clock: clock).run() }
+            group.addTask { try await running.engine.tokens.run() }
             group.addTask { try await self.keepRetention(running.store) }
             group.addTask { [logger, clock] in
                 try await StorageWatch(store: running.store, clock: clock, logger: logger).run()
@@ -169,7 +170,7 @@ final class EngineService: Service, DaemonControl {
                             integrations: $0.integrations.map { Set($0.map { PluginName($0) }) }, fires: $0.fires,
                             trialDays: $0.trialDays)
                     }),
-                analyticsURLTemplate: configuration.analyticsURL),
+                analyticsURLTemplate: configuration.analyticsURL, oauth: OAuthSurroundings.settings(configuration)),
             reporter: reporter)
         let roster = PluginRoster(host: host, plugins: plugins)
         return Running(engine: engine, host: host, roster: roster, egress: egress, store: store)

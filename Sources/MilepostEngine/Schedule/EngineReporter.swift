@@ -15,12 +15,15 @@ public protocol EngineReporter: Sendable {
     /// - Parameter lag: from the receipt of its oldest click to now; nil when nothing was sent.
     func streamed(_ counts: [StreamCount: Int64], lag: Duration?, on connection: Connection)
     func streamFailed(_ connection: ConnectionID, _ problem: String)
+    /// A token refresh was answered with a pair, or ended in any other way (OBS-01).
+    func refreshed(_ connection: Connection, succeeded: Bool)
     func tickFailed(_ workspace: WorkspaceID, _ problem: String)
 }
 
 extension EngineReporter {
     public func streamed(_ counts: [StreamCount: Int64], lag: Duration?, on connection: Connection) {}
     public func streamFailed(_ connection: ConnectionID, _ problem: String) {}
+    public func refreshed(_ connection: Connection, succeeded: Bool) {}
 }
 
 /// Hears nothing.

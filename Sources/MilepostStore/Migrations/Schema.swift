@@ -12,6 +12,7 @@ enum Schema {
         migrator.registerMigration("0001-initial", migrate: Migration0001.migrate)
         migrator.registerMigration("0002-plans", migrate: Migration0002.migrate)
         migrator.registerMigration("0003-holds", migrate: Migration0003.migrate)
+        migrator.registerMigration("0004-oauth", migrate: Migration0004.migrate)
         migrator.registerMigration("0005-streams", migrate: Migration0005.migrate)
         migrator.registerMigration("0007-managed", migrate: Migration0007.migrate)
         return migrator

@@ -31,6 +31,9 @@ struct AccessTests {
         "keys.rewrap": .admin, "admin.backup": .admin, "admin.audit_totals": .viewer,
         "plans.get": .admin, "plans.put": .admin, "links.describe": .operator,
         "managed.list": .admin, "integrations.compare": .admin,
+        "apps.list": .admin, "apps.get": .admin, "apps.put": .admin, "apps.delete": .admin, "oauth.adopt": .admin,
+        "integrations.authorize": .admin, "integrations.authorize.status": .admin,
+        "integrations.authorize.complete": .admin,
     ]
 
     private static func mayPass(_ scope: AccessScope, _ needed: AccessScope) -> Bool {
