@@ -52,7 +52,8 @@ public struct OAuthService: Sendable {
         let extra = try Self.features(members.removeValue(forKey: "features"))
         let request = try ConnectionRequest(.object(members))
         let existing = try await store.connection(integration, workspace: workspace)
-        try connections.refuseManaged(existing)
+        // Consent changes nothing that a file says; settings beside it would.
+        if !request.given.isEmpty { try await connections.refuseManaged(existing, by: nil) }
         let held = existing?.credential.flatMap { declaration.oauth($0) }
         guard let oauth = named.map({ declaration.oauth($0) }) ?? held ?? declaration.firstOAuth else {
             throw EngineError(
