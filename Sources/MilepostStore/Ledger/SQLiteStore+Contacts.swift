@@ -42,6 +42,8 @@ extension SQLiteStore {
         await longWork.enter()
         do {
             let result = try await erase(contact, workspace)
+            // What is remembered of forms may be of one that is gone.
+            arrivals.raise(workspace) { $0.forms[workspace, default: AdvertisementClicks()].addEverything() }
             await longWork.leave()
             return result
         } catch {
@@ -118,7 +120,7 @@ extension SQLiteStore {
 
 extension WriteContext {
     fileprivate func eraseClicks(of contact: String, workspace: WorkspaceID, in table: DayTable) throws -> Int {
-        guard state.days.contains(table.day) else { return 0 }  // retention was faster
+        guard state.base(of: table.day) != nil else { return 0 }  // retention was faster
         try db.execute(
             sql: """
                 UPDATE \(table.name) SET event = 'erased-' || id, contact = NULL, gclid = NULL, fbclid = NULL,

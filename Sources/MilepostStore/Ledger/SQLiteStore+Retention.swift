@@ -100,7 +100,7 @@ extension WriteContext {
     /// Takes the oldest rows out of a day and carries their counts; true when the day is gone.
     fileprivate func dropChunk(of table: DayTable, rows: Int) throws -> Bool {
         try withoutOverwriting {
-            guard state.days.contains(table.day) else { return true }
+            guard state.base(of: table.day) != nil else { return true }
             let last = try Int64.fetchOne(
                 db, sql: "SELECT max(id) FROM (SELECT id FROM \(table.name) ORDER BY id LIMIT ?)", arguments: [rows])
             guard let last else {
@@ -118,6 +118,10 @@ extension WriteContext {
                     WHERE link_totals.link = gone.link
                     """, arguments: [last])
             try db.execute(sql: "DELETE FROM \(table.name) WHERE id <= ?", arguments: [last])
+            // The newest click may go with its day; its position is never given to another.
+            try db.execute(
+                sql: "UPDATE counters SET value = max(value, ?) WHERE name = 'clicks'",
+                arguments: [table.base + last])
             return false
         }
     }

@@ -90,7 +90,7 @@ extension SQLiteStore {
     public func replay(
         workspace: WorkspaceID, matching filter: DeliveryFilter, limit: Int, at: Timestamp
     ) async throws -> Int {
-        try await write { context in
+        let count = try await write { context in
             let condition = FilterCondition(filter)
             let ids = try String.fetchAll(
                 context.db,
@@ -113,6 +113,8 @@ extension SQLiteStore {
             }
             return ids.count
         }
+        if count > 0 { arrivals.raise(workspace) { $0.connections.insert(workspace) } }
+        return count
     }
 }
 
