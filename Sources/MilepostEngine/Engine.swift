@@ -15,6 +15,7 @@ public final class Engine: Sendable {
     public let ticker: Ticker
     public let scheduler: Scheduler
     public let explainer: Explainer
+    public let rules: RollingRooms
     /// What counts while nobody handed a matrix in by REST.
     public let configuredPlans: PlanMatrix
     /// This process's name on claims and locks.
@@ -41,7 +42,8 @@ public final class Engine: Sendable {
 
     public init(
         store: any Store, vault: Vault, transient: TransientSecrets, plugins: HostedPlugins, clock: any DaemonClock,
-        random: any RandomSource, settings: Settings, reporter: any EngineReporter
+        random: any RandomSource, settings: Settings, reporter: any EngineReporter,
+        arrivals: ArrivalSignal = ArrivalSignal()
     ) {
         self.store = store
         self.vault = vault
@@ -63,6 +65,9 @@ public final class Engine: Sendable {
             reporter: reporter)
         scheduler = Scheduler(ticker: ticker, store: store, clock: clock, interval: settings.interval)
         explainer = Explainer(store: store, plans: settings.plans, plugins: plugins, clock: clock)
+        rules = RollingRooms(
+            store: store, port: plugins, clock: clock, random: random, plans: settings.plans, ticker: ticker,
+            resolver: ContactResolver(store: store, arrivals: arrivals), arrivals: arrivals, reporter: reporter)
     }
 
     /// Finds out what a crash left behind: claims of a process that is gone become uncertain where a request may have left,

@@ -89,6 +89,7 @@ final class EngineService: Service, DaemonControl {
         logger.info("ready")
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await running.engine.scheduler.run() }
+            group.addTask { try await running.engine.rules.engine.run() }
             group.addTask { try await self.keepRetention(running.store) }
             group.addTask { [logger, clock] in
                 try await StorageWatch(store: running.store, clock: clock, logger: logger).run()
@@ -100,9 +101,11 @@ final class EngineService: Service, DaemonControl {
 
     private func wire(_ configuration: Configuration) async throws -> Running {
         let clock = self.clock
+        let arrivals = ArrivalSignal()
         let store = try SQLiteStore.open(
             directory: configuration.dataDirectory, clock: clock,
-            configuration: SQLiteConfiguration(clicksPerTransaction: configuration.intake.groupCommitMax))
+            configuration: SQLiteConfiguration(clicksPerTransaction: configuration.intake.groupCommitMax),
+            arrivals: arrivals)
         let vault = Vault(records: store, keys: keys, random: OpenSSLRandomSource())
         let transient = TransientSecrets()
         let limiter = RateLimiter(clock: clock)
@@ -156,7 +159,7 @@ final class EngineService: Service, DaemonControl {
                             trialDays: $0.days)
                     }),
                 analyticsURLTemplate: configuration.publicURL.map { $0 + "/workspaces/{workspace}/links/{scope}" }),
-            reporter: reporter)
+            reporter: reporter, arrivals: arrivals)
         let roster = PluginRoster(host: host, plugins: plugins)
         return Running(engine: engine, host: host, roster: roster, egress: egress, store: store)
     }
@@ -181,6 +184,9 @@ final class EngineService: Service, DaemonControl {
                 _ = try await store.enforceRetention(
                     clicksBefore: before(retention.clicksDays), dedupeBefore: before(retention.dedupeDays),
                     deliveriesBefore: before(retention.deliveriesDays))
+                // Longer than any window: what is older says nothing.
+                _ = try await store.enforceRuleRetention(
+                    windowsBefore: before(401), firingsBefore: before(retention.deliveriesDays))
             } catch let error as StoreError {
                 logger.error(
                     "retention could not be enforced; the next hour tries again", metadata: ["error": "\(error)"])

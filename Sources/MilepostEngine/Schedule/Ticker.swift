@@ -110,11 +110,11 @@ public actor Ticker {
         var due: [Connection] = []
         for connection in connections {
             let current = try await followPlugin(try await reopenAfterMidnight(connection))
+            due.append(current)
             guard let action = plugins.thresholdAction(of: connection.integration.plugin) else { continue }
             let evaluated = try await evaluator.evaluate(current, workspace: workspace, action: action)
             share.linksExamined += evaluated.linksExamined
             share.crossings += evaluated.crossings
-            due.append(current)
         }
         let asOf = clock.now
         try await withThrowingTaskGroup(of: DeliveryTally.self) { [dispatcher] drains in

@@ -70,8 +70,10 @@ public struct PluginManifest: Sendable, Hashable, Codable {
         public let idempotency: Idempotency?
         public let readLagMilliseconds: UInt64?
         public let reconcile: Bool?
+        /// Other names by which rules call the action.
+        public let aliases: [String]?
         enum CodingKeys: String, CodingKey {
-            case name, title, trigger, batch, idempotency, reconcile
+            case name, title, trigger, batch, idempotency, reconcile, aliases
             case readLagMilliseconds = "read_lag_ms"
         }
         /// Records in one `deliver`: 1 unless declared.

@@ -12,20 +12,28 @@ extension SQLiteStore {
                     sql: """
                         SELECT * FROM rule_firings f WHERE workspace = ? AND state = 'waiting'
                             AND coalesce(next_attempt_at, 0) <= ?
-                            AND NOT EXISTS (
-                                SELECT 1 FROM rule_firings e WHERE e.workspace = f.workspace AND e.state = 'waiting'
-                                    AND e.position = f.position AND e.integration = f.integration
-                                    AND e.rule_id < f.rule_id)
+                            AND \(Self.isFirstOfItsClick)
                         ORDER BY position, rule_id LIMIT ?
                         """), arguments: [workspace.rawValue, now.milliseconds, limit]
             ).map(RuleRow.firing(from:))
         }
     }
 
+    /// A rule waits for those with earlier ids, which may move the same records for the same click.
+    private static let isFirstOfItsClick = """
+        NOT EXISTS (
+            SELECT 1 FROM rule_firings e WHERE e.workspace = f.workspace AND e.state = 'waiting'
+                AND e.position = f.position AND e.integration = f.integration AND e.rule_id < f.rule_id)
+        """
+
     public func nextFiring() async throws -> Timestamp? {
         try await read("looking for the next crossing to act on") { db in
             try Int64.fetchOne(
-                db, sql: "SELECT min(coalesce(next_attempt_at, 0)) FROM rule_firings WHERE state = 'waiting'"
+                db,
+                sql: """
+                    SELECT min(coalesce(next_attempt_at, 0)) FROM rule_firings f
+                    WHERE state = 'waiting' AND \(Self.isFirstOfItsClick)
+                    """
             ).map(Timestamp.init(milliseconds:))
         }
     }
@@ -166,7 +174,7 @@ extension WriteContext {
         try db.execute(
             sql: """
                 DELETE FROM rule_contacts WHERE contact IN (?1, lower(?1))
-                    AND rule IN (SELECT number FROM rules WHERE workspace = ?2)
+                    AND rule NOT IN (SELECT number FROM rules WHERE workspace <> ?2)
                 """, arguments: [contact, workspace.rawValue])
         let rows = try Row.fetchAll(
             db,

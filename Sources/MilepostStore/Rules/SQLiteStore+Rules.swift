@@ -98,7 +98,8 @@ extension WriteContext {
             if let existing {
                 try dropRule(
                     existing["number"],
-                    Reason(code: "rule_changed", message: "The rule's trigger was changed before it could act."), at: at)
+                    Reason(code: "rule_changed", message: "The rule's trigger was changed before it could act."), at: at
+                )
             }
             let start = try logStart(lookingBack: draft.window, at: at)
             try db.execute(
