@@ -26,18 +26,19 @@ struct RollingEvaluator: Sendable {
     /// Evaluates one page for the rules that follow the log and one for each group that is being filled.
     func advance(_ workspace: WorkspaceID) async throws -> Step {
         var total = Step()
-        let rules = try await cache.rules(of: workspace)
+        var rules = try await cache.rules(of: workspace)
         guard !rules.following.stored.isEmpty || !rules.filling.isEmpty else { return total }
         let cursor = try await store.ruleCursor(workspace: workspace)
         for lane in rules.filling {
             guard let from = lane.filling else { continue }
-            // The group may have caught up with the others, or with a rule that is a page ahead.
-            defer { cache.forget(workspace) }
             let step = try await evaluate(lane, workspace, from: from, through: cursor.position)
             total.clicks += step.clicks
             total.firings += step.firings
             total.hasMore = true
+            cache.forget(workspace)
         }
+        // A rule that has just caught up is one of these from this very page on, or it would miss it.
+        rules = try await cache.rules(of: workspace)
         guard !rules.following.stored.isEmpty else { return total }
         let step = try await evaluate(rules.following, workspace, from: cursor, through: nil)
         total.clicks += step.clicks
