@@ -149,6 +149,8 @@ let package = Package(
             ]),
         tests(
             "MilepostEngine",
-            ["MilepostModel", "MilepostRules", "MilepostStore", "MilepostEgress", "MilepostPluginHost"]),
+            [
+                "MilepostModel", "MilepostRules", "MilepostStore", "MilepostEgress", "MilepostPluginHost", "MilepostIntake",
+            ]),
     ]
 )

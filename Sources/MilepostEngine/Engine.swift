@@ -21,6 +21,7 @@ public final class Engine: Sendable {
     public let oauth: OAuthService
     public let apps: AppService
     public let tokens: TokenKeeper
+    public let rules: RollingRooms
     /// What counts while nobody handed a matrix in by REST.
     public let configuredPlans: PlanMatrix
     /// This process's name on claims and locks.
@@ -113,6 +114,9 @@ public final class Engine: Sendable {
             plans: settings.plans, reporter: reporter, hold: settings.hold)
         pump = ClickPump(store: store, plugins: plugins, stream: stream, clock: clock, reporter: reporter)
         clickExplainer = ClickExplainer(store: store, plugins: plugins)
+        rules = RollingRooms(
+            store: store, port: plugins, clock: clock, random: random, plans: settings.plans, ticker: ticker,
+            resolver: resolver, arrivals: store.arrivals, reporter: reporter)
     }
 
     /// Finds out what a crash left behind: claims of a process that is gone become uncertain where a request may have left,

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What a threshold is tested on: a link, or all links of a folder.
+/// What a threshold is tested on: a link, all links of a folder, or a contact under a rolling rule.
 public struct Scope: Hashable, Sendable, Codable {
-    public enum Kind: String, Sendable, Codable { case link, folder }
+    public enum Kind: String, Sendable, Codable { case link, folder, rule }
     public var kind: Kind
-    /// The link's id or the folder's name.
+    /// The link's id, the folder's name, or `rule id/number of its firing`.
     public var id: String
 
     public init(kind: Kind, id: String) {

@@ -91,6 +91,7 @@ final class EngineService: Service, DaemonControl {
             group.addTask { try await running.engine.scheduler.run() }
             group.addTask { [clock] in try await Heartbeat(store: running.store, clock: clock).run() }
             group.addTask { try await running.engine.tokens.run() }
+            group.addTask { try await running.engine.rules.engine.run() }
             group.addTask { try await self.keepRetention(running.store) }
             group.addTask { [logger, clock] in
                 try await StorageWatch(store: running.store, clock: clock, logger: logger).run()
@@ -197,6 +198,9 @@ final class EngineService: Service, DaemonControl {
                 _ = try await store.enforceRetention(
                     clicksBefore: before(retention.clicksDays), dedupeBefore: before(retention.dedupeDays),
                     deliveriesBefore: before(retention.deliveriesDays))
+                // Longer than any window: what is older says nothing.
+                _ = try await store.enforceRuleRetention(
+                    windowsBefore: before(401), firingsBefore: before(retention.deliveriesDays))
             } catch let error as StoreError {
                 logger.error(
                     "retention could not be enforced; the next hour tries again", metadata: ["error": "\(error)"])

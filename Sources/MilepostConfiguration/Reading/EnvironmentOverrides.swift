@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import FoundationEssentials
+import MilepostModel
 
 /// Turns `MILEPOST_…` variables into values at their keys.
 struct EnvironmentOverrides {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import MilepostModel
+
 /// One key: its place, its meaning, how it is read and written. Reading, the environment, the reference and the
 /// difference of two configurations all go by these, so none can forget a key.
 struct Setting<Root: Sendable>: Sendable {

@@ -75,6 +75,8 @@ public struct DeliveryMachine: Sendable {
         case waitForPlugin
         /// The connection moves to the state; the delivery waits and its attempt is given back.
         case waitForConnection(Connection.State)
+        /// Nothing is to be done any more, and that is right so.
+        case dropped(Reason)
         case dead(Reason)
     }
 
@@ -90,6 +92,9 @@ public struct DeliveryMachine: Sendable {
     /// A record with which the plugin's worker died this often is given up (decisions 20).
     static let crashesOfPoison = 2
 
+    /// The code of a rejection that is no failure: the record left the stage that the rule moves it from (RULE-06).
+    static let targetMoved = "target_moved"
+
     /// What follows a verdict of `deliver`.
     public func decide(_ verdict: Verdict, in situation: Situation, now: Timestamp) -> Decision {
         if verdict.kind == .ok { return .delivered }
@@ -101,6 +106,7 @@ public struct DeliveryMachine: Sendable {
 
         switch verdict.kind {
         case .ok, .authExpired, .authRevoked, .config: return .tryLater(notBefore: nil)
+        case .rejected where verdict.code == Self.targetMoved: return .dropped(verdict.reason)
         case .rejected, .unsupported: return .dead(verdict.reason)
         case .uncertain:
             // The plugin is unsure although nothing of ours is open: its own look-up decides.

@@ -39,12 +39,11 @@ public struct Dispatcher: Sendable {
     /// What is put off during the drain is due after `asOf`, so each delivery is claimed at most once per drain.
     public func drain(_ connection: Connection, asOf: Timestamp) async throws -> DeliveryTally {
         var tally = DeliveryTally()
-        guard let action = plugins.thresholdAction(of: connection.integration.plugin),
-            let traits = plugins.traits(of: connection.integration.plugin, action: action)
-        else { return tally }
-        let machine = DeliveryMachine(limits: limits, readLag: traits.readLag)
-        let clickActions = plugins.clickActions(of: connection.integration.plugin).map(\.name)
-
+        let plugin = connection.integration.plugin
+        let clickActions = plugins.clickActions(of: plugin).map(\.name)
+        // No more at once than one operation takes: what it finds out about the connection holds for the rest too.
+        let atOnce = plugins.thresholdAction(of: plugin).flatMap { plugins.traits(of: plugin, action: $0) }?
+            .maximumBatch
         for _ in 0..<Self.maximumRounds {
             try Task.checkCancellation()
             guard let current = try await store.connection(id: connection.id) else { return tally }
@@ -54,10 +53,9 @@ public struct Dispatcher: Sendable {
             }
             guard plugins.obstacle(for: current.integration.plugin) == nil else { return tally }
             let claims = try await store.claimDue(
-                connection: current.id, owner: owner, now: asOf, limit: max(1, traits.maximumBatch),
-                excluding: clickActions)
+                connection: current.id, owner: owner, now: asOf, limit: max(1, atOnce ?? 1), excluding: clickActions)
             if claims.isEmpty { return tally }
-            try await work(claims, on: current, machine: machine, canReconcile: traits.canReconcile, tally: &tally)
+            try await workByAction(claims, on: current, tally: &tally)
         }
         return tally
     }
@@ -101,6 +99,23 @@ public struct Dispatcher: Sendable {
             }
         }
         return tally
+    }
+
+    /// One operation of a plugin is about one action, and each action has its own batch.
+    private func workByAction(
+        _ claims: [ClaimedDelivery], on connection: Connection, tally: inout DeliveryTally
+    ) async throws {
+        let groups = Dictionary(grouping: claims, by: \.delivery.action).sorted { $0.key < $1.key }
+        for (action, members) in groups {
+            let traits = plugins.traits(of: connection.integration.plugin, action: action) ?? ActionTraits()
+            let machine = DeliveryMachine(limits: limits, readLag: traits.readLag)
+            let size = max(1, traits.maximumBatch)
+            for start in stride(from: 0, to: members.count, by: size) {
+                try await work(
+                    Array(members[start..<min(start + size, members.count)]), on: connection, machine: machine,
+                    canReconcile: traits.canReconcile, tally: &tally)
+            }
+        }
     }
 
     // MARK: One batch
@@ -249,6 +264,9 @@ public struct Dispatcher: Sendable {
             if try await store.setState(id: connection.id, state, reason: verdict.reason, at: now) {
                 reporter.connectionMoved(connection, to: state, reason: verdict.reason)
             }
+        case .dropped(let reason):
+            outcome.state = .dropped
+            outcome.reason = reason
         case .dead(let reason):
             outcome.state = .dead
             outcome.reason = reason

@@ -115,15 +115,12 @@ public actor Ticker {
         var due: [Connection] = []
         for connection in connections {
             let current = try await upToDate(connection, of: workspace)
-            guard let action = plugins.thresholdAction(of: connection.integration.plugin) else {
-                share.deliveries.held += try await store.heldDeliveries(of: current.id)
-                continue
-            }
+            due.append(current)
+            guard let action = plugins.thresholdAction(of: connection.integration.plugin) else { continue }
             let evaluated = try await evaluator.evaluate(current, workspace: workspace, action: action)
             share.linksExamined += evaluated.linksExamined
             share.crossings += evaluated.crossings
             share.cursors[current.id] = evaluated.looked
-            due.append(current)
         }
         let asOf = clock.now
         try await withThrowingTaskGroup(of: DeliveryTally.self) { [dispatcher] drains in

@@ -74,8 +74,10 @@ public struct PluginManifest: Sendable, Hashable, Codable {
         public let coalesce: String?
         /// A boolean setting of the connection that switches the action on or off; on when it is not set.
         public let enabledBy: String?
+        /// Other names by which rules call the action.
+        public let aliases: [String]?
         enum CodingKeys: String, CodingKey {
-            case name, title, trigger, batch, idempotency, reconcile, coalesce
+            case name, title, trigger, batch, idempotency, reconcile, coalesce, aliases
             case enabledBy = "enabled_by"
             case readLagMilliseconds = "read_lag_ms"
         }

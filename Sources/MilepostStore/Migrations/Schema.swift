@@ -14,6 +14,7 @@ enum Schema {
         migrator.registerMigration("0003-holds", migrate: Migration0003.migrate)
         migrator.registerMigration("0004-oauth", migrate: Migration0004.migrate)
         migrator.registerMigration("0005-streams", migrate: Migration0005.migrate)
+        migrator.registerMigration("0006-rules", migrate: Migration0006.migrate)
         migrator.registerMigration("0007-managed", migrate: Migration0007.migrate)
         return migrator
     }

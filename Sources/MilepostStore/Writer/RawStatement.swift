@@ -43,6 +43,11 @@ import GRDBSQLite
         }
     }
 
+    /// Not the same as no value, which is what an empty array's missing address would mean.
+    func bindEmptyBlob(at index: Int32) {
+        unsafe sqlite3_bind_zeroblob(handle, index, 0)
+    }
+
     /// Steps to the end and resets. The bindings stay until they are replaced.
     func run() throws {
         let code = unsafe sqlite3_step(handle)

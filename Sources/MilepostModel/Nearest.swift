@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// The word that a mistyped one most likely means.
-enum Nearest {
+public enum Nearest {
     /// - Returns: the candidate with the fewest edits, nil when even that one differs in more than half its letters
     ///   (two letters of a short word, so that `lgo` finds `log`).
-    static func match(for word: String, among candidates: some Sequence<String>) -> String? {
+    public static func match(for word: String, among candidates: some Sequence<String>) -> String? {
         let word = word.prefix(128).lowercased()
         let ranked = candidates.map { (name: $0, distance: distance(word, $0.lowercased())) }
         guard let best = ranked.min(by: { ($0.distance, $0.name) < ($1.distance, $1.name) }) else { return nil }

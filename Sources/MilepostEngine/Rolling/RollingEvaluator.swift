@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MilepostModel
+import MilepostRules
+import MilepostStore
+
+/// Turns clicks into windows and crossings of rolling rules (RULE-04).
+///
+/// Reads the log from a cursor of its own, a page at a time; windows, crossings and the cursor are one transaction, so a
+/// crash at any point repeats nothing and loses nothing. A new rule first fills its windows from history, on a cursor of
+/// its own, and fires for nothing that was in the log before it (invariant 9).
+struct RollingEvaluator: Sendable {
+    let store: any Store
+    let resolver: ContactResolver
+    let cache: RuleCache
+
+    /// Clicks in one transaction.
+    static let pageSize = 1000
+
+    struct Step: Sendable, Equatable {
+        var clicks = 0
+        var firings = 0
+        var hasMore = false
+    }
+
+    /// Evaluates one page for the rules that follow the log and one for each group that is being filled.
+    func advance(_ workspace: WorkspaceID) async throws -> Step {
+        var total = Step()
+        var rules = try await cache.rules(of: workspace)
+        guard !rules.following.stored.isEmpty || !rules.filling.isEmpty else { return total }
+        let cursor = try await store.ruleCursor(workspace: workspace)
+        for lane in rules.filling {
+            guard let from = lane.filling else { continue }
+            let step = try await evaluate(lane, workspace, from: from, through: cursor.position)
+            total.clicks += step.clicks
+            total.firings += step.firings
+            total.hasMore = true
+            cache.forget(workspace)
+        }
+        // A rule that has just caught up is one of these from this very page on, or it would miss it.
+        rules = try await cache.rules(of: workspace)
+        guard !rules.following.stored.isEmpty else { return total }
+        let step = try await evaluate(rules.following, workspace, from: cursor, through: nil)
+        total.clicks += step.clicks
+        total.firings += step.firings
+        total.hasMore = total.hasMore || step.hasMore
+        return total
+    }
+
+    // MARK: One page
+
+    private func evaluate(
+        _ lane: RuleCache.Lane, _ workspace: WorkspaceID, from: RuleCursor, through bound: ClickPosition?
+    ) async throws -> Step {
+        let filling = lane.filling == nil ? nil : lane.stored.map(\.number)
+        if let bound, from.position >= bound {
+            try await store.commitRules(RuleEvaluation(workspace: workspace, filling: filling, from: from, to: from))
+            return Step()
+        }
+        var page = try await store.readClicks(after: from.position, workspace: workspace, limit: Self.pageSize)
+        if let bound, page.through > bound {
+            page.clicks.removeAll { $0.position > bound }
+            page.through = bound
+        }
+        guard page.through > from.position else { return Step() }
+        var evaluation = RuleEvaluation(
+            workspace: workspace, filling: filling, from: from, to: RuleCursor(position: page.through, now: from.now))
+        let touches = try await touches(of: page.clicks, lane, workspace, counts: &evaluation.counts)
+        try await fold(page.clicks, touches, lane, into: &evaluation)
+        try await store.commitRules(evaluation)
+        return Step(clicks: page.clicks.count, firings: evaluation.firings.count, hasMore: page.hasMore)
+    }
+
+    /// A click that counts for somebody.
+    private struct Touch {
+        var click: Int
+        var contact: ContactMatch
+        var rules: [Int]
+    }
+
+    private func touches(
+        of clicks: [StoredClick], _ lane: RuleCache.Lane, _ workspace: WorkspaceID, counts: inout [Int64: RuleCounts]
+    ) async throws -> [Touch] {
+        let optedOut = try await store.optedOutMembers(workspace: workspace)
+        var touches: [Touch] = []
+        for (index, stored) in clicks.enumerated() {
+            let rules = lane.index.matches(link: stored.link.id, tags: stored.link.tags)
+            guard !rules.isEmpty else { continue }
+            guard ExclusionRule.reason(for: stored.link, optedOutMembers: optedOut) == nil else {
+                for rule in rules { counts[lane.stored[rule].number, default: RuleCounts()].excluded += 1 }
+                continue
+            }
+            guard let contact = try await resolver.resolve(stored.click, workspace: workspace), !contact.key.isEmpty
+            else {
+                for rule in rules { counts[lane.stored[rule].number, default: RuleCounts()].anonymous += 1 }
+                continue
+            }
+            touches.append(Touch(click: index, contact: contact, rules: rules))
+        }
+        return touches
+    }
+
+    private func fold(
+        _ clicks: [StoredClick], _ touches: [Touch], _ lane: RuleCache.Lane, into evaluation: inout RuleEvaluation
+    ) async throws {
+        var keys: Set<RuleFold.Key> = []
+        for touch in touches {
+            for rule in touch.rules { keys.insert(RuleFold.Key(rule: rule, contact: touch.contact.key)) }
+        }
+        var fold = RuleFold(rules: lane.index.rules, progress: try await progress(of: keys, lane))
+        var now = evaluation.from.now.milliseconds
+        var next = 0
+        for touch in touches {
+            // Windows end at the latest time of receipt, also of clicks that count for nobody.
+            while next <= touch.click {
+                now = max(now, clicks[next].receivedAt.milliseconds)
+                next += 1
+            }
+            let stored = clicks[touch.click]
+            for rule in touch.rules {
+                let key = RuleFold.Key(rule: rule, contact: touch.contact.key)
+                let (effect, progress) = fold.take(
+                    key, time: stored.click.time.milliseconds, isBot: stored.click.isBot, now: now)
+                evaluation.counts[lane.stored[rule].number, default: RuleCounts()].add(effect)
+                if effect == .crossed {
+                    evaluation.firings.append(
+                        firing(of: stored, touch.contact, lane, rule, progress, now: Timestamp(milliseconds: now)))
+                }
+            }
+        }
+        for click in clicks[next...] { now = max(now, click.receivedAt.milliseconds) }
+        evaluation.to.now = Timestamp(milliseconds: now)
+        evaluation.progress = fold.progress.map { key, progress in
+            (
+                RuleContact(rule: lane.stored[key.rule].number, contact: key.contact),
+                RuleProgress(
+                    window: progress.window.encoded, arming: progress.arming, isArmed: progress.isArmed,
+                    botClicks: progress.botClicks)
+            )
+        }
+        // In the order of the table's key, neighbours share pages.
+        evaluation.progress.sort { ($0.key.rule, $0.key.contact) < ($1.key.rule, $1.key.contact) }
+    }
+
+    private func progress(
+        of keys: Set<RuleFold.Key>, _ lane: RuleCache.Lane
+    ) async throws -> [RuleFold.Key: ContactProgress] {
+        let sorted = keys.sorted { ($0.rule, $0.contact) < ($1.rule, $1.contact) }
+        let stored = try await store.ruleProgress(
+            sorted.map { RuleContact(rule: lane.stored[$0.rule].number, contact: $0.contact) })
+        var found: [RuleFold.Key: ContactProgress] = [:]
+        found.reserveCapacity(stored.count)
+        for key in sorted {
+            let name = RuleContact(rule: lane.stored[key.rule].number, contact: key.contact)
+            if let row = stored[name] { found[key] = try ContactProgress(row, of: name) }
+        }
+        return found
+    }
+
+    private func firing(
+        of stored: StoredClick, _ contact: ContactMatch, _ lane: RuleCache.Lane, _ index: Int,
+        _ progress: ContactProgress, now: Timestamp
+    ) -> RuleFiring {
+        let rule = lane.index.rules[index]
+        let record = lane.stored[index]
+        let isOld = stored.position <= record.countsFrom
+        var firing = RuleFiring(
+            workspace: stored.workspace, rule: record.number, ruleID: rule.id, document: record.document,
+            integration: rule.integration, contact: contact.key, person: contact.json,
+            threshold: Int64(rule.trigger.threshold), arming: progress.arming, counted: Int64(progress.window.count),
+            position: stored.position, click: stored.click.id, clickTime: stored.click.time, link: stored.link.id,
+            at: now, state: isOld ? .baseline : rule.mode == .observe ? .observed : .waiting)
+        switch firing.state {
+        case .baseline:
+            firing.reason = Reason(
+                code: "baseline",
+                message: "Reached before the rule was made or its trigger was changed; only later crossings fire.")
+        case .observed:
+            firing.reason = Reason(
+                code: "observed", message: "The rule only observes (mode: observe); it would have fired.")
+        case .waiting, .done: break
+        }
+        return firing
+    }
+}
+
+extension ContactProgress {
+    init(_ row: RuleProgress, of name: RuleContact) throws {
+        guard let window = ClickWindow(encoded: row.window) else {
+            throw StoreError(
+                code: .corrupt,
+                detail:
+                    "the window of rule number \(name.rule) for a contact cannot be read; save the rule anew with another "
+                    + "window to count again from history, or restore the newest backup")
+        }
+        self.init(window: window, arming: row.arming, isArmed: row.isArmed, botClicks: row.botClicks)
+    }
+}
+
+extension RuleCounts {
+    mutating func add(_ effect: ContactProgress.Effect) {
+        switch effect {
+        case .ignoredBot: bots += 1
+        case .tooOld: late += 1
+        case .counted, .crossed: counted += 1
+        }
+    }
+}
+
+extension ContactMatch {
+    /// As plugins are told.
+    var json: JSONValue {
+        ["id": JSONValue(id), "email": JSONValue(email), "via": .string(via.rawValue)]
+    }
+}

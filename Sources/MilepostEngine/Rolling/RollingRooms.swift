@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import MilepostModel
+public import MilepostRules
+public import MilepostStore
+import Synchronization
+
+/// Everything of rolling rules, wired: what the engine holds and the server calls.
+public struct RollingRooms: Sendable {
+    public let engine: RollingEngine
+    public let service: RuleService
+    public let explainer: RuleExplainer
+    public let simulator: RuleSimulator
+
+    /// - Parameter arrivals: the signal that `store` raises.
+    public init(
+        store: any Store, port: any RulePort, clock: any DaemonClock, random: any RandomSource, plans: PlanMatrix,
+        ticker: Ticker, resolver: ContactResolver, arrivals: ArrivalSignal, reporter: any EngineReporter
+    ) {
+        let cache = RuleCache(store: store)
+        // The service wakes the engine, which holds the service.
+        let bell = Bell()
+        service = RuleService(
+            store: store, port: port, clock: clock, cache: cache, reporter: reporter, wake: { bell.ring($0) })
+        engine = RollingEngine(
+            store: store, clock: clock, cache: cache,
+            evaluator: RollingEvaluator(store: store, resolver: resolver, cache: cache),
+            settler: FiringSettler(
+                store: store, port: port, clock: clock, random: random, plans: plans, reporter: reporter),
+            ticker: ticker, service: service, reporter: reporter, arrivals: arrivals)
+        explainer = RuleExplainer(store: store, resolver: resolver)
+        simulator = RuleSimulator(store: store, resolver: resolver)
+        bell.connect { [weak engine] in engine?.wake($0) }
+    }
+}
+
+private final class Bell: Sendable {
+    private let listener = Mutex<(@Sendable (WorkspaceID) -> Void)?>(nil)
+
+    func connect(_ listener: @escaping @Sendable (WorkspaceID) -> Void) {
+        self.listener.withLock { $0 = listener }
+    }
+
+    func ring(_ workspace: WorkspaceID) { listener.withLock { $0 }?(workspace) }
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import FoundationEssentials
+import GRDB
+public import MilepostModel
+
+extension SQLiteStore {
+    public func ruleCursor(workspace: WorkspaceID) async throws -> RuleCursor {
+        try await read("reading the rules' cursor of '\(workspace)'") { db in
+            let row = try Row.fetchOne(
+                db.cachedStatement(sql: "SELECT position, now FROM rule_cursors WHERE workspace = ?"),
+                arguments: [workspace.rawValue])
+            return RuleCursor(
+                position: ClickPosition(row?["position"] ?? 0), now: Timestamp(milliseconds: row?["now"] ?? 0))
+        }
+    }
+
+    public func ruleProgress(_ keys: [RuleContact]) async throws -> [RuleContact: RuleProgress] {
+        guard !keys.isEmpty else { return [:] }
+        return try await read("reading rules' windows") { db in
+            let statement = try db.cachedStatement(
+                sql: "SELECT times, arming, is_armed, bots FROM rule_contacts WHERE rule = ? AND contact = ?")
+            var found: [RuleContact: RuleProgress] = [:]
+            found.reserveCapacity(keys.count)
+            for key in keys {
+                if let row = try Row.fetchOne(statement, arguments: [key.rule, key.contact]) {
+                    found[key] = RuleRow.progress(from: row)
+                }
+            }
+            return found
+        }
+    }
+
+    public func ruleProgress(
+        rule number: Int64, after contact: String?, limit: Int
+    ) async throws -> [(contact: String, progress: RuleProgress)] {
+        let limit = PageBounds.clamped(limit)
+        return try await read("reading a rule's windows") { db in
+            try Row.fetchAll(
+                db,
+                sql: """
+                    SELECT contact, times, arming, is_armed, bots FROM rule_contacts WHERE rule = ? AND contact > ?
+                    ORDER BY contact LIMIT ?
+                    """, arguments: [number, contact ?? "", limit]
+            ).map { ($0["contact"], RuleRow.progress(from: $0)) }
+        }
+    }
+
+    public func commitRules(_ evaluation: RuleEvaluation) async throws {
+        try await writer.write(.change, weight: max(1, evaluation.progress.count)) { context in
+            if let filling = evaluation.filling {
+                try context.moveFilling(filling, evaluation)
+            } else {
+                try context.moveRuleCursor(evaluation)
+            }
+            try context.storeProgress(evaluation)
+            try context.storeCounts(evaluation.counts)
+            for firing in evaluation.firings { try context.insert(firing) }
+        }
+    }
+}
+
+extension WriteContext {
+    fileprivate func moveRuleCursor(_ evaluation: RuleEvaluation) throws {
+        try db.cachedStatement(
+            sql: "UPDATE rule_cursors SET position = ?, now = ? WHERE workspace = ? AND position = ?"
+        ).execute(arguments: [
+            evaluation.to.position.rawValue, evaluation.to.now.milliseconds, evaluation.workspace.rawValue,
+            evaluation.from.position.rawValue,
+        ])
+        guard db.changesCount == 1 else { throw Self.overtaken(evaluation) }
+    }
+
+    /// A rule that has caught up with the workspace's cursor follows it from here on.
+    fileprivate func moveFilling(_ rules: [Int64], _ evaluation: RuleEvaluation) throws {
+        let update = try db.cachedStatement(
+            sql: """
+                UPDATE rules SET filled_now = ?2, filled_through = CASE WHEN ?1 >= (
+                    SELECT position FROM rule_cursors c WHERE c.workspace = rules.workspace) THEN NULL ELSE ?1 END
+                WHERE number = ?3 AND filled_through = ?4
+                """)
+        for number in rules {
+            try update.execute(arguments: [
+                evaluation.to.position.rawValue, evaluation.to.now.milliseconds, number,
+                evaluation.from.position.rawValue,
+            ])
+            guard db.changesCount == 1 else { throw Self.overtaken(evaluation) }
+        }
+    }
+
+    private static func overtaken(_ evaluation: RuleEvaluation) -> StoreError {
+        StoreError(
+            code: .conflict,
+            detail: "the rules of '\(evaluation.workspace)' moved on from \(evaluation.from.position) meanwhile; "
+                + "evaluate again from where they are")
+    }
+
+    fileprivate func storeProgress(_ evaluation: RuleEvaluation) throws {
+        guard !evaluation.progress.isEmpty else { return }
+        let statement = try RawStatement(
+            db,
+            """
+            INSERT INTO rule_contacts (rule, contact, times, arming, is_armed, bots, changed_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT (rule, contact) DO UPDATE SET times = excluded.times, arming = excluded.arming,
+                is_armed = excluded.is_armed, bots = excluded.bots, changed_at = excluded.changed_at
+            """)
+        statement.bind(evaluation.to.now.milliseconds, at: 7)
+        for (key, progress) in evaluation.progress {
+            statement.bind(key.rule, at: 1)
+            statement.bind(key.contact, at: 2)
+            if progress.window.isEmpty {
+                statement.bindEmptyBlob(at: 3)
+            } else {
+                statement.bind(progress.window, at: 3)
+            }
+            statement.bind(progress.arming, at: 4)
+            statement.bind(progress.isArmed ? 1 : 0, at: 5)
+            statement.bind(progress.botClicks, at: 6)
+            try statement.run()
+        }
+    }
+
+    fileprivate func storeCounts(_ counts: [Int64: RuleCounts]) throws {
+        let update = try db.cachedStatement(
+            sql: """
+                UPDATE rules SET counted = counted + ?, bots = bots + ?, anonymous = anonymous + ?,
+                    excluded = excluded + ?, late = late + ? WHERE number = ?
+                """)
+        for (number, count) in counts {
+            try update.execute(arguments: [
+                count.counted, count.bots, count.anonymous, count.excluded, count.late, number,
+            ])
+        }
+    }
+
+    /// A rule that went while its clicks were evaluated fires nothing; a key that is there fires nothing twice
+    /// (invariant 3).
+    fileprivate func insert(_ firing: RuleFiring) throws {
+        try db.cachedStatement(
+            sql: """
+                INSERT INTO rule_firings (workspace, rule, rule_id, document, integration, contact, person, threshold,
+                    arming, counted, position, click, click_at, link, at, state, targets, attempts, reason_code,
+                    reason_message, changed_at)
+                SELECT ?, ?2, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+                WHERE EXISTS (SELECT 1 FROM rules WHERE number = ?2) ON CONFLICT DO NOTHING
+                """
+        ).execute(arguments: [
+            firing.workspace.rawValue, firing.rule, firing.ruleID, firing.document.description,
+            firing.integration.description, firing.contact, firing.person.description, firing.threshold, firing.arming,
+            firing.counted, firing.position.rawValue, firing.click.rawValue, firing.clickTime.milliseconds,
+            firing.link.rawValue, firing.at.milliseconds, firing.state.rawValue, firing.targets.description,
+            firing.attempts, firing.reason?.code, firing.reason?.message, firing.at.milliseconds,
+        ])
+    }
+}
