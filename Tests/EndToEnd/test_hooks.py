@@ -221,6 +221,24 @@ class TestFormats:
         assert headers["x-campaign"].encode("latin-1").decode() == "früh"
 
 
+class TestFilters:
+    def test_what_a_filter_leaves_out_is_dropped_with_the_reason_and_not_dead(
+        self, hooked: Daemon, receiver: Receiver
+    ) -> None:
+        """HOOK-09, HOOK-02, HOOK-03, invariant 8"""
+        workspace = hooked.workspace("acme")
+        connect(workspace, receiver, new_key(), only={"utm_source": ["google"]})
+        connect(workspace, receiver, new_key(), "custom-hook@paid", only={"folder": ["paid"], "tag": ["q*"]})
+        cross(workspace)
+        assert len(receiver.requests) == 1
+        states = {delivery["integration"]: delivery for delivery in workspace.deliveries()}
+        assert states["custom-hook@paid"]["state"] == "delivered"
+        dropped = states["custom-hook"]
+        assert dropped["state"] == "dropped" and "its utm_source is meta" in dropped["reason"]
+        told = json.dumps(workspace.rest.get(f"{workspace.base}/links/spring/explain"))
+        assert "its utm_source is meta" in told and "google" in told
+
+
 class TestEndpoints:
     def test_an_address_inside_the_network_is_refused_unless_the_configuration_names_it(
         self, tmp_path: Path, receiver: Receiver

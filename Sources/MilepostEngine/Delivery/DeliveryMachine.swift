@@ -92,8 +92,9 @@ public struct DeliveryMachine: Sendable {
     /// A record with which the plugin's worker died this often is given up (decisions 20).
     static let crashesOfPoison = 2
 
-    /// The code of a rejection that is no failure: the record left the stage that the rule moves it from (RULE-06).
-    static let targetMoved = "target_moved"
+    /// Codes of rejections that are no failure: the record left the stage that the rule moves it from (RULE-06), or the
+    /// connection's settings ask for other events (HOOK-09).
+    static let decidedNotToHappen: Set = ["target_moved", "filtered"]
 
     /// What follows a verdict of `deliver`.
     public func decide(_ verdict: Verdict, in situation: Situation, now: Timestamp) -> Decision {
@@ -106,7 +107,8 @@ public struct DeliveryMachine: Sendable {
 
         switch verdict.kind {
         case .ok, .authExpired, .authRevoked, .config: return .tryLater(notBefore: nil)
-        case .rejected where verdict.code == Self.targetMoved: return .dropped(verdict.reason)
+        case .rejected where verdict.code.map(Self.decidedNotToHappen.contains) == true:
+            return .dropped(verdict.reason)
         case .rejected, .unsupported: return .dead(verdict.reason)
         case .uncertain:
             // The plugin is unsure although nothing of ours is open: its own look-up decides.
