@@ -26,6 +26,8 @@ package struct SandboxWorld: Sendable {
     package internal(set) var faults = FaultBook()
     package internal(set) var ledger = RequestLedger()
     private var lateCommits: [LateCommit] = []
+    /// Whether anybody has asked HubSpot anything; until then the tables for people leave it out.
+    private(set) var isHubSpotUsed = false
     /// Requests to do again after a restart, since the last call of `takeJournal`.
     private var replayLines: [JSONValue] = []
     /// True once the objects have been dropped: the ledger file starts anew.
@@ -43,6 +45,7 @@ package struct SandboxWorld: Sendable {
         hubspot = Self.freshHubSpot(settings, now: now)
         pipedrive.oauth = Self.freshPipedrive(settings, now: now).oauth
         replayLines = [Self.startLine(at: now)]
+        isHubSpotUsed = false
     }
 
     /// Forgets what doing old requests again has left behind: the file has these lines already.
@@ -53,6 +56,7 @@ package struct SandboxWorld: Sendable {
 
     /// Keeps a request of the control API that changed something.
     mutating func keepForReplay(_ request: VendorRequest, at now: Instant) {
+        isHubSpotUsed = true
         if request.method != "GET" { replayLines.append(Self.replayLine(of: request, at: now)) }
     }
 
@@ -68,10 +72,11 @@ package struct SandboxWorld: Sendable {
             seed: settings.seed, now: now)
     }
 
-    private enum Vendor: String { case pipedrive, hubspot }
+    private enum Vendor: String { case pipedrive, hubspot, hooks }
 
     private static func vendor(of request: VendorRequest) -> Vendor? {
         if Pipedrive.owns(path: request.path) || Pipedrive.ownsOAuth(request) { return .pipedrive }
+        if request.path == "/hooks" || request.path.hasPrefix("/hooks/") { return .hooks }
         return HubSpotPath.owns(request.path) ? .hubspot : nil
     }
 
@@ -79,6 +84,7 @@ package struct SandboxWorld: Sendable {
         switch vendor {
         case .pipedrive: pipedrive.accepts(request, now: now)
         case .hubspot: hubspot.accepts(request, now: now)
+        case .hooks: true
         }
     }
 
@@ -99,8 +105,14 @@ package struct SandboxWorld: Sendable {
             pipedrive.oauth.violations.removeAll()
         }
         let vendor = Self.vendor(of: request)
+        if vendor == .hubspot { isHubSpotUsed = true }
         let response =
-            vendor == .hubspot ? hubspot.answer(request, now: now) : pipedrive.answer(request, now: now)
+            switch vendor {
+            case .hubspot?: hubspot.answer(request, now: now)
+            // A receiver of webhooks: takes everything, the ledger shows it.
+            case .hooks?: VendorResponse(status: 200, json: .object([("received", .bool(true))]))
+            case .pipedrive?, nil: pipedrive.answer(request, now: now)
+            }
         // Pipedrive's objects are in the file one by one; its grants are not.
         if vendor == .hubspot || request.path.hasPrefix("/oauth/"), Self.isKept(request, status: response.status) {
             replayLines.append(Self.replayLine(of: request, at: now))
@@ -214,6 +226,7 @@ package struct SandboxWorld: Sendable {
     /// What the vendor says with a status that a fault has set.
     private static func body(ofStatus status: Int, _ vendor: Vendor?) -> JSONValue {
         let text = "Fault \(status) set in the sandbox"
+        if vendor == .hooks { return .object([("error", .string(text))]) }
         if vendor == .hubspot {
             let failure: HubSpotFailure =
                 switch status {
@@ -246,7 +259,8 @@ package struct SandboxWorld: Sendable {
                     "hint",
                     .string(
                         "Pipedrive is at /api/v2/..., /api/v1/... and /v1/..., HubSpot at /crm/..., "
-                            + "/integrators/timeline/... and /events/..., both at /oauth/...; the sandbox at /_sandbox")
+                            + "/integrators/timeline/... and /events/..., both at /oauth/..., a receiver of webhooks at /hooks/...; "
+                            + "the sandbox itself at /_sandbox")
                 ),
             ]))
     }
