@@ -41,7 +41,7 @@ struct HubSpot: Sendable {
         eventKeys = SeededKeys(seed: seed &+ 0x48_54)
         oauth = OAuthAuthority(
             clientID: Self.clientID, clientSecret: "sandbox-secret", accountID: Self.firstHubID, lifeSeconds: 1800,
-            rotates: false, accessPrefix: "CSandbox", refreshPrefix: "na1-",
+            rotates: false, accessPrefix: "CSandbox", accessLength: 300, refreshPrefix: "na1-",
             seed: seed ^ UInt64(bitPattern: now.milliseconds))
         tokens[Self.privateToken] = HubSpotToken(
             hubID: Self.firstHubID, scopes: Self.privateScopes, isOAuth: false, expires: nil)
@@ -183,6 +183,10 @@ struct HubSpot: Sendable {
         }
         portals[hub]?.tables[type]?.put(record)
         portals[hub]?.index.note(type, record, at: now)
+        // Nobody may ever search; what waits must not grow for ever.
+        if (portals[hub]?.index.waiting ?? 0) > 1000 {
+            portals[hub]?.index.settle(lagMilliseconds: searchLagMilliseconds, now: now)
+        }
     }
 
     /// The account of a call that has been let in.
