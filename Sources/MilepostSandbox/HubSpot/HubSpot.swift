@@ -17,7 +17,10 @@ struct HubSpot: Sendable {
         "crm.objects.deals.write", "crm.objects.companies.read", "crm.objects.companies.write",
         "crm.objects.owners.read", "crm.schemas.contacts.read", "crm.schemas.contacts.write", "crm.schemas.deals.read",
         "crm.schemas.deals.write", "crm.schemas.companies.read", "analytics.behavioral_events.send",
-        "behavioral_events.event_definitions.read_write", "developers-write",
+        "behavioral_events.event_definitions.read_write", "developers-write", "developers-read", "tickets",
+        "automation",
+        "forms", "files", "content", "crm.lists.read", "crm.lists.write", "crm.objects.line_items.read",
+        "crm.objects.users.read", "crm.schemas.companies.write", "settings.users.read",
     ]
 
     var portals: [Int: HubSpotPortal] = [:]
