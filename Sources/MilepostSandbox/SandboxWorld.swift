@@ -26,6 +26,8 @@ package struct SandboxWorld: Sendable {
     package internal(set) var faults = FaultBook()
     package internal(set) var ledger = RequestLedger()
     private var lateCommits: [LateCommit] = []
+    /// Whether anybody has asked HubSpot anything; until then the tables for people leave it out.
+    private(set) var isHubSpotUsed = false
     /// Requests to do again after a restart, since the last call of `takeJournal`.
     private var replayLines: [JSONValue] = []
     /// True once the objects have been dropped: the ledger file starts anew.
@@ -43,6 +45,7 @@ package struct SandboxWorld: Sendable {
         hubspot = Self.freshHubSpot(settings, now: now)
         pipedrive.oauth = Self.freshPipedrive(settings, now: now).oauth
         replayLines = [Self.startLine(at: now)]
+        isHubSpotUsed = false
     }
 
     /// Forgets what doing old requests again has left behind: the file has these lines already.
@@ -53,6 +56,7 @@ package struct SandboxWorld: Sendable {
 
     /// Keeps a request of the control API that changed something.
     mutating func keepForReplay(_ request: VendorRequest, at now: Instant) {
+        isHubSpotUsed = true
         if request.method != "GET" { replayLines.append(Self.replayLine(of: request, at: now)) }
     }
 
@@ -68,10 +72,11 @@ package struct SandboxWorld: Sendable {
             seed: settings.seed, now: now)
     }
 
-    private enum Vendor: String { case pipedrive, hubspot }
+    private enum Vendor: String { case pipedrive, hubspot, hooks }
 
     private static func vendor(of request: VendorRequest) -> Vendor? {
         if Pipedrive.owns(path: request.path) || Pipedrive.ownsOAuth(request) { return .pipedrive }
+        if request.path == "/hooks" || request.path.hasPrefix("/hooks/") { return .hooks }
         return HubSpotPath.owns(request.path) ? .hubspot : nil
     }
 
@@ -79,6 +84,7 @@ package struct SandboxWorld: Sendable {
         switch vendor {
         case .pipedrive: pipedrive.accepts(request, now: now)
         case .hubspot: hubspot.accepts(request, now: now)
+        case .hooks: true
         }
     }
 
@@ -99,8 +105,14 @@ package struct SandboxWorld: Sendable {
             pipedrive.oauth.violations.removeAll()
         }
         let vendor = Self.vendor(of: request)
+        if vendor == .hubspot { isHubSpotUsed = true }
         let response =
-            vendor == .hubspot ? hubspot.answer(request, now: now) : pipedrive.answer(request, now: now)
+            switch vendor {
+            case .hubspot?: hubspot.answer(request, now: now)
+            // A receiver of webhooks: takes everything, the ledger shows it.
+            case .hooks?: VendorResponse(status: 200, json: .object([("received", .bool(true))]))
+            case .pipedrive?, nil: pipedrive.answer(request, now: now)
+            }
         // Pipedrive's objects are in the file one by one; its grants are not.
         if vendor == .hubspot || request.path.hasPrefix("/oauth/"), Self.isKept(request, status: response.status) {
             replayLines.append(Self.replayLine(of: request, at: now))
@@ -195,12 +207,7 @@ package struct SandboxWorld: Sendable {
                     "<!DOCTYPE html><html><head><title>Access denied</title></head><body>Blocked</body></html>".utf8))
         case .echoToken401:
             response = VendorResponse(
-                status: 401,
-                json: .object([
-                    ("success", .bool(false)),
-                    ("error", .string("unauthorized access for token \(Pipedrive.credential(of: request) ?? "")")),
-                    ("errorCode", .integer(401)),
-                ]))
+                status: 401, json: echo(of: credential(of: request), vendor: vendor(of: request)))
         case .status, .delay, .dropBeforeCommit, .dropAfterCommit, .lateCommit, .cutBody:
             response = VendorResponse(
                 status: fault.status, json: fault.body ?? body(ofStatus: fault.status, vendor(of: request)))
@@ -211,9 +218,31 @@ package struct SandboxWorld: Sendable {
         return response
     }
 
+    /// A refusal that repeats the credential.
+    private static func echo(of credential: String, vendor: Vendor?) -> JSONValue {
+        let text = "unauthorized access for token \(credential)"
+        if vendor == .hubspot {
+            return HubSpotFailure(status: 401, category: "INVALID_AUTHENTICATION", text).body(
+                correlationID: "b3f2d1c0-0000-4000-8000-000000000001")
+        }
+        return .object([("success", .bool(false)), ("error", .string(text)), ("errorCode", .integer(401))])
+    }
+
+    /// The secret that a request carries: a token in its headers, or in the form of a token endpoint.
+    private static func credential(of request: VendorRequest) -> String {
+        if request.path.hasPrefix("/oauth/") {
+            let form = PercentCoding.form(String(decoding: request.body, as: UTF8.self))
+            for name in ["refresh_token", "code", "token"] {
+                if let item = form.first(where: { $0.name == name }) { return item.value }
+            }
+        }
+        return Pipedrive.credential(of: request) ?? ""
+    }
+
     /// What the vendor says with a status that a fault has set.
     private static func body(ofStatus status: Int, _ vendor: Vendor?) -> JSONValue {
         let text = "Fault \(status) set in the sandbox"
+        if vendor == .hooks { return .object([("error", .string(text))]) }
         if vendor == .hubspot {
             let failure: HubSpotFailure =
                 switch status {
@@ -246,7 +275,8 @@ package struct SandboxWorld: Sendable {
                     "hint",
                     .string(
                         "Pipedrive is at /api/v2/..., /api/v1/... and /v1/..., HubSpot at /crm/..., "
-                            + "/integrators/timeline/... and /events/..., both at /oauth/...; the sandbox at /_sandbox")
+                            + "/integrators/timeline/... and /events/..., both at /oauth/..., a receiver of webhooks at /hooks/...; "
+                            + "the sandbox itself at /_sandbox")
                 ),
             ]))
     }

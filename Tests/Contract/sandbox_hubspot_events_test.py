@@ -195,6 +195,13 @@ def test_faults_speak_the_vendors_language(sandbox, fault, status):
     assert sandbox.ledger()["contacts"][0]["properties"]["firstname"] == "Ada"
 
 
+def test_a_refusal_may_repeat_the_credential(sandbox):
+    sandbox.control("POST", "faults", {"match": {"path": "/crm/*"}, "kind": "echo_token_401"})
+    assert sandbox.token in sandbox.refused(401, "GET", "/crm/v3/owners")["message"]
+    sandbox.control("POST", "faults", {"match": {"path": "/oauth/*"}, "kind": "echo_token_401"})
+    assert "dead-token" in sandbox.refresh("dead-token").text
+
+
 @pytest.mark.parametrize("kind, name", [("drop_before_commit", "Ada"), ("drop_after_commit", "B"), ("cut_body", "B")])
 def test_connections_that_break(sandbox, kind, name):
     sandbox.control("POST", "faults", {"match": {"method": "PATCH"}, "kind": kind})
@@ -280,3 +287,18 @@ def test_the_control_api_names_what_it_does_not_know(sandbox):
                        ("rate-limit", {"oauth": "many"}), ("contacts", {"properties": {"nope": "x"}}), ("oauth", {"end": "all"})]:
         answer = sandbox.session.post(f"{sandbox.url}/_sandbox/hubspot/{path}", json=body, timeout=20)
         assert answer.status_code == 400 and answer.json()["error"], (path, body)
+
+
+def test_webhooks_are_received(sandbox):
+    sandbox.control("POST", "faults", {"match": {"path": "/hooks/*"}, "kind": "status", "status": 503, "headers": {"Retry-After": "2"}})
+    post = lambda: sandbox.session.post(f"{sandbox.url}/hooks/clicks", json={"type": "link.clicked"}, timeout=20,
+                                        headers={"webhook-id": "m1", "authorization": "secret-word"})
+    assert [post().status_code, post().status_code] == [503, 200]
+    first, second = sandbox.control("GET", "ledger?only=requests&path=/hooks/*")["requests"]
+    assert (first["status"], second["status"], second["body"]) == (503, 200, {"type": "link.clicked"})
+    assert second["headers"]["webhook-id"] == "m1" and second["headers"]["authorization"] == "***"
+
+
+def test_the_tables_leave_out_what_nobody_used(sandbox):
+    text = requests.get(f"{sandbox.url}/_sandbox/ledger.txt", timeout=20).text
+    assert "Sandbox Inc" in text and "Sandbox Hub" not in text and "Tokens" not in text and "Breaches" not in text

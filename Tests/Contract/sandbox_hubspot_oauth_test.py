@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 import requests
 
+import vendor_spec
 from hubspot_bench import ALL, CALLBACK, HUB, sandbox, shared  # noqa: F401 (fixtures)
 
 
@@ -165,6 +166,7 @@ def test_HCON_07_accounts_are_apart(sandbox):
     sandbox.refused(404, "GET", path, query=query, token=first["access_token"])
     assert sandbox.data("GET", "/account-info/v3/details", token=second["access_token"])["portalId"] == 777
     sandbox.control("POST", "hubspot/oauth", {"end": "uninstall", "account": 777})
+    assert sandbox.control("GET", "hubspot/oauth")["account"] == HUB, "ending an account's grants does not choose it"
     sandbox.refused(401, "GET", "/crm/v3/owners", token=second["access_token"])
     sandbox.data("GET", "/crm/v3/owners", token=first["access_token"])
 
@@ -193,6 +195,7 @@ def test_pipedrive_installs_refreshes_and_revokes(sandbox):
     code = {"grant_type": "authorization_code", "code": query["code"][0], "redirect_uri": CALLBACK}
     assert pipedrive_grant(sandbox, secret="wrong", **code).status_code == 400
     pair = pipedrive_grant(sandbox, **code).json()
+    assert vendor_spec.validate_pipedrive_tokens(pair) == []
     assert pair["token_type"] == "Bearer" and pair["expires_in"] == 3599 and "deals:full" in pair["scope"].split(",")
     assert pipedrive_grant(sandbox, **code).status_code == 400
     get = lambda token: sandbox.session.get(f"{sandbox.url}/v1/users/me", headers={"authorization": f"Bearer {token}"}, timeout=20)
@@ -206,6 +209,9 @@ def test_pipedrive_installs_refreshes_and_revokes(sandbox):
     assert sandbox.session.post(f"{sandbox.url}/oauth/revoke", data={"token": again["refresh_token"]},
                                 auth=("sandbox-pipedrive-client", "sandbox-pipedrive-secret"), timeout=20).status_code == 200
     assert pipedrive_grant(sandbox, grant_type="refresh_token", refresh_token=again["refresh_token"]).status_code == 400
+    entries = sandbox.control("GET", "ledger")["requests"]
+    assert [error for e in entries for error in vendor_spec.validate_request(
+        e["method"], e["path"], e["query"], e["headers"], e["body"])] == []
     text = json.dumps(sandbox.control("GET", "ledger"))
     assert pair["access_token"] not in text and again["refresh_token"] not in text
 

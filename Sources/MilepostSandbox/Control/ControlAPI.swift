@@ -73,6 +73,7 @@ extension SandboxWorld {
         POST   /_sandbox/tokens          {"token":"t2","admin":false,"kind":"api"|"oauth","company_id":1,"company_name":"B",
                                          "company_domain":"b","revoked":false}; an unknown company is made
         POST   /_sandbox/revoke          {"token":"t2"}          POST /_sandbox/restore takes it back
+        ANY    /hooks/...                taken with 200, for webhooks that go out; see them in the ledger (path=/hooks/*)
         GET    /_sandbox/pipedrive/oauth     and POST, as /_sandbox/hubspot/oauth below
         POST   /_sandbox/search-lag      {"ms":0}
         POST   /_sandbox/rate-limit      {"plan":"lite"|"growth"|"premium"|"ultimate"|"off","daily_budget":100}

@@ -13,7 +13,7 @@ extension Pipedrive {
     static func ownsOAuth(_ request: VendorRequest) -> Bool {
         switch request.path {
         case "/oauth/authorize": request.queryValue("client_id") == clientID
-        case "/oauth/token", "/oauth/revoke": true
+        case "/oauth/token", "/oauth/token/", "/oauth/revoke": true
         default: false
         }
     }
@@ -21,7 +21,7 @@ extension Pipedrive {
     mutating func oauthAnswer(_ request: VendorRequest, now: Instant) -> VendorResponse {
         switch (request.method, request.path) {
         case ("GET", "/oauth/authorize"): return authorize(request, now: now)
-        case ("POST", "/oauth/token"), ("POST", "/oauth/revoke"):
+        case ("POST", "/oauth/token"), ("POST", "/oauth/token/"), ("POST", "/oauth/revoke"):
             do throws(OAuthAuthority.Refusal) {
                 let form = try form(request)
                 if request.path == "/oauth/revoke" {
