@@ -40,7 +40,7 @@ struct TickTests {
         await world.end()
     }
 
-    @Test("THR-04, Z-03: what was looked at without a crossing is looked at once, and a cursor set back meanwhile stays")
+    @Test("THR-04, Z-03: what was looked at without a crossing is looked at once; a cursor set back meanwhile stays")
     func cursors() async throws {
         let world = try await World()
         try await world.connect()

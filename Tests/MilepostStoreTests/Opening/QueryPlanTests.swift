@@ -28,6 +28,16 @@ struct QueryPlanTests {
             """, "deliveries_due"
         ),
         (
+            "what a connection lets go",
+            "SELECT id FROM deliveries WHERE connection_id = 'c' AND state = 'held' AND came_from IS NOT NULL",
+            "deliveries_state"
+        ),
+        (
+            "what waits on a connection",
+            "SELECT id FROM deliveries WHERE connection_id = 'c' AND state IN ('pending', 'retrying', 'uncertain')",
+            "deliveries_"
+        ),
+        (
             "unreached",
             """
             SELECT threshold FROM crossings WHERE connection_id = 'c' AND scope_kind = 'link' AND scope_id = 'a'
