@@ -4,7 +4,7 @@ public import MilepostModel
 
 /// A plugin's state as an administrator sees it.
 public struct PluginHealth: Sendable, Hashable {
-    public enum State: String, Sendable, Codable { case loaded, refused, quarantined, restarting, absent }
+    public enum State: String, Sendable, Codable, CaseIterable { case loaded, refused, quarantined, restarting, absent }
     public let name: PluginName
     public let state: State
     public let isolation: PluginIsolation

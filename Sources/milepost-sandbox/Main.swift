@@ -22,8 +22,14 @@ struct SandboxCommand: AsyncParsableCommand {
               milepost-sandbox --listen 127.0.0.1:8899
               curl -H 'x-api-token: sandbox-token' http://127.0.0.1:8899/v1/users/me
               curl -H 'x-api-token: sandbox-token' -H 'content-type: application/json' \\
-                   -d '{"title":"First deal","pipeline_id":1,"stage_id":11}' http://127.0.0.1:8899/api/v2/deals
+                   -d '{"title":"First deal","pipeline_id":1,"stage_id":11}' \\
+                   http://127.0.0.1:8899/api/v2/deals
               curl http://127.0.0.1:8899/_sandbox/ledger.txt
+
+            Milepost's own configuration points there with
+
+              plugins:
+                pipedrive: { enabled: true, endpoints: { api: "http://127.0.0.1:8899" } }
 
             Pipedrive is served at /api/v2, /api/v1 and /v1. The account has the pipelines Inbound (1: stages 11 New, \
             12 Contacted, 13 Qualified) and Renewals (2), and custom deal fields; GET /_sandbox/state shows all.
@@ -42,8 +48,9 @@ struct SandboxCommand: AsyncParsableCommand {
 
             Make things go wrong, here by losing the answer to the next deal after it was created:
 
-              curl -d '{"match":{"method":"POST","path":"/api/v2/deals"},"kind":"drop_after_commit"}' \\
-                   http://127.0.0.1:8899/_sandbox/faults
+              curl http://127.0.0.1:8899/_sandbox/faults -d \\
+                '{"match":{"method":"POST","path":"/api/v2/deals"},
+                  "kind":"drop_after_commit"}'
 
             GET /_sandbox lists every call of the sandbox itself.
             """)

@@ -10,9 +10,23 @@ struct Milepost: ParsableCommand {
         commandName: "milepost",
         abstract: "Watch short-link clicks become CRM deals: the command line of milepostd.",
         discussion: """
-            Talks to the daemon at MILEPOST_URL (http://127.0.0.1:8787) with MILEPOST_TOKEN, or with the token that
-            'milepost init' saved in $XDG_CONFIG_HOME/milepost/token or /etc/milepost/token. --json prints the daemon's
+            From nothing to the first deal:
+
+              milepost init                     configuration, key and first token
+              milepostd                         the daemon, in another terminal
+              milepost connect pipedrive        asks for the token and where deals go
+              milepost import clicks FILE --format milepost
+              milepost tick                     or wait five minutes
+              milepost deliveries               what was made, and what waits
+
+            Something is not as it should be: 'milepost status', 'milepost explain LINK', 'milepost doctor'.
+
+            Talks to the daemon at MILEPOST_URL (http://127.0.0.1:8787) with MILEPOST_TOKEN, or with the token that \
+            'milepost init' saved in $XDG_CONFIG_HOME/milepost/token or /etc/milepost/token. --json prints the daemon's \
             answer as it is. Exit status: 0 done, 1 refused or something is wrong, 3 daemon out of reach, 64 wrong usage.
+
+            Completion for bash: milepost --generate-completion-script bash > /etc/bash_completion.d/milepost (zsh and fish \
+            likewise).
             """,
         version: "0.1.0",
         subcommands: [

@@ -12,7 +12,10 @@ struct Milepostd: AsyncParsableCommand {
         commandName: "milepostd",
         abstract: "Watches link clicks and makes what sales should know happen in the CRM, once.",
         discussion: """
-            Runs in the foreground and logs to standard error. SIGHUP applies a changed configuration, SIGTERM stops
+            Run 'milepost init' once before the first start: it makes the configuration, the key and the first token. Then \
+            talk to the daemon with 'milepost'; 'milepost config reference' prints every setting with its default.
+
+            Runs in the foreground and logs to standard error. SIGHUP applies a changed configuration, SIGTERM stops \
             gracefully. A second daemon on the same data directory waits as a standby and takes over when the first ends.
 
             Exit codes: 0 stopped as asked, 1 failed, 78 the configuration is wrong.

@@ -12,23 +12,23 @@ MILEPOST_SEED (the crash test).
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import http.client
 import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
-import threading
-import time
 import urllib.parse
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from processes import Process, wait_for
+from rest import Answer, Rest, problem
+
+__all__ = ["Answer", "Process", "Rest", "problem", "wait_for"]  # for the tests, which know one library
 
 ROOT = Path(__file__).resolve().parents[2]
 DIST = Path(os.environ.get("MILEPOST_DIST") or ROOT / ".build" / "dist").resolve()
@@ -45,201 +45,10 @@ UNFINISHED = {"pending", "in_flight", "uncertain", "retrying"}
 DEALS, NOTES = "/api/v2/deals", "/v1/notes"
 
 
-def wait_for(what: str, probe: Callable[[], Any], timeout: float = 15.0, pause: float = 0.02) -> Any:
-    """Looks until `probe` returns something true, and returns that. A probe may raise `ConnectionError` meanwhile."""
-    deadline = time.monotonic() + timeout
-    last: BaseException | None = None
-    while time.monotonic() < deadline:
-        try:
-            found = probe()
-            if found:
-                return found
-        except (ConnectionError, http.client.HTTPException, TimeoutError) as error:
-            last = error
-        time.sleep(pause)
-    raise AssertionError(f"not within {timeout:g} s: {what}" + (f" (last: {last!r})" if last else ""))
-
-
 def rfc3339(moment: datetime | None = None, **ago: float) -> str:
     """Now, or `moment`, less `ago` (as for timedelta), as the API writes times."""
     moment = (moment or datetime.now(UTC)) - timedelta(**ago)
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-# ---------------------------------------------------------------------------------------------------------------- REST
-
-
-@dataclass
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def text(self) -> str:
-        return self.body.decode()
-
-    def expect(self, *statuses: int) -> Any:
-        """The body, when the status is one of those expected; else a failure that shows the body."""
-        assert self.status in statuses, f"HTTP {self.status}, expected {statuses}: {self.body[:2000]!r}"
-        if not self.body:
-            return None
-        is_json = "json" in self.headers.get("content-type", "") and "ndjson" not in self.headers.get(
-            "content-type", ""
-        )
-        return json.loads(self.body) if is_json else self.body
-
-
-class Rest:
-    """One client with one token; safe to use from several threads, a connection for each."""
-
-    def __init__(self, base: str, token: str | None = None, timeout: float = 60):
-        self.base, self.token, self.timeout = base, token, timeout
-        parts = urllib.parse.urlsplit(base)
-        self._host, self._port = parts.hostname, parts.port
-        self._local = threading.local()
-
-    def with_token(self, token: str | None) -> Rest:
-        return Rest(self.base, token, self.timeout)
-
-    def request(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        headers: dict[str, str] | None = None,
-        timeout: float | None = None,
-    ) -> Answer:
-        """Sends one request, once. A value other than bytes is sent as JSON."""
-        fields = dict(headers or {})
-        if body is not None and not isinstance(body, bytes):
-            body = json.dumps(body).encode()
-            fields.setdefault("Content-Type", "application/json")
-        if self.token:
-            fields.setdefault("Authorization", f"Bearer {self.token}")
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout or self.timeout)
-        try:
-            connection.request(method, path, body=body, headers=fields)
-            response = connection.getresponse()
-            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
-        finally:
-            connection.close()
-
-    def get(self, path: str, **options: Any) -> Any:
-        return self.request("GET", path, **options).expect(200)
-
-    def post(self, path: str, body: Any = None, expect: Iterable[int] = (200, 201, 202), **options: Any) -> Any:
-        return self.request("POST", path, body, **options).expect(*expect)
-
-    def put(self, path: str, body: Any = None, expect: Iterable[int] = (200, 201), **options: Any) -> Any:
-        return self.request("PUT", path, body, **options).expect(*expect)
-
-    def patch(self, path: str, body: Any, expect: Iterable[int] = (200,), **options: Any) -> Any:
-        return self.request("PATCH", path, body, **options).expect(*expect)
-
-    def delete(self, path: str, expect: Iterable[int] = (200, 204), **options: Any) -> Any:
-        return self.request("DELETE", path, **options).expect(*expect)
-
-
-def problem(answer: Answer, status: int, code: str) -> dict[str, Any]:
-    """Checks that an answer is a problem document of this status and code, and returns it."""
-    assert answer.status == status, f"HTTP {answer.status}, expected {status} {code}: {answer.body[:2000]!r}"
-    assert answer.headers.get("content-type", "").startswith("application/problem+json"), answer.headers
-    document = answer.json
-    assert document["code"] == code, document
-    assert document["status"] == status and document["title"] and document["detail"], document
-    assert document["type"].endswith("/" + code), document
-    return document
-
-
-# ----------------------------------------------------------------------------------------------------------- processes
-
-
-_libc = ctypes.CDLL(None)
-
-
-def die_with_the_tests() -> None:
-    """In a child, before it becomes the program: ends it when the tests are killed and can clean up no more."""
-    PR_SET_PDEATHSIG = 1
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-class Process:
-    """A child in a session of its own, with its output in a file. It is ended by its own process id only."""
-
-    running: list[Process] = []
-    """Everything started and not yet reaped, for logs of failures and for cleaning up."""
-
-    def __init__(
-        self, name: str, command: list[str], log: Path, env: dict[str, str] | None = None, user: int | None = None
-    ):
-        assert Path(command[0]).exists(), f"{command[0]} is not there: run make build, or set MILEPOST_DIST"
-        self.name, self.log = name, log
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self._offset = log.stat().st_size if log.exists() else 0
-        with log.open("ab") as output:
-            self.child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=env,
-                user=user,
-                start_new_session=True,
-                preexec_fn=die_with_the_tests,
-            )
-        Process.running.append(self)
-
-    @property
-    def pid(self) -> int:
-        return self.child.pid
-
-    @property
-    def alive(self) -> bool:
-        return self.child.poll() is None
-
-    def output(self) -> str:
-        """What this process has written; not what an earlier one wrote to the same file."""
-        with self.log.open("rb") as file:
-            file.seek(self._offset)
-            return file.read().decode(errors="replace")
-
-    def wait_line(self, pattern: str, timeout: float = 20) -> re.Match[str]:
-        def look() -> re.Match[str] | None:
-            found = re.search(pattern, self.output())
-            if not found and not self.alive:
-                raise AssertionError(f"{self.name} ended with {self.child.returncode}:\n{self.output()[-4000:]}")
-            return found
-
-        return wait_for(f"{self.name} writes /{pattern}/; it wrote:\n{self.output()[-2000:]}", look, timeout)
-
-    def kill(self) -> None:
-        """Ends it as a power cut would."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
-        self.wait(10)
-
-    def stop(self, timeout: float = 20) -> int:
-        """Asks it to end; fails when it does not."""
-        if self.alive:
-            os.kill(self.pid, signal.SIGTERM)
-        return self.wait(timeout)
-
-    def signal(self, number: int) -> None:
-        os.kill(self.pid, number)
-
-    def wait(self, timeout: float) -> int:
-        try:
-            code = self.child.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name} (pid {self.pid}) still runs after {timeout:g} s") from None
-        if self in Process.running:
-            Process.running.remove(self)
-        return code
 
 
 LISTENING = r"listening on (http://[0-9.]+:\d+)"

@@ -19,6 +19,13 @@ import pytest
 from harness import DIST, VENDOR_TOKEN, Daemon, problem, rfc3339, wait_for
 
 
+def at_a_terminal() -> None:
+    """In a child: the terminal becomes its controlling one, so that Ctrl-C is a signal as it is for a person, also where
+    whoever started the tests ignores it."""
+    os.close(os.open(os.ttyname(0), os.O_RDWR))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """A command on a terminal of its own, read and typed at as a person does."""
 
@@ -31,9 +38,8 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             env={**daemon.environment(), "MILEPOST_URL": daemon.url, "MILEPOST_TOKEN": daemon.token, "TERM": "dumb"},
-            # The slave becomes the controlling terminal, so that Ctrl-C is a signal as it is for a person.
             start_new_session=True,
-            preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
+            preexec_fn=at_a_terminal,
         )
         self.slave = slave
 

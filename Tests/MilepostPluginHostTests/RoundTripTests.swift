@@ -25,6 +25,23 @@ struct RoundTripTests {
         await bench.close()
     }
 
+    @Test("a change of the log level reaches plugins that run", arguments: PluginIsolation.allCases)
+    func logLevel(isolation: PluginIsolation) async throws {
+        let bench = try PluginBench([.echo])
+        func count(_ message: String) -> Int { bench.services.seen.lines.count { $0.message == message } }
+        _ = try await bench.instance("echo", isolation, connection: "con_1")
+        #expect(count("created") == 1 && count("created in detail") == 0)
+        let worker = bench.health("echo")?.workerProcessID
+        bench.host.setLogLevel(1)
+        _ = try await bench.instance("echo", isolation, connection: "con_2")
+        #expect(count("created") == 2 && count("created in detail") == 1)
+        bench.host.setLogLevel(3)
+        _ = try await bench.instance("echo", isolation, connection: "con_3")
+        #expect(count("created") == 2 && count("created in detail") == 1)
+        #expect(bench.health("echo")?.workerProcessID == worker, "and no worker was replaced for it")
+        await bench.close()
+    }
+
     @Test(
         "a request reaches the services whole and its answer the plugin (EXT-03)", arguments: PluginIsolation.allCases)
     func submitsRequests(isolation: PluginIsolation) async throws {

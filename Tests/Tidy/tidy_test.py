@@ -18,8 +18,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LONG_FILES = {
     # Path: why it may be longer than LINE_LIMIT.
-    "Tests/EndToEnd/harness.py": "the one library of the end-to-end tests",
-    "Tests/EndToEnd/test_daemon.py": "one test a requirement of the daemon's chapters, in their order",
     "Tests/EndToEnd/test_thresholds.py": "one test a requirement of the threshold chapter, in its order",
 }
 LINE_LIMIT = 500

@@ -2,7 +2,7 @@
 
 public import MilepostModel
 
-/// How `milepost` ends; documented in docs/cli.md and stable for scripts. ArgumentParser adds 64 for wrong usage.
+/// How `milepost` ends; said by `milepost --help` and stable for scripts. ArgumentParser adds 64 for wrong usage.
 public enum ExitStatus: Int32, Sendable {
     case success = 0
     /// The daemon refused, or something is wrong that the output names.

@@ -61,6 +61,8 @@ public final class MetricsRegistry: Sendable {
         .init(
             name: "milepost_egress_limiter_wait_milliseconds_total", kind: .counter,
             help: "Milliseconds that requests waited for a vendor's budget."),
+        .init(name: "milepost_schedule_overdue", kind: .gauge, help: "1 when no tick ran within its interval."),
+        .init(name: "milepost_plugin_state", kind: .gauge, help: "1 for the state a plugin is in."),
         .init(name: "milepost_plugin_up", kind: .gauge, help: "1 while the plugin is loaded."),
         .init(name: "milepost_plugin_restarts_total", kind: .gauge, help: "Worker restarts since the daemon started."),
         .init(

@@ -4,6 +4,7 @@ import HTTPTypes
 import Hummingbird
 import MilepostEngine
 import MilepostModel
+import MilepostPluginHost
 import MilepostStore
 
 extension MilepostServer {
@@ -33,6 +34,9 @@ extension MilepostServer {
         ]
     }
 
+    /// As `/v1/admin/plugins` names them: the host's own, and one that is installed and not switched on.
+    private static let pluginStates = PluginHealth.State.allCases.map(\.rawValue) + ["disabled"]
+
     /// Gauges whose truth lies in the store are read when somebody looks.
     private static func refreshGauges(_ call: Call) async throws {
         let metrics = call.server.metrics
@@ -61,9 +65,15 @@ extension MilepostServer {
         }
         for plugin in await call.server.control.plugins() {
             guard let name = plugin["name"]?.string else { continue }
+            for state in pluginStates {
+                metrics.set(
+                    "milepost_plugin_state", plugin["state"]?.string == state ? 1 : 0,
+                    ["plugin": name, "state": state])
+            }
             metrics.set("milepost_plugin_up", plugin["state"]?.string == "loaded" ? 1 : 0, ["plugin": name])
             metrics.set("milepost_plugin_restarts_total", Double(plugin["restarts"]?.integer ?? 0), ["plugin": name])
         }
+        metrics.set("milepost_schedule_overdue", try await call.engine.scheduler.isOverdue() ? 1 : 0, [:])
         let health = await store.health()
         metrics.set("milepost_store_writable", health.isWritable ? 1 : 0, [:])
         metrics.set("milepost_store_bytes", Double(health.databaseBytes), [:])

@@ -18,13 +18,14 @@ struct Apply: ParsableCommand {
                   plan: pro
                   connections:
                     pipedrive:
-                      credentials: { api_token: { env: PIPEDRIVE_TOKEN } }   # or { file: PATH }
+                      credentials: { api_token: { env: CRM_TOKEN } }
                       thresholds: [100, 1000]
                       settings: { pipeline_id: 1, stage_id: 11 }
 
-            Look first with --plan. What a file made is changed by that file only: other commands and REST answer
-            'managed'. A thing that a file no longer names stays until a run with --prune. Needs a token with scope admin
-            for the whole daemon. Exit status 1 when something failed; the rest is done all the same.
+            A secret is named and never written: { env: NAME } or { file: PATH }. Look first with --plan. What a file \
+            made is changed by that file only: other commands and REST answer 'managed'. A thing that a file no longer names \
+            stays until a run with --prune. Needs a token with scope admin for the whole daemon; the files name the \
+            workspaces, --workspace means nothing here. Exit status 1 when something failed; the rest is done all the same.
             """)
     @Argument(help: "Files and folders.", completion: .file()) var paths: [String]
     @Flag(name: [.customLong("plan"), .customLong("dry-run")], help: "Show what would change, and change nothing.")

@@ -8,10 +8,18 @@ struct Connect: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Connect a CRM account, or connect it again.",
         discussion: """
-            The credentials are proven before anything is stored. On a terminal what is missing is asked for; the token is
-            not shown while it is typed. A second account of one plugin is named PLUGIN@NAME.
+            With nothing but the plugin's name it asks for what is missing: the token, which is not shown while it is \
+            typed, then pipeline and stage from the vendor's live lists. 'milepost plugins show PLUGIN' says where the \
+            vendor shows the token. It is proven before anything is stored; Ctrl-C stores nothing.
 
-            Plugins that are installed by consent (OAuth 2.0) need no token: a link is printed, and the command waits until
+              milepost connect pipedrive -w acme
+              milepost connect pipedrive -w acme --token-stdin \\
+                  --set pipeline_id=1 --set stage_id=11 < token-file
+
+            What was reached before the first connect makes no deal; later crossings do. A second account of one plugin is \
+            named PLUGIN@NAME. Connecting again keeps all history. What a person may choose: 'milepost options PLUGIN PICKER'.
+
+            Plugins that are installed by consent (OAuth 2.0) need no token: a link is printed, and the command waits until \
             the vendor's page was agreed to. Connecting again in the same way restores a broken installation.
             """)
 
@@ -19,9 +27,15 @@ struct Connect: ParsableCommand {
     var integration: String
     @Flag(name: .customLong("token-stdin"), help: "Read the token from standard input.")
     var readsToken = false
-    @Option(name: .customLong("credential"), help: "name=value, or name=@file; may be repeated.")
+    @Option(
+        name: .customLong("credential"),
+        help: ArgumentHelp(
+            "A credential from a file or in clear, which others on this machine may see; may be repeated.",
+            valueName: "name=@file|name=value"))
     var credentials: [String] = []
-    @Option(name: .customLong("credential-name"), help: "The name of the token that is read or asked for.")
+    @Option(
+        name: .customLong("credential-name"),
+        help: ArgumentHelp("Which credential is read or asked for.", valueName: "name"))
     var credentialName: String?
     @Flag(name: .customLong("oauth"), help: "Install the vendor's app by consent, even where a token would do.")
     var installs = false
@@ -35,17 +49,20 @@ struct Connect: ParsableCommand {
     var code: String?
     @Option(name: .customLong("redirect-url"), help: "The whole address that the vendor sent you back with.")
     var redirectURL: String?
-    @Option(name: .customLong("set"), help: "name=value, such as pipeline_id=1; may be repeated.")
+    @Option(
+        name: .customLong("set"),
+        help: ArgumentHelp("A setting, such as pipeline_id=1; may be repeated.", valueName: "name=value"))
     var settings: [String] = []
-    @Option(help: "Totals that make a deal, such as 100,1000.")
+    @Option(
+        help: ArgumentHelp("Totals that make a deal; 100,1000,10000 unless said.", valueName: "number,number"))
     var thresholds: String?
-    @Option(help: "What is counted: link or folder.")
+    @Option(help: ArgumentHelp("Count each link, or each folder's sum.", valueName: "link|folder"))
     var aggregation: String?
-    @Option(help: "Whose clicks count: all or people.")
+    @Option(help: ArgumentHelp("Count all clicks, or leave robots out.", valueName: "all|people"))
     var count: String?
     @Flag(name: .customLong("dry-run"), help: "Prove the credentials and store nothing.")
     var isDryRun = false
-    @Flag(help: "Ask nothing.")
+    @Flag(help: "Ask nothing, also on a terminal; fail when something is missing.")
     var yes = false
     @OptionGroup var common: Common
 

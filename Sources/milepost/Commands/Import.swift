@@ -12,8 +12,14 @@ struct Import: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Import a file of clicks, one JSON object a line.",
             discussion: """
-                Safe to repeat: a click that arrived before counts as a duplicate. After an interruption the same command
-                goes on where it stopped. Compressed files: gzip -dc FILE | milepost import clicks - --format bitly
+                Safe to repeat: a click that arrived before counts as a duplicate. After an interruption the same command \
+                goes on where it stopped.
+
+                  milepost import clicks clicks.ndjson --format milepost -w acme --dry-run
+                  gzip -dc clicks.json.gz | milepost import clicks - --format bitly
+
+                A line of format milepost is {"link":"spring","ts":"2026-11-21T12:00:00Z"} and what else is known of the \
+                click; the administrator's guide has the table. The others are the exports of those shorteners.
                 """)
 
         @Argument(help: "The file, or - for standard input.") var file: String

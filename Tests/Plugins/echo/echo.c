@@ -42,6 +42,7 @@ static int32_t create(const mp_host *host, uint64_t instance, mp_view config, vo
     self->instance = instance;
     *ret_self = self;
     host->log(instance, 0, MP_LOG_INFO, text("created"), (mp_view){NULL, 0});
+    host->log(instance, 0, MP_LOG_DEBUG, text("created in detail"), (mp_view){NULL, 0});
     return MP_OK;
 }
 
