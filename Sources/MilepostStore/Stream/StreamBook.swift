@@ -39,6 +39,9 @@ public protocol StreamBook: Sendable {
     /// When the values on contacts were clicked that are written there already, by `ContactMatch.key`.
     func touches(connection: ConnectionID, contacts: [String]) async throws -> [String: TouchTimes]
 
+    /// Held clicks, deliveries and last-touch records that name a contact (PRV-01).
+    func streamExport(workspace: WorkspaceID, contact: String) async throws -> StreamExport
+
     /// What is known about one click on one connection.
     func streamTrace(connection: ConnectionID, click: StoredClick) async throws -> StreamTrace
 }
