@@ -26,7 +26,8 @@ public struct MilepostServer: Sendable {
 
     /// Every route, in the order of the documentation.
     package static var routes: [Route] {
-        healthRoutes + eventRoutes + linkRoutes + linkBatchRoutes + integrationRoutes + deliveryRoutes + contactRoutes + streamRoutes
+        healthRoutes + eventRoutes + linkRoutes + linkBatchRoutes + integrationRoutes + deliveryRoutes + contactRoutes
+            + streamRoutes
             + adminRoutes + planRoutes
     }
 

@@ -103,7 +103,8 @@ enum StreamRow {
             arguments: [connection.rawValue, position])
         return StreamPlace(
             started: ClickPosition(found["started"]), position: ClickPosition(position),
-            gaps: gaps.map { StreamPlace.Gap(after: ClickPosition($0["after"]), through: ClickPosition($0["through"])) })
+            gaps: gaps.map { StreamPlace.Gap(after: ClickPosition($0["after"]), through: ClickPosition($0["through"])) }
+        )
     }
 }
 

@@ -17,7 +17,8 @@ struct ClickPumpTests {
         let store: SQLiteStore
 
         init() async throws {
-            directory = FileManager.default.temporaryDirectory.appendingPathComponent("milepost-\(UUID().uuidString)")
+            directory =
+                FileManager.default.temporaryDirectory.appendingPathComponent("milepost-\(UUID().uuidString)")
                 .path
             try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
             store = try SQLiteStore.open(directory: directory, clock: clock)
@@ -63,7 +64,9 @@ struct ClickPumpTests {
         }
     }
 
-    @Test("every destination gets every click once, whatever the others' state; a hanging one holds up nobody (ING-01, ING-06, RATE-14)")
+    @Test(
+        "every destination gets every click once, whatever the others' state; a hanging one holds up nobody (ING-01, ING-06, RATE-14)"
+    )
     func independence() async throws {
         let place = try await Place()
         try await place.connect(1)

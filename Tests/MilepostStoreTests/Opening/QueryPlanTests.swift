@@ -61,7 +61,10 @@ struct QueryPlanTests {
         ),
         (
             "held clicks that are due",
-            "SELECT * FROM held_clicks WHERE connection = 1 AND state = 'due' ORDER BY position LIMIT 5",
+            """
+            SELECT * FROM held_clicks INDEXED BY held_clicks_due WHERE connection = 1 AND state = 'due'
+            ORDER BY position LIMIT 5
+            """,
             "held_clicks_due"
         ),
         (
