@@ -204,11 +204,13 @@ public struct ErasureResult: Sendable, Equatable {
     public var clicks: Int
     public var deliveries: Int
     public var forms: Int
+    public var held: Int
 
-    public init(clicks: Int = 0, deliveries: Int = 0, forms: Int = 0) {
+    public init(clicks: Int = 0, deliveries: Int = 0, forms: Int = 0, held: Int = 0) {
         self.clicks = clicks
         self.deliveries = deliveries
         self.forms = forms
+        self.held = held
     }
 }
 

@@ -92,6 +92,7 @@ final class EngineService: Service, DaemonControl {
             group.addTask { [clock] in try await Heartbeat(store: running.store, clock: clock).run() }
             group.addTask { try await running.engine.tokens.run() }
             group.addTask { try await running.engine.rules.engine.run() }
+            group.addTask { try await running.engine.pump.run() }
             group.addTask { try await self.keepRetention(running.store) }
             group.addTask { [logger, clock] in
                 try await StorageWatch(store: running.store, clock: clock, logger: logger).run()
@@ -171,7 +172,8 @@ final class EngineService: Service, DaemonControl {
                             integrations: $0.integrations.map { Set($0.map { PluginName($0) }) }, fires: $0.fires,
                             trialDays: $0.trialDays)
                     }),
-                analyticsURLTemplate: configuration.analyticsURL, oauth: OAuthSurroundings.settings(configuration)),
+                analyticsURLTemplate: configuration.analyticsURL, matchWindow: configuration.identity.matchWindow,
+                hold: configuration.identity.hold, oauth: OAuthSurroundings.settings(configuration)),
             reporter: reporter)
         let roster = PluginRoster(host: host, plugins: plugins)
         return Running(engine: engine, host: host, roster: roster, egress: egress, store: store)
@@ -286,6 +288,7 @@ final class EngineService: Service, DaemonControl {
         if let running {
             running.host.setLogLevel(merged.log.level.forPlugins)
             await running.roster.apply(merged)
+            running.engine.pump.nudge()
             errors = running.roster.refusals.map { "plugin \($0.name): \($0.reason.message)" }
         }
         return ReloadReport(applied: difference.applied, restartRequired: difference.restartRequired, errors: errors)

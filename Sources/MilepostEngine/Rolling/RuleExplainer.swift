@@ -86,7 +86,7 @@ public struct RuleExplainer: Sendable {
 
     /// - Throws: `notFound` when the click never came or its day is dropped.
     public func explain(event: EventID, workspace: WorkspaceID) async throws -> [Line] {
-        let identity = ClickIdentity.hash(of: event, workspace: workspace)
+        let identity = ClickIdentity.of(event, workspace: workspace)
         guard let stored = try await store.storedClick(event, workspace: workspace, identity: identity) else {
             throw EngineError(
                 code: .notFound,

@@ -17,6 +17,7 @@ extension SQLiteStore {
                 identitiesDropped: try await pruneIdentities(before: dedupeBefore.day),
                 deliveriesDropped: try await compactDeliveries(before: deliveriesBefore),
                 formsDropped: try await dropForms(before: clicksBefore.startOfDay))
+            try await dropStreamHistory(before: clicksBefore)
             await longWork.leave()
             return result
         } catch {
@@ -65,6 +66,13 @@ extension SQLiteStore {
             let dropped = try await write { try $0.dropForms(before: start, rows: chunk) }
             total += dropped
             if dropped < chunk { return total }
+        }
+    }
+
+    private func dropStreamHistory(before: Timestamp) async throws {
+        let chunk = configuration.retentionChunk
+        while try await write({ try $0.dropStreamHistory(before: before, rows: chunk) }) == chunk {
+            try Task.checkCancellation()
         }
     }
 
@@ -164,7 +172,10 @@ extension WriteContext {
                 SELECT id FROM deliveries WHERE state IN ('delivered', 'dropped') AND updated_at < ?
                 ORDER BY updated_at LIMIT ?
                 """, arguments: [before.milliseconds, rows])
-        for table in ["delivery_steps WHERE delivery", "delivery_attempts WHERE delivery", "deliveries WHERE id"] {
+        for table in [
+            "delivery_steps WHERE delivery", "delivery_attempts WHERE delivery", "stream_deliveries WHERE delivery",
+            "deliveries WHERE id",
+        ] {
             let delete = try db.cachedStatement(sql: "DELETE FROM \(table) = ?")
             for id in ids { try delete.execute(arguments: [id]) }
         }

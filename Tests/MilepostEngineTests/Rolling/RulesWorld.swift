@@ -193,7 +193,7 @@ final class RulesWorld {
             batch.append(
                 IdentifiedClick(
                     click: Click(id: last, link: link, time: time ?? clock.now, isBot: isBot, contactID: contact),
-                    identity: ClickIdentity.hash(of: last, workspace: workspace)))
+                    identity: ClickIdentity.of(last, workspace: workspace)))
         }
         _ = try await store.append(batch, workspace: workspace, receivedAt: clock.now)
         return last

@@ -147,7 +147,7 @@ struct ClickLogTests {
             """
             ALTER TABLE click_days DROP COLUMN base; DELETE FROM counters WHERE name = 'clicks';
             DROP INDEX forms_gclid; DROP INDEX forms_fbclid; DROP TABLE streams; DROP TABLE stream_gaps;
-            DROP TABLE stream_counters; DROP TABLE stream_exclusions; DROP TABLE held_clicks; DROP TABLE contact_touches;
+            DROP TABLE stream_counters; DROP TABLE stream_exclusions; DROP TABLE stream_deliveries; DROP TABLE held_clicks; DROP TABLE contact_touches;
             DELETE FROM grdb_migrations WHERE identifier = '0005-streams'; PRAGMA user_version = 2;
             """)
         store = try directory.open()
