@@ -171,6 +171,14 @@ class TestConnecting:
         assert pointer in [error["pointer"] for error in document["errors"]], document
         problem(workspace.rest.request("GET", f"{workspace.base}/integrations/pipedrive"), 404, "not_found")
 
+    def test_an_unknown_setting_is_answered_with_every_setting_there_is(self, workspace: Workspace) -> None:
+        """The plugin's own and the core's, so that a slip in either is seen."""
+        workspace.connect()
+        answer = workspace.rest.request("PATCH", f"{workspace.base}/integrations/pipedrive", {"treshold": [1]})
+        [error] = problem(answer, 422, "validation_failed")["errors"]
+        for name in ("pipeline_id", "link_field", "thresholds", "aggregation", "count", "fire_current"):
+            assert name in error["message"], error
+
     def test_two_workspaces_on_one_account_are_warned_about(self, own) -> None:
         """decisions 6"""
         daemon = own().start()

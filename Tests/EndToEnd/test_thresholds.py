@@ -271,6 +271,13 @@ class TestThresholdLists:
             assert [error["pointer"] for error in document["errors"]] == [pointer]
         assert workspace.connection()["settings"]["thresholds"] == [100, 1000, 10_000]
 
+    def test_null_goes_back_to_the_default(self, workspace: Workspace) -> None:
+        """CFG-01, CFG-10"""
+        workspace.connect(thresholds=[7], aggregation="folder", count="people", link_field="Link")
+        settings = workspace.patch(thresholds=None, aggregation=None, count=None, link_field=None)["settings"]
+        assert (settings["thresholds"], settings["aggregation"], settings["count"]) == ([100, 1000, 10_000], "link", "all")
+        assert "link_field" not in settings, settings
+
     def test_a_list_is_sorted_when_saved(self, workspace: Workspace) -> None:
         """CFG-05"""
         workspace.connect()

@@ -195,6 +195,17 @@ struct ApplyTests {
         #expect(daemon.objects[key]?.source == "/a/moved.yaml")
     }
 
+    @Test("EXT-15: a managed connection that ended by itself is made again, without what the file no longer names")
+    func madeAgain() throws {
+        let desired = try parse("workspaces: {acme: {connections: {pipedrive: {settings: {stage_id: 12}}}}}")
+        let key = ApplyKey(kind: .connection, workspace: "acme", name: "pipedrive")
+        var current = CurrentState()
+        current.managed[key] = .init(source: "/a/acme.yaml", document: ["stage_id": 11, "link_field": "Link"])
+        let plan = ApplyPlan(desired: desired, current: current, prunes: false)
+        #expect(plan.steps.map(\.action) == [.create])
+        #expect(plan.steps[0].members == ["stage_id": 12, "link_field": .null])
+    }
+
     @Test("EXT-15: a refusal is told with file, line and field, and the other objects are made all the same")
     func refusal() throws {
         let daemon = ManagingDaemon()

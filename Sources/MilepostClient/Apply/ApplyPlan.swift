@@ -97,15 +97,19 @@ public struct ApplyStep: Sendable, Hashable {
     /// Names of the secrets that are sent along.
     public var credentials: Set<String> = []
 
-    /// The members to send: all of them when the daemon does not hold the file's word yet, else those that changed, null for
-    /// what the file no longer names.
+    /// The members to send: all of them when the daemon does not hold the file's word yet, else those that changed; null for
+    /// what the file named before and no longer does.
     public var members: [String: JSONValue] {
-        guard let desired, action == .change else { return desired?.document ?? [:] }
-        var members: [String: JSONValue] = [:]
-        for change in changes where change.field != "managed_by" && !change.field.hasPrefix("credentials.") {
-            members[change.field] = change.to ?? .null
+        guard let desired else { return [:] }
+        var members = action == .change ? [:] : desired.document
+        for change in changes {
+            if let wanted = desired.document[change.field] {
+                members[change.field] = wanted
+            } else if change.to == nil {
+                members[change.field] = .null
+            }
         }
-        return members.filter { desired.document[$0.key] != nil || $0.value == .null }
+        return members
     }
 }
 
