@@ -720,6 +720,8 @@ class TestCommandLine:
         feed.write_text('{"g":"x","t":1760000000,"u":"https://example.org/","a":"Firefox"}\n')
         plans = daemon.directory / "plans.json"
         plans.write_text('{"plans":{"free":{"fires":false}}}')
+        rules = daemon.directory / "rules.yaml"
+        rules.write_text("rules: []\n")
         commands = {
             "events.post": ["import", "clicks", str(clicks), "--format", "milepost"],
             "workspaces.list": ["workspaces"],
@@ -762,6 +764,16 @@ class TestCommandLine:
             "keys.rewrap": ["keys", "rewrap"],
             "keys.create": ["keys", "new"],
             "keys.drop": ["keys", "drop", "k1"],
+            "rules.list": ["rules"],
+            "rules.create": ["rules", "add", str(rules)],
+            "rules.apply": ["rules", "apply", str(rules)],
+            "rules.get": ["rules", "show", "r"],
+            "rules.put": ["rules", "set", "r", str(rules)],
+            "rules.remove": ["rules", "remove", "r"],
+            "rules.simulate": ["rules", "simulate", str(rules)],
+            "rules.firings": ["rules", "firings", "r"],
+            "rules.explain": ["explain", "--contact", "jo"],
+            "rules.explain.one": ["explain", "--rule", "r"],
             "admin.audit_totals": ["audit", "--totals"],
             "admin.backup": ["backup", "/x"],
         }

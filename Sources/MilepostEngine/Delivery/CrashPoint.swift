@@ -22,7 +22,8 @@ public enum CrashPoint {
     public static let names = [
         "after_claim", "before_intent", "after_intent", "before_outcome", "after_outcome", "before_journal",
         "after_journal",
-        "before_settle", "after_settle",
+        "before_settle", "after_settle", "before_rule_commit", "after_rule_commit", "before_rule_settle",
+        "after_rule_settle",
     ]
 
     /// Dies at the `count`-th time the place is reached.

@@ -67,7 +67,9 @@ struct RollingEvaluator: Sendable {
             workspace: workspace, filling: filling, from: from, to: RuleCursor(position: page.through, now: from.now))
         let touches = try await touches(of: page.clicks, lane, workspace, counts: &evaluation.counts)
         try await fold(page.clicks, touches, lane, into: &evaluation)
+        if !evaluation.progress.isEmpty { CrashPoint.reach("before_rule_commit") }
         try await store.commitRules(evaluation)
+        if !evaluation.progress.isEmpty { CrashPoint.reach("after_rule_commit") }
         return Step(clicks: page.clicks.count, firings: evaluation.firings.count, hasMore: page.hasMore)
     }
 

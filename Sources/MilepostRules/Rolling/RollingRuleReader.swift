@@ -80,7 +80,7 @@ public enum RollingRuleReader {
         let deals: RollingRule.DealPolicy = reader.choice("deals") ?? .all
         let audience: Audience = reader.choice("count") ?? .people
         let isForced = reader.flag("force") ?? false
-        let name = reader.text("name", limit: 200) ?? trigger.map(described)
+        let name = reader.word("name", limit: 200) ?? trigger.map(described)
         let id = id(&reader, name: name)
         guard reader.errors.isEmpty, let trigger, let action, let name, let id else {
             return (nil, reader.errors)
@@ -112,7 +112,7 @@ public enum RollingRuleReader {
                 "trigger", known: ["link_tag", "link", "link_id", "contact_window", "click_threshold"])
         else { return nil }
         let before = fields.errors.count
-        let tag = fields.text("link_tag", limit: 256)
+        let tag = fields.word("link_tag", limit: 256)
         let link = fields.word("link", limit: 256)
         let linkID = fields.word("link_id", limit: 256)
         let scopes =
@@ -215,7 +215,7 @@ public enum RollingRuleReader {
     private static let reserved: Set<String> = ["simulate", "explain", "firings", "check"]
 
     private static func id(_ reader: inout FieldReader, name: String?) -> String? {
-        if let text = reader.text("id", limit: 64) {
+        if let text = reader.word("id", limit: 64) {
             guard isValid(id: text) else {
                 reader.fail(
                     "id", "wrong_value",

@@ -20,7 +20,7 @@ enum OpenAPIDocument {
             "paths": .object(paths.mapValues(JSONValue.object)),
             "components": [
                 "securitySchemes": ["bearer": ["type": "http", "scheme": "bearer"]],
-                "schemas": .object(OpenAPISchemas.all),
+                "schemas": .object(OpenAPISchemas.all.merging(RuleSchemas.all) { $1 }),
                 "responses": [
                     "Problem": [
                         "description": "RFC 9457 problem document with a stable code",
@@ -50,7 +50,9 @@ enum OpenAPIDocument {
             "responses": [
                 "2XX": [
                     "description": "Success",
-                    "content": .object(content(OpenAPISchemas.answer[route.operationID], route)),
+                    "content": .object(
+                        content(
+                            OpenAPISchemas.answer[route.operationID] ?? RuleSchemas.answer[route.operationID], route)),
                 ],
                 "4XX": ["$ref": "#/components/responses/Problem"], "5XX": ["$ref": "#/components/responses/Problem"],
             ],
@@ -59,7 +61,7 @@ enum OpenAPIDocument {
         case .open: body["security"] = []
         case .scope(let scope): body["x-milepost-scope"] = .string(scope.rawValue)
         }
-        if let schema = OpenAPISchemas.request[route.operationID] {
+        if let schema = OpenAPISchemas.request[route.operationID] ?? RuleSchemas.request[route.operationID] {
             var media: [String: JSONValue] = ["application/json": ["schema": schema]]
             if route.operationID == "events.post" { media["application/x-ndjson"] = ["schema": ["type": "string"]] }
             body["requestBody"] = ["required": true, "content": .object(media)]

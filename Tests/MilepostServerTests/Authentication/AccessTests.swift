@@ -30,6 +30,9 @@ struct AccessTests {
         "audit.list": .admin, "keys.list": .admin, "keys.create": .admin, "keys.drop": .admin, "keys.reload": .admin,
         "keys.rewrap": .admin, "admin.backup": .admin, "admin.audit_totals": .viewer,
         "plans.get": .admin, "plans.put": .admin, "links.describe": .operator,
+        "rules.list": .viewer, "rules.create": .admin, "rules.apply": .admin, "rules.simulate": .operator,
+        "rules.explain": .viewer, "rules.get": .viewer, "rules.put": .admin, "rules.remove": .admin,
+        "rules.explain.one": .viewer, "rules.firings": .viewer,
     ]
 
     private static func mayPass(_ scope: AccessScope, _ needed: AccessScope) -> Bool {

@@ -198,7 +198,7 @@ struct ProtocolTests {
             let token = try await world.token(.admin)
             let mutating = MilepostServer.routes.filter { $0.method != .get }.filter { !$0.isAudited }.map(
                 \.operationID)
-            #expect(Set(mutating) == ["events.post", "forms.post", "integrations.options.trial"])
+            #expect(Set(mutating) == ["events.post", "forms.post", "integrations.options.trial", "rules.simulate"])
             let calls: [(String, String, String, JSONValue)] = [
                 ("PUT", "/v1/workspaces/ws", "workspaces.put", [:]),
                 ("PUT", "/v1/workspaces/ws/links/l", "links.put", ["title": "t"]),
