@@ -177,10 +177,10 @@ class TestTheSeed:
             "from_stage": "appointmentscheduled",
             "to_stage": "qualifiedtobuy",
         }
-        shown = daemon.cli("explain", "--event", f"{workspace.name}-50", **env).stdout
+        shown = daemon.cli("explain", "--event", f"{workspace.name}-50", **env).out
         assert "fired" in shown and "d-ada" in shown
-        assert "ada" in daemon.cli("explain", "--rule", "collateral-to-qualified", **env).stdout
-        assert "fired" in daemon.cli("explain", "--contact", "ada", **env).stdout
+        assert "ada" in daemon.cli("explain", "--rule", "collateral-to-qualified", **env).out
+        assert "fired" in daemon.cli("explain", "--contact", "ada", **env).out
         workspace.clicks("brochure", 50, contact_id="ada")
         evaluated(workspace, f"{workspace.name}-150")
         assert len(workspace.deliveries()) == 1
@@ -190,14 +190,14 @@ class TestTheSeed:
         env = {"MILEPOST_WORKSPACE": workspace.name}
         path = write(tmp_path, SEED.replace("click_threshold", "click_treshold"))
         told = daemon.cli("rules", "add", path, check=False, **env)
-        assert told.code == 1 and f"{path}:4" in told.stderr and "click_threshold" in told.stderr, told
+        assert told.code == 1 and f"{path}:4" in told.err and "click_threshold" in told.err, told
         path = write(tmp_path, SEED.replace("to_stage: qualifiedtobuy", "to_stage: qualifiedtobui"))
         told = daemon.cli("rules", "check", path, check=False, **env)
-        assert told.code == 1 and f"{path}:5" in told.stderr and "did you mean qualifiedtobuy" in told.stderr, told
+        assert told.code == 1 and f"{path}:5" in told.err and "did you mean qualifiedtobuy" in told.err, told
         path = write(tmp_path, "rules:\n  - name: [\n")
-        assert "rules.yaml" in daemon.cli("rules", "check", path, check=False, **env).stderr
+        assert "rules.yaml" in daemon.cli("rules", "check", path, check=False, **env).err
         assert daemon.rest.get(f"{workspace.base}/rules")["rules"] == []
-        assert "nothing was saved" in daemon.cli("rules", "check", write(tmp_path, SEED), **env).stdout
+        assert "nothing was saved" in daemon.cli("rules", "check", write(tmp_path, SEED), **env).out
         assert daemon.rest.get(f"{workspace.base}/rules")["rules"] == []
 
     def test_a_simulation_gives_the_same_bytes_each_time(
@@ -209,7 +209,7 @@ class TestTheSeed:
         workspace.clicks("brochure", 10, contact_id="bob")
         env = {"MILEPOST_WORKSPACE": workspace.name}
         runs = [
-            daemon.cli("rules", "simulate", write(tmp_path, SEED), "--clock", clock, "--json", **env).stdout
+            daemon.cli("rules", "simulate", write(tmp_path, SEED), "--clock", clock, "--json", **env).out
             for clock in ("click", "click", "received", "received")
         ]
         assert runs[0] == runs[1] and runs[2] == runs[3]
