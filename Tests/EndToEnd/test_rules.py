@@ -71,6 +71,12 @@ def rule(identifier: str, threshold: int = 2, *, tag: str | None = "t", link: st
 @pytest.fixture(scope="module")
 def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plugins")
+    build(folder)
+    return folder
+
+
+def build(folder: Path) -> None:
+    """Puts the plugin and its manifest into a folder."""
     manifest = json.dumps(MANIFEST)
     quoted = manifest.replace("\\", "\\\\").replace('"', '\\"')
     (folder / "hubspot.json").write_text(manifest)
@@ -79,7 +85,6 @@ def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(command, check=True, timeout=60)
     for path in folder.iterdir():
         path.chmod(0o755 if path.suffix == ".so" else 0o644)
-    return folder
 
 
 def made(directory: Path, plugins: Path) -> Daemon:

@@ -162,7 +162,7 @@ public enum RollingRuleReader {
             type = String(text[text.index(after: dot)...])
             if integration == nil || type?.isEmpty != false {
                 fields.fail(
-                    "type", "wrong_value", "'\(text)' is not an action of an integration, like hubspot.deal_stage")
+                    "type", "wrong_value", "'\(text)' is not an action of an integration, like plugin.deal_stage")
             } else if let fallback, fallback != integration {
                 fields.fail(
                     "type", "contradiction", "'\(text)' names another integration than integration: \(fallback)")
@@ -170,10 +170,10 @@ public enum RollingRuleReader {
         } else if type != nil, integration == nil {
             fields.fail(
                 "type", "missing",
-                "'\(type ?? "")' names no integration: write it in front, like hubspot.\(type ?? ""), or set integration"
+                "'\(type ?? "")' names no integration: write it in front, like plugin.\(type ?? ""), or set integration"
             )
         }
-        // What HubSpot's and most vendors' first pipeline is called in their own API.
+        // What a vendor with named pipelines usually calls the first.
         let pipeline = fields.word("pipeline", limit: 256) ?? "default"
         let from = fields.required("from_stage", limit: 256)
         let to = fields.required("to_stage", limit: 256)
