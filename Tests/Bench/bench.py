@@ -35,6 +35,7 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE.parent / "EndToEnd"))
 
 import harness  # noqa: E402  (lies in the folder that was just added)
+import rule_bench  # noqa: E402
 
 WORKSPACE = "bench"
 TRANSACTION = 8192  # SQLiteConfiguration.clicksPerTransaction: one request of so many lines is one transaction
@@ -226,6 +227,9 @@ class Bench:
             self.add(f"ABI, {isolation}, 64 under way", "µs/operation", found[isolation, 64], aim=f"< {aim}",
                      meets=lambda figure, _, aim=aim: figure < aim, note="ping, from the engine's call to its answer")
             self.add(f"ABI, {isolation}, one at a time", "µs", found[isolation, 1])
+
+    def rules(self) -> None:
+        rule_bench.measure(self)
 
     # Memory, start, way to a deal
 
@@ -447,7 +451,7 @@ def line(row: Row) -> str:
     return f"| {row.name} | {row.aim} | {number(row.figure)} {row.unit} | {spread} | {bare} | {ratio} | {verdict} | {row.note} |"
 
 
-MEASURES = ["start", "rest", "intake", "posts", "ticks", "abi", "deal"]
+MEASURES = ["start", "rest", "intake", "posts", "ticks", "abi", "deal", "rules"]
 
 
 def main() -> int:

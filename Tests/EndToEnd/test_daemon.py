@@ -310,6 +310,8 @@ class TestCommandLine:
         wanted.write_text(
             "workspaces: {acme: {connections: {pipedrive: {credentials: {api_token: {env: MILEPOST_TOKEN}}}}}}"
         )
+        rules = daemon.directory / "rules.yaml"
+        rules.write_text("rules: []\n")
         commands = {
             "events.post": ["import", "clicks", str(clicks), "--format", "milepost"],
             "workspaces.list": ["workspaces"],
@@ -364,6 +366,16 @@ class TestCommandLine:
             "keys.drop": ["keys", "drop", "k1"],
             "managed.list": ["apply", str(wanted)],
             "integrations.compare": ["apply", str(wanted)],
+            "rules.list": ["rules"],
+            "rules.create": ["rules", "add", str(rules)],
+            "rules.apply": ["rules", "apply", str(rules)],
+            "rules.get": ["rules", "show", "r"],
+            "rules.put": ["rules", "set", "r", str(rules)],
+            "rules.remove": ["rules", "remove", "r"],
+            "rules.simulate": ["rules", "simulate", str(rules)],
+            "rules.firings": ["rules", "firings", "r"],
+            "rules.explain": ["explain", "--contact", "jo"],
+            "rules.explain.one": ["explain", "--rule", "r"],
             "admin.audit_totals": ["audit", "--totals"],
             "admin.backup": ["backup", "/x"],
         }

@@ -114,7 +114,10 @@ struct FiringSettler: Sendable {
                     message: "The contact has no deal in pipeline \(rule.action.pipeline), so nothing moves.")
                 : decisions.first?.refusal
         }
-        return try await store.settleFiring(settlement).isEmpty ? nil : connection
+        CrashPoint.reach("before_rule_settle")
+        let made = try await store.settleFiring(settlement)
+        CrashPoint.reach("after_rule_settle")
+        return made.isEmpty ? nil : connection
     }
 
     private func make(

@@ -47,6 +47,7 @@ public final class RollingEngine: Sendable {
     public func run() async throws {
         try await withThrowingDiscardingTaskGroup { tasks in
             var due = Set(try await store.ruleWorkspaces())
+            for workspace in due { tasks.addTask { try await self.deliverLeftovers(workspace) } }
             while true {
                 try Task.checkCancellation()
                 var hasFailed = false
@@ -85,6 +86,19 @@ public final class RollingEngine: Sendable {
             cache.forget(workspace)
             reporter.tickFailed(workspace, "rules could not be evaluated: \(error)")
             return false
+        }
+    }
+
+    /// A process that died may have left deliveries that nobody had begun.
+    private func deliverLeftovers(_ workspace: WorkspaceID) async throws {
+        do {
+            for connection in try await store.connections(workspace: workspace) where connection.state == .active {
+                _ = try await ticker.flush(connection)
+            }
+        } catch is CancellationError {
+            throw CancellationError()
+        } catch {
+            reporter.tickFailed(workspace, "deliveries could not be taken up again: \(error)")
         }
     }
 

@@ -21,6 +21,8 @@ struct RollingEvaluator: Sendable {
         var clicks = 0
         var firings = 0
         var hasMore = false
+        var reached = ClickPosition.start
+        var now = Timestamp(milliseconds: 0)
     }
 
     /// Evaluates one page for the rules that follow the log and one for each group that is being filled.
@@ -35,7 +37,13 @@ struct RollingEvaluator: Sendable {
             total.clicks += step.clicks
             total.firings += step.firings
             total.hasMore = true
-            cache.forget(workspace)
+            if step.reached >= cursor.position {
+                cache.forget(workspace)
+            } else {
+                cache.note(
+                    workspace, filling: lane.stored.map(\.number),
+                    at: RuleCursor(position: step.reached, now: step.now))
+            }
         }
         // A rule that has just caught up is one of these from this very page on, or it would miss it.
         rules = try await cache.rules(of: workspace)
@@ -55,20 +63,24 @@ struct RollingEvaluator: Sendable {
         let filling = lane.filling == nil ? nil : lane.stored.map(\.number)
         if let bound, from.position >= bound {
             try await store.commitRules(RuleEvaluation(workspace: workspace, filling: filling, from: from, to: from))
-            return Step()
+            return Step(reached: from.position, now: from.now)
         }
         var page = try await store.readClicks(after: from.position, workspace: workspace, limit: Self.pageSize)
         if let bound, page.through > bound {
             page.clicks.removeAll { $0.position > bound }
             page.through = bound
         }
-        guard page.through > from.position else { return Step() }
+        guard page.through > from.position else { return Step(reached: from.position, now: from.now) }
         var evaluation = RuleEvaluation(
             workspace: workspace, filling: filling, from: from, to: RuleCursor(position: page.through, now: from.now))
         let touches = try await touches(of: page.clicks, lane, workspace, counts: &evaluation.counts)
         try await fold(page.clicks, touches, lane, into: &evaluation)
+        if !evaluation.progress.isEmpty { CrashPoint.reach("before_rule_commit") }
         try await store.commitRules(evaluation)
-        return Step(clicks: page.clicks.count, firings: evaluation.firings.count, hasMore: page.hasMore)
+        if !evaluation.progress.isEmpty { CrashPoint.reach("after_rule_commit") }
+        return Step(
+            clicks: page.clicks.count, firings: evaluation.firings.count, hasMore: page.hasMore,
+            reached: evaluation.to.position, now: evaluation.to.now)
     }
 
     /// A click that counts for somebody.

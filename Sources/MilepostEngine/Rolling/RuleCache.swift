@@ -37,6 +37,14 @@ final class RuleCache: Sendable {
         }
     }
 
+    /// Notes how far rules that are being filled have come, which is cheaper than reading them anew for every page.
+    func note(_ workspace: WorkspaceID, filling numbers: [Int64], at cursor: RuleCursor) {
+        state.withLock { state in
+            let lane = state.compiled[workspace]?.filling.firstIndex { $0.stored.map(\.number) == numbers }
+            if let lane { state.compiled[workspace]?.filling[lane].filling = cursor }
+        }
+    }
+
     func rules(of workspace: WorkspaceID) async throws -> Compiled {
         let (known, generation) = state.withLock { ($0.compiled[workspace], $0.generation) }
         if let known { return known }

@@ -80,7 +80,7 @@ public enum RollingRuleReader {
         let deals: RollingRule.DealPolicy = reader.choice("deals") ?? .all
         let audience: Audience = reader.choice("count") ?? .people
         let isForced = reader.flag("force") ?? false
-        let name = reader.text("name", limit: 200) ?? trigger.map(described)
+        let name = reader.word("name", limit: 200) ?? trigger.map(described)
         let id = id(&reader, name: name)
         guard reader.errors.isEmpty, let trigger, let action, let name, let id else {
             return (nil, reader.errors)
@@ -112,7 +112,7 @@ public enum RollingRuleReader {
                 "trigger", known: ["link_tag", "link", "link_id", "contact_window", "click_threshold"])
         else { return nil }
         let before = fields.errors.count
-        let tag = fields.text("link_tag", limit: 256)
+        let tag = fields.word("link_tag", limit: 256)
         let link = fields.word("link", limit: 256)
         let linkID = fields.word("link_id", limit: 256)
         let scopes =
@@ -162,7 +162,7 @@ public enum RollingRuleReader {
             type = String(text[text.index(after: dot)...])
             if integration == nil || type?.isEmpty != false {
                 fields.fail(
-                    "type", "wrong_value", "'\(text)' is not an action of an integration, like hubspot.deal_stage")
+                    "type", "wrong_value", "'\(text)' is not an action of an integration, like plugin.deal_stage")
             } else if let fallback, fallback != integration {
                 fields.fail(
                     "type", "contradiction", "'\(text)' names another integration than integration: \(fallback)")
@@ -170,10 +170,10 @@ public enum RollingRuleReader {
         } else if type != nil, integration == nil {
             fields.fail(
                 "type", "missing",
-                "'\(type ?? "")' names no integration: write it in front, like hubspot.\(type ?? ""), or set integration"
+                "'\(type ?? "")' names no integration: write it in front, like plugin.\(type ?? ""), or set integration"
             )
         }
-        // What HubSpot's and most vendors' first pipeline is called in their own API.
+        // What a vendor with named pipelines usually calls the first.
         let pipeline = fields.word("pipeline", limit: 256) ?? "default"
         let from = fields.required("from_stage", limit: 256)
         let to = fields.required("to_stage", limit: 256)
@@ -215,7 +215,7 @@ public enum RollingRuleReader {
     private static let reserved: Set<String> = ["simulate", "explain", "firings", "check"]
 
     private static func id(_ reader: inout FieldReader, name: String?) -> String? {
-        if let text = reader.text("id", limit: 64) {
+        if let text = reader.word("id", limit: 64) {
             guard isValid(id: text) else {
                 reader.fail(
                     "id", "wrong_value",

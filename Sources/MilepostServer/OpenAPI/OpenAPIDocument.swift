@@ -20,7 +20,7 @@ enum OpenAPIDocument {
             "paths": .object(paths.mapValues(JSONValue.object)),
             "components": [
                 "securitySchemes": ["bearer": ["type": "http", "scheme": "bearer"]],
-                "schemas": .object(OpenAPISchemas.all),
+                "schemas": .object(OpenAPISchemas.all.merging(RuleSchemas.all) { $1 }),
                 "responses": [
                     "Page": [
                         "description": "A page for the person who came back from the vendor, saying why not",
@@ -54,7 +54,9 @@ enum OpenAPIDocument {
             "responses": [
                 "2XX": [
                     "description": "Success",
-                    "content": .object(content(OpenAPISchemas.answer[route.operationID], route)),
+                    "content": .object(
+                        content(
+                            OpenAPISchemas.answer[route.operationID] ?? RuleSchemas.answer[route.operationID], route)),
                 ],
                 "4XX": route.operationID == "oauth.callback"
                     ? ["$ref": "#/components/responses/Page"]
@@ -66,7 +68,7 @@ enum OpenAPIDocument {
         case .open: body["security"] = []
         case .scope(let scope): body["x-milepost-scope"] = .string(scope.rawValue)
         }
-        if let schema = OpenAPISchemas.request[route.operationID] {
+        if let schema = OpenAPISchemas.request[route.operationID] ?? RuleSchemas.request[route.operationID] {
             var media: [String: JSONValue] = ["application/json": ["schema": schema]]
             if route.operationID == "events.post" { media["application/x-ndjson"] = ["schema": ["type": "string"]] }
             body["requestBody"] = ["required": true, "content": .object(media)]

@@ -35,6 +35,9 @@ struct AccessTests {
         "apps.list": .admin, "apps.get": .admin, "apps.put": .admin, "apps.delete": .admin, "oauth.adopt": .admin,
         "integrations.authorize": .admin, "integrations.authorize.status": .admin,
         "integrations.authorize.complete": .admin,
+        "rules.list": .viewer, "rules.create": .admin, "rules.apply": .admin, "rules.simulate": .operator,
+        "rules.explain": .viewer, "rules.get": .viewer, "rules.put": .admin, "rules.remove": .admin,
+        "rules.explain.one": .viewer, "rules.firings": .viewer,
     ]
 
     private static func mayPass(_ scope: AccessScope, _ needed: AccessScope) -> Bool {

@@ -199,7 +199,9 @@ struct ProtocolTests {
             let mutating = MilepostServer.routes.filter { $0.method != .get }.filter { !$0.isAudited }.map(
                 \.operationID)
             #expect(
-                Set(mutating) == ["events.post", "forms.post", "integrations.options.trial", "integrations.compare"])
+                Set(mutating) == [
+                    "events.post", "forms.post", "integrations.options.trial", "integrations.compare", "rules.simulate",
+                ])
             let calls: [(String, String, String, JSONValue)] = [
                 ("PUT", "/v1/workspaces/ws", "workspaces.put", [:]),
                 ("PUT", "/v1/workspaces/ws/links/l", "links.put", ["title": "t"]),
