@@ -101,7 +101,7 @@ let package = Package(
                 hummingbird, logging,
             ]),
         room("MilepostClient", ["MilepostModel", "MilepostIntake", "CMilepostCurl"]),
-        room("MilepostSandbox", [hummingbird, logging]),
+        room("MilepostSandbox", ["COpenSSL", hummingbird, logging]),
 
         // MARK: Executables: wiring and life cycle, no logic.
         .executableTarget(

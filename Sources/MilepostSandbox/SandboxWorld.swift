@@ -9,6 +9,8 @@ package struct SandboxWorld: Sendable {
         case answer(VendorResponse, afterMilliseconds: Int)
         /// Close the connection without a byte.
         case cut
+        /// Promise the whole body, send half of it, then close the connection.
+        case half(VendorResponse)
     }
 
     /// A request whose connection was cut and whose work is still to be done.
@@ -20,6 +22,7 @@ package struct SandboxWorld: Sendable {
 
     package let settings: SandboxSettings
     var pipedrive: Pipedrive
+    var hubspot: HubSpot
     package internal(set) var faults = FaultBook()
     package internal(set) var ledger = RequestLedger()
     private var lateCommits: [LateCommit] = []
@@ -29,6 +32,7 @@ package struct SandboxWorld: Sendable {
     package init(settings: SandboxSettings, now: Instant) {
         self.settings = settings
         pipedrive = Self.freshPipedrive(settings, now: now)
+        hubspot = Self.freshHubSpot(settings, now: now)
     }
 
     static func freshPipedrive(_ settings: SandboxSettings, now: Instant) -> Pipedrive {
@@ -37,18 +41,60 @@ package struct SandboxWorld: Sendable {
             searchLagMilliseconds: settings.searchLagMilliseconds, seed: settings.seed, now: now)
     }
 
+    static func freshHubSpot(_ settings: SandboxSettings, now: Instant) -> HubSpot {
+        HubSpot(
+            isLimited: settings.plan != .off, searchLagMilliseconds: settings.searchLagMilliseconds,
+            seed: settings.seed, now: now)
+    }
+
+    private enum Vendor: String { case pipedrive, hubspot }
+
+    private static func vendor(of request: VendorRequest) -> Vendor? {
+        if Pipedrive.owns(path: request.path) || Pipedrive.ownsOAuth(request) { return .pipedrive }
+        return HubSpotPath.owns(request.path) ? .hubspot : nil
+    }
+
+    private func accepts(_ request: VendorRequest, _ vendor: Vendor, now: Instant) -> Bool {
+        switch vendor {
+        case .pipedrive: pipedrive.accepts(request, now: now)
+        case .hubspot: hubspot.accepts(request, now: now)
+        }
+    }
+
+    /// Lets the vendor of a request answer it, and notes what it did against the vendor's documents.
+    private mutating func answer(_ request: VendorRequest, entry: Int, now: Instant) -> VendorResponse {
+        defer {
+            for (vendor, breaches) in [
+                (Vendor.hubspot, hubspot.violations + hubspot.oauth.violations),
+                (Vendor.pipedrive, pipedrive.oauth.violations),
+            ] {
+                for breach in breaches {
+                    ledger.note(
+                        ContractViolation(request: entry, at: now, vendor: vendor.rawValue, detail: breach))
+                }
+            }
+            hubspot.violations.removeAll()
+            hubspot.oauth.violations.removeAll()
+            pipedrive.oauth.violations.removeAll()
+        }
+        return switch Self.vendor(of: request) {
+        case .hubspot?: hubspot.answer(request, now: now)
+        case .pipedrive?, nil: pipedrive.answer(request, now: now)
+        }
+    }
+
     /// Handles one request, to a vendor or to the control API.
     package mutating func handle(_ request: VendorRequest, now: Instant) -> Verdict {
         settle(now: now)
         if request.path == "/_sandbox" || request.path.hasPrefix("/_sandbox/") {
             return .answer(control(request, now: now), afterMilliseconds: 0)
         }
-        guard Pipedrive.owns(path: request.path) else {
+        guard let vendor = Self.vendor(of: request) else {
             return .answer(Self.lost(request), afterMilliseconds: 0)
         }
-        let entry = ledger.add(request, at: now, isTokenGood: pipedrive.accepts(request))
+        let entry = ledger.add(request, at: now, isTokenGood: accepts(request, vendor, now: now))
         guard let fault = faults.strike(request) else {
-            return .answer(note(pipedrive.answer(request, now: now), in: entry), afterMilliseconds: 0)
+            return .answer(note(answer(request, entry: entry, now: now), in: entry), afterMilliseconds: 0)
         }
         ledger.update(entry) { $0.fault = fault.kind.rawValue }
         return carryOut(fault, request, entry: entry, now: now)
@@ -60,7 +106,7 @@ package struct SandboxWorld: Sendable {
         guard !due.isEmpty else { return }
         lateCommits.removeAll { $0.due <= now }
         for late in due {
-            let response = pipedrive.answer(late.request, now: late.due)
+            let response = answer(late.request, entry: late.entry, now: late.due)
             ledger.update(late.entry) { $0.lateCommit = (late.due, response.status) }
         }
     }
@@ -85,16 +131,18 @@ package struct SandboxWorld: Sendable {
     private mutating func carryOut(_ fault: Fault, _ request: VendorRequest, entry: Int, now: Instant) -> Verdict {
         let delay = fault.delayMilliseconds
         switch fault.kind {
-        case .delay: return .answer(note(pipedrive.answer(request, now: now), in: entry), afterMilliseconds: delay)
+        case .delay:
+            return .answer(note(answer(request, entry: entry, now: now), in: entry), afterMilliseconds: delay)
+        case .cutBody: return .half(note(answer(request, entry: entry, now: now), in: entry))
         case .dropBeforeCommit: return .cut
         case .dropAfterCommit:
-            _ = pipedrive.answer(request, now: now)
+            _ = answer(request, entry: entry, now: now)
             return .cut
         case .lateCommit:
             lateCommits.append(LateCommit(request: request, due: now.adding(milliseconds: Int64(delay)), entry: entry))
             return .cut
         case .status, .garbage, .html403, .echoToken401:
-            if fault.commits { _ = pipedrive.answer(request, now: now) }
+            if fault.commits { _ = answer(request, entry: entry, now: now) }
             return .answer(note(Self.response(of: fault, request), in: entry), afterMilliseconds: delay)
         }
     }
@@ -120,19 +168,33 @@ package struct SandboxWorld: Sendable {
                     ("error", .string("unauthorized access for token \(Pipedrive.credential(of: request) ?? "")")),
                     ("errorCode", .integer(401)),
                 ]))
-        case .status, .delay, .dropBeforeCommit, .dropAfterCommit, .lateCommit:
-            let failure: PipedriveFailure
-            switch fault.status {
-            case 401: failure = .unauthorized
-            case 429: failure = .overLimit
-            default: failure = PipedriveFailure(status: fault.status, error: "Fault \(fault.status) set in the sandbox")
-            }
-            response = VendorResponse(status: fault.status, json: fault.body ?? failure.body)
+        case .status, .delay, .dropBeforeCommit, .dropAfterCommit, .lateCommit, .cutBody:
+            response = VendorResponse(
+                status: fault.status, json: fault.body ?? body(ofStatus: fault.status, vendor(of: request)))
         }
         let replaced = Set(fault.headers.map(\.name))
         response.headers.removeAll { replaced.contains($0.name) }
         response.headers += fault.headers
         return response
+    }
+
+    /// What the vendor says with a status that a fault has set.
+    private static func body(ofStatus status: Int, _ vendor: Vendor?) -> JSONValue {
+        let text = "Fault \(status) set in the sandbox"
+        if vendor == .hubspot {
+            let failure: HubSpotFailure =
+                switch status {
+                case 401: .unauthorized
+                case 429: HubSpot.overLimit("ten_secondly_rolling", policy: "TEN_SECONDLY_ROLLING")
+                default: HubSpotFailure(status: status, category: status < 500 ? "VALIDATION_ERROR" : "INTERNAL_ERROR", text)
+                }
+            return failure.body(correlationID: "b3f2d1c0-0000-4000-8000-000000000001")
+        }
+        return switch status {
+        case 401: PipedriveFailure.unauthorized.body
+        case 429: PipedriveFailure.overLimit.body
+        default: PipedriveFailure(status: status, error: text).body
+        }
     }
 
     private mutating func note(_ response: VendorResponse, in entry: Int) -> VendorResponse {
@@ -146,7 +208,12 @@ package struct SandboxWorld: Sendable {
             status: 404,
             json: .object([
                 ("error", .string("no vendor of the sandbox lives at \(request.path)")),
-                ("hint", "Pipedrive is at /api/v2/..., /api/v1/... and /v1/...; the sandbox itself at /_sandbox"),
+                (
+                    "hint",
+                    .string(
+                        "Pipedrive is at /api/v2/..., /api/v1/... and /v1/..., HubSpot at /crm/..., "
+                            + "/integrators/timeline/... and /events/..., both at /oauth/...; the sandbox at /_sandbox")
+                ),
             ]))
     }
 }

@@ -16,7 +16,7 @@ extension SandboxWorld {
         let parts = request.path.split(separator: "/").dropFirst().map(String.init)
         let rest = Array(parts.dropFirst())
         switch (request.method, parts.first) {
-        case ("GET", nil): return Self.text(Self.help)
+        case ("GET", nil): return Self.text(Self.help + Self.hubspotHelp)
         case ("GET", "ledger"): return Self.ok(try ledgerJSON(request))
         case ("GET", "ledger.txt"): return Self.text(ledgerText())
         case ("GET", "state"): return Self.ok(stateJSON())
@@ -31,11 +31,17 @@ extension SandboxWorld {
                 throw ControlError("ms must be a whole number from 0 to 3600000")
             }
             pipedrive.searchLagMilliseconds = Int64(lag)
+            hubspot.searchLagMilliseconds = Int64(lag)
             return Self.ok(stateJSON())
         case ("POST", "rate-limit"): return try setLimits(Self.body(request))
         case ("POST", "tokens"): return try addToken(Self.body(request), now: now)
         case ("POST", "revoke"): return try revoke(Self.body(request), isRevoked: true)
         case ("POST", "restore"): return try revoke(Self.body(request), isRevoked: false)
+        case (_, "hubspot"): return try hubspotControl(request, rest: rest, now: now)
+        case ("GET", "pipedrive") where rest == ["oauth"]: return Self.ok(pipedrive.oauth.json)
+        case ("POST", "pipedrive") where rest == ["oauth"]:
+            try pipedrive.oauth.change(Self.body(request), now: now)
+            return Self.ok(pipedrive.oauth.json)
         case (_, "pipelines"), (_, "stages"), (_, "fields"):
             return try changeAccount(request, kind: parts[0], rest: rest, now: now)
         default: throw ControlError("no \(request.method) \(request.path)", status: 404)
@@ -46,7 +52,9 @@ extension SandboxWorld {
         milepost-sandbox: emulated CRMs, for trials and tests. Everything below is JSON.
 
         GET    /_sandbox/ledger          what was created and asked; ?only=deals,requests &method= &path=/api/v2/* &since=N
-                                         &company=ID &title=TEXT
+                                         &company=ID &title=TEXT; more parts: hubspot (&hub=ID &contact=ID),
+                                         oauth (grants and refreshes), violations (requests that do not fit the
+                                         vendors' documents, replaced refresh tokens that were used again)
         GET    /_sandbox/ledger.txt      the same as tables
         GET    /_sandbox/state           companies, pipelines, stages, fields, limits
         POST   /_sandbox/reset           {"what":"all"} (default), "requests", "objects" or "faults"
@@ -54,13 +62,14 @@ extension SandboxWorld {
         POST   /_sandbox/faults          {"match":{"method":"POST","path":"/api/v2/deals"},"kind":"status","status":503,
                                          "times":1,"after":0,"delay_ms":0,"headers":{},"commit":false}, or an array of them
                                          kinds: status, delay, drop_before_commit, drop_after_commit, late_commit, garbage,
-                                         html_403, echo_token_401; times 0 = without end; path may end with *
+                                         cut_body, html_403, echo_token_401; times 0 = without end; path may end with *
         GET    /_sandbox/faults          what is set, and how often it struck
         DELETE /_sandbox/faults[/ID]
 
         POST   /_sandbox/tokens          {"token":"t2","admin":false,"kind":"api"|"oauth","company_id":1,"company_name":"B",
                                          "company_domain":"b","revoked":false}; an unknown company is made
         POST   /_sandbox/revoke          {"token":"t2"}          POST /_sandbox/restore takes it back
+        GET    /_sandbox/pipedrive/oauth     and POST, as /_sandbox/hubspot/oauth below
         POST   /_sandbox/search-lag      {"ms":0}
         POST   /_sandbox/rate-limit      {"plan":"lite"|"growth"|"premium"|"ultimate"|"off","daily_budget":100}
 
@@ -113,10 +122,14 @@ extension SandboxWorld {
                 pipedrive.companies[id]?.persons = PipedriveTable(nextID: 1)
                 pipedrive.companies[id]?.index = PipedriveSearchIndex()
             }
+            let (oauth, tokens) = (hubspot.oauth, hubspot.tokens)
+            hubspot = Self.freshHubSpot(settings, now: now)
+            (hubspot.oauth, hubspot.tokens) = (oauth, tokens)
             forgetLateCommits()
             mustTruncateFile = true
         case "all":
             pipedrive = Self.freshPipedrive(settings, now: now)
+            hubspot = Self.freshHubSpot(settings, now: now)
             faults = FaultBook()
             ledger = RequestLedger()
             forgetLateCommits()

@@ -15,6 +15,8 @@ package struct Fault: Hashable, Sendable {
         case lateCommit = "late_commit"
         /// Does the work (unless `commit` is false) and answers 200 with a body that is no JSON.
         case garbage
+        /// Does the work, promises the whole answer and closes the connection in the middle of its body.
+        case cutBody = "cut_body"
         /// The HTML page with which the vendor's CDN answers clients that ignored 429.
         case html403 = "html_403"
         /// A 401 whose body repeats the credential, to see whether a client's log does too.

@@ -3,9 +3,10 @@
 /// What was really created, and what was asked: the sandbox's own truth, for people and for tests.
 extension SandboxWorld {
     /// The ledger as JSON. Filters of the query: `method`, `path` (exact, or a prefix ending with `*`), `since` (request
-    /// number, exclusive), `company` (id), `title` (of deals), `only` (comma-separated parts).
+    /// number, exclusive), `company` (id), `title` (of deals), `hub` and `contact` (ids of HubSpot), `only` (comma-separated
+    /// parts).
     func ledgerJSON(_ request: VendorRequest) throws(ControlError) -> JSONValue {
-        let parts = ["deals", "notes", "persons", "requests"]
+        let parts = ["deals", "notes", "persons", "hubspot", "oauth", "violations", "requests"]
         let wanted = request.queryValue("only").map { $0.split(separator: ",").map(String.init) } ?? parts
         if let unknown = wanted.first(where: { !parts.contains($0) }) {
             throw ControlError("unknown part \"\(unknown)\" in only; known: \(parts.joined(separator: ", "))")
@@ -17,6 +18,9 @@ extension SandboxWorld {
             case "deals": members.append((part, .array(companies.flatMap { deals(of: $0, request) })))
             case "notes": members.append((part, .array(companies.flatMap { rows($0.notes.all, of: $0) })))
             case "persons": members.append((part, .array(companies.flatMap { rows($0.persons.all, of: $0) })))
+            case "hubspot": members.append((part, try hubspotLedger(request)))
+            case "oauth": members.append((part, oauthLedger()))
+            case "violations": members.append((part, .array(ledger.violations.map(\.json))))
             default:
                 members.append((part, .array(try chosenEntries(request).map(\.json))))
                 members.append(("requests_dropped", .integer(ledger.dropped)))
@@ -95,6 +99,7 @@ extension SandboxWorld {
                 })
             text += "\n"
         }
+        text += hubspotText()
         text += "Requests" + (ledger.dropped > 0 ? " (\(ledger.dropped) older ones dropped)" : "") + "\n\n"
         text += Self.table(
             head: ["n", "time", "request", "status", "token", "fault"],
@@ -108,7 +113,7 @@ extension SandboxWorld {
         return text
     }
 
-    private static func table(head: [String], rows: [[String]]) -> String {
+    static func table(head: [String], rows: [[String]]) -> String {
         if rows.isEmpty { return "  (none)\n" }
         // Titles come from outside: a line break in one must not forge a row.
         let clean = rows.map { row in row.map { cell in String(cell.map { $0.isNewline ? " " : $0 }.prefix(60)) } }

@@ -21,6 +21,8 @@ package struct RequestLedger: Sendable {
 
     package private(set) var entries: [Entry] = []
     package private(set) var dropped = 0
+    /// Requests that do not fit the vendor's documents, and tokens used that must not be.
+    package private(set) var violations: [ContractViolation] = []
     private var nextNumber = 1
 
     package init() {}
@@ -44,7 +46,13 @@ package struct RequestLedger: Sendable {
         change(&entries[index])
     }
 
+    /// Notes a breach, up to the bound of the ledger.
+    package mutating func note(_ violation: ContractViolation) {
+        if violations.count < Self.limit { violations.append(violation) }
+    }
+
     package mutating func removeAll() {
+        violations.removeAll()
         dropped += entries.count
         entries.removeAll()
     }
@@ -52,7 +60,11 @@ package struct RequestLedger: Sendable {
     private static let secretHeaders: Set<String> = [
         "x-api-token", "authorization", "cookie", "proxy-authorization", "api-key",
     ]
-    private static let secretParameters: Set<String> = ["api_token", "access_token", "hapikey"]
+    private static let secretParameters: Set<String> = ["api_token", "access_token", "hapikey", "client_secret"]
+    private static let secretFields: Set<String> = [
+        "client_secret", "refresh_token", "code", "token", "code_verifier", "access_token",
+    ]
+    private static let secretPaths = ["/oauth/v1/access-tokens/", "/oauth/v1/refresh-tokens/"]
 
     /// The request with every credential replaced by stars.
     private static func masked(_ request: VendorRequest) -> VendorRequest {
@@ -61,7 +73,31 @@ package struct RequestLedger: Sendable {
         masked.query = request.query.map {
             secretParameters.contains($0.name) ? .init(name: $0.name, value: "***") : $0
         }
+        if let path = secretPaths.first(where: request.path.hasPrefix) { masked.path = path + "***" }
+        if request.path.hasPrefix("/oauth/"), !request.body.isEmpty {
+            let items = PercentCoding.form(String(decoding: request.body, as: UTF8.self))
+            let shown = items.map { item in
+                "\(item.name)=\(secretFields.contains(item.name) ? "***" : PercentCoding.encode(item.value))"
+            }
+            masked.body = Array(shown.joined(separator: "&").utf8)
+        }
         return masked
+    }
+}
+
+/// Something that a client did and must not do.
+package struct ContractViolation: Hashable, Sendable {
+    /// Number of the request.
+    package let request: Int
+    package let at: Instant
+    package let vendor: String
+    package let detail: String
+
+    package var json: JSONValue {
+        .object([
+            ("request", .integer(request)), ("at", .string(at.rfc3339Milliseconds)), ("vendor", .string(vendor)),
+            ("detail", .string(detail)),
+        ])
     }
 }
 

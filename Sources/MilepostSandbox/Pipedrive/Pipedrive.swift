@@ -12,6 +12,7 @@ struct Pipedrive: Sendable {
     /// How long a commit stays invisible to search.
     var searchLagMilliseconds: Int64
     var keys: SeededKeys
+    var oauth: OAuthAuthority
     /// Objects committed since the shell last wrote the ledger file.
     var journal: [JSONValue] = []
 
@@ -24,6 +25,10 @@ struct Pipedrive: Sendable {
         self.dailyBudget = dailyBudget
         self.searchLagMilliseconds = searchLagMilliseconds
         keys = SeededKeys(seed: seed)
+        oauth = OAuthAuthority(
+            clientID: Self.clientID, clientSecret: Self.clientSecret, accountID: Self.firstCompanyID, lifeSeconds: 3599,
+            rotates: false, accessPrefix: "v1u:", refreshPrefix: "1:1:",
+            seed: seed ^ UInt64(bitPattern: now.milliseconds) ^ 1)
         let id = Self.firstCompanyID
         companies[id] = .sample(id: id, name: "Sandbox Inc", domain: "sandbox", keys: &keys, now: now)
         tokens[token] = PipedriveToken(companyID: id, userID: 1, isOAuth: false, isRevoked: false)
@@ -36,6 +41,7 @@ struct Pipedrive: Sendable {
 
     /// Answers one request and commits what it asks for.
     mutating func answer(_ request: VendorRequest, now: Instant) -> VendorResponse {
+        if request.path.hasPrefix("/oauth/") { return oauthAnswer(request, now: now) }
         var headers: [Header] = []
         do throws(PipedriveFailure) {
             let call = try admit(request, now: now, headers: &headers)
@@ -62,9 +68,24 @@ struct Pipedrive: Sendable {
     }
 
     /// Whether the request's credential would be let in now; the ledger notes it in place of the credential.
-    func accepts(_ request: VendorRequest) -> Bool {
-        guard let text = Self.credential(of: request), let token = tokens[text] else { return false }
-        return !token.isRevoked
+    func accepts(_ request: VendorRequest, now: Instant) -> Bool {
+        if request.path.hasPrefix("/oauth/") { return true }
+        guard let text = Self.credential(of: request) else { return false }
+        if case .good = oauth.access(text, now: now) { return true }
+        return tokens[text].map { !$0.isRevoked && !$0.isIssued } ?? false
+    }
+
+    /// Lets an access token in that the authorisation server has handed out, or out that has expired or been revoked.
+    private mutating func adopt(_ text: String, now: Instant) {
+        if case .good(let grant, _) = oauth.access(text, now: now) {
+            oauth.markUsed(text)
+            if tokens[text] == nil {
+                tokens[text] = PipedriveToken(
+                    companyID: grant.accountID, userID: grant.userID, isOAuth: true, isRevoked: false, isIssued: true)
+            }
+        } else if tokens[text]?.isIssued == true {
+            tokens[text] = nil
+        }
     }
 
     // MARK: Authentication and limits
@@ -78,6 +99,7 @@ struct Pipedrive: Sendable {
             throw PipedriveFailure(status: 400, error: "The authorization header is malformed")
         }
         let isBearer = request.header("x-api-token") == nil && Self.bearer(of: request) != nil
+        if let text = Self.credential(of: request) { adopt(text, now: now) }
         guard let text = Self.credential(of: request), var token = tokens[text], !token.isRevoked,
             companies[token.companyID] != nil, isBearer == token.isOAuth
         else { throw isBearer ? .invalidAccessToken : .unauthorized }

@@ -59,6 +59,8 @@ struct PipedriveToken: Sendable {
     let userID: Int
     let isOAuth: Bool
     var isRevoked: Bool
+    /// Handed out by the authorisation server, which knows how long it lives.
+    var isIssued = false
     var requests = BurstWindow()
     var searches = BurstWindow()
 }

@@ -111,6 +111,16 @@ struct SandboxResponder: HTTPResponder {
         case .answer(let answer, let milliseconds):
             if milliseconds > 0 { try await Task.sleep(for: .milliseconds(milliseconds)) }
             return Self.response(answer)
+        case .half(let answer):
+            let body = answer.body
+            let channel = context.channel
+            var response = Self.response(answer)
+            response.body = ResponseBody(contentLength: max(body.count, 2)) { writer in
+                try await writer.write(ByteBuffer(bytes: body.prefix(max(body.count / 2, 1))))
+                try await channel.close()
+                throw ConnectionCut()
+            }
+            return response
         case .cut:
             // Closed here, before any answer exists: what the framework then tries to write finds no connection, on a
             // first request as on the hundredth of a kept-alive connection.

@@ -67,6 +67,20 @@ package enum PercentCoding {
         }
     }
 
+    /// Escapes everything that is not unreserved in RFC 3986, for a value in a query.
+    package static func encode(_ text: String) -> String {
+        var out = ""
+        for byte in text.utf8 {
+            let character = Character(UnicodeScalar(byte))
+            if byte < 0x80, character.isLetter || character.isNumber || "-._~".contains(character) {
+                out.append(character)
+            } else {
+                out += (byte < 16 ? "%0" : "%") + String(byte, radix: 16, uppercase: true)
+            }
+        }
+        return out
+    }
+
     /// Undoes percent escapes. A broken escape stays as it is, invalid UTF-8 becomes the replacement character.
     package static func decode(_ text: String, plusIsSpace: Bool) -> String {
         let bytes = Array(text.utf8)

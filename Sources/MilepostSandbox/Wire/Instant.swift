@@ -22,6 +22,12 @@ package struct Instant: Hashable, Comparable, Sendable {
         return "\(part.year)-\(pad(part.month))-\(pad(part.day))T\(clock)Z"
     }
 
+    /// `2026-11-02T15:04:05.123Z`, the form of HubSpot.
+    package var rfc3339Milliseconds: String {
+        let fraction = String(((milliseconds % 1000) + 1000) % 1000)
+        return String(rfc3339.dropLast()) + "." + String(repeating: "0", count: 3 - fraction.count) + fraction + "Z"
+    }
+
     /// `2026-11-02 15:04:05`, the form of Pipedrive's v1.
     package var plain: String {
         let part = civil
@@ -72,6 +78,19 @@ extension Instant {
         let days = Self.daysSince1970(year: date[0], month: date[1], day: date[2])
         let seconds = days * 86_400 + time[0] * 3600 + time[1] * 60 + time[2] - offsetSeconds
         self.init(milliseconds: Int64(seconds) * 1000)
+    }
+
+    /// Reads an RFC 3339 time that may have a fraction of a second, of which three digits count.
+    package init?(rfc3339WithFraction text: String) {
+        guard let point = text.firstIndex(of: ".") else {
+            self.init(rfc3339: text)
+            return
+        }
+        let digits = text[text.index(after: point)...].prefix { ("0"..."9").contains($0) }
+        guard (1...9).contains(digits.count), let whole = Instant(rfc3339: String(text[..<point]) + String(text[digits.endIndex...])),
+            let thousandths = Int64((digits + "00").prefix(3))
+        else { return nil }
+        self = whole.adding(milliseconds: thousandths)
     }
 
     /// Whether a text is a real day written `YYYY-MM-DD`.

@@ -15,12 +15,26 @@ package struct SeededKeys: Sendable {
     }
 
     /// Forty hexadecimal characters, the form of a Pipedrive field key.
-    package mutating func fieldKey() -> String {
+    package mutating func fieldKey() -> String { hexadecimal(40) }
+
+    /// `b3f2d1c0-0000-4000-8000-000000000001`, the form of a correlation id.
+    package mutating func uuid() -> String {
+        let digits = hexadecimal(32)
+        var rest = digits[...]
+        func take(_ count: Int) -> String {
+            defer { rest = rest.dropFirst(count) }
+            return String(rest.prefix(count))
+        }
+        return "\(take(8))-\(take(4))-4\(take(4).dropFirst())-8\(take(4).dropFirst())-\(take(12))"
+    }
+
+    /// A text of so many hexadecimal characters.
+    package mutating func hexadecimal(_ count: Int) -> String {
         var digits = ""
-        while digits.utf8.count < 40 {
+        while digits.utf8.count < count {
             let part = String(next(), radix: 16)
             digits += String(repeating: "0", count: 16 - part.utf8.count) + part
         }
-        return String(digits.prefix(40))
+        return String(digits.prefix(count))
     }
 }
