@@ -228,6 +228,8 @@ extension Serialized {
             #expect(done.classes == ["ok", "ok"])
             #expect(host.sent.map(\.url) == ["https://api.hubapi.com/events/v3/send/batch"])
             #expect(portal.state.withLock { $0.events["b"]?["occurredAt"] } == "2026-11-02T10:00:00.123Z")
+            #expect(await host.run(MP_VERB_DELIVER, deliver("timeline_event", [click("c")])).classes == ["ok"])
+            #expect(host.sent.last?.url == "https://api.hubapi.com/events/v3/send")
         }
 
         @Test("Z-06: a note is a step, made once, and found again after a lost answer")
