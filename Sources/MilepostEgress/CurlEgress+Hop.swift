@@ -201,7 +201,9 @@ extension CurlEgress {
                     .init(
                         code: failure.code, message: "\(hop.method) \(hop.target.origin): \(detail)")))
         }
-        return .init(wire: result.wire, end: .answered(Answer(result, scrubber: scrubber)))
+        return .init(
+            wire: result.wire,
+            end: .answered(Answer(result, scrubber: scrubber, keepsBody: hop.request.isForSecrets)))
     }
 
     private func transferRequest(

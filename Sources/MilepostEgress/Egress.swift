@@ -45,12 +45,15 @@ public struct EgressRequest: Sendable {
     /// Give up with `rate_limited` when a budget stays closed for longer; nil waits for ever.
     public var limiterPatience: Duration?
     public var policy: EgressPolicy
+    /// The answer brings secrets to the core itself, so its body comes as it is; headers and errors are scrubbed all the
+    /// same. Never for a plugin's request.
+    public var isForSecrets: Bool
 
     public init(
         method: String, url: String, headers: [(name: String, value: String)] = [], body: [UInt8] = [],
         credentials: [CredentialUse] = [], isIdempotent: Bool, followsRedirects: Bool = false,
         timeout: Duration = .seconds(30), responseCap: Int = 1 << 20, charges: [BucketCharge] = [],
-        limiterPatience: Duration? = nil, policy: EgressPolicy
+        limiterPatience: Duration? = nil, policy: EgressPolicy, isForSecrets: Bool = false
     ) {
         self.method = method
         self.url = url
@@ -64,6 +67,7 @@ public struct EgressRequest: Sendable {
         self.charges = charges
         self.limiterPatience = limiterPatience
         self.policy = policy
+        self.isForSecrets = isForSecrets
     }
 }
 

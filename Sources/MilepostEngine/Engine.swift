@@ -15,6 +15,9 @@ public final class Engine: Sendable {
     public let ticker: Ticker
     public let scheduler: Scheduler
     public let explainer: Explainer
+    public let oauth: OAuthService
+    public let apps: AppService
+    public let tokens: TokenKeeper
     /// What counts while nobody handed a matrix in by REST.
     public let configuredPlans: PlanMatrix
     /// This process's name on claims and locks.
@@ -26,11 +29,31 @@ public final class Engine: Sendable {
         public var backoff: Backoff
         public var plans: PlanMatrix
         public var analyticsURLTemplate: String?
+        public var oauth: OAuth
+
+        /// What OAuth must know of the daemon's surroundings.
+        public struct OAuth: Sendable {
+            /// Where vendors send people back to.
+            public var redirectURI: String
+            /// Machine and directory, for the lineage record (docs/decisions/0006).
+            public var place: String
+            public var policy: RefreshPolicy
+
+            public init(
+                redirectURI: String = "http://127.0.0.1:8787" + OAuthService.callbackPath, place: String = "",
+                policy: RefreshPolicy = RefreshPolicy()
+            ) {
+                self.redirectURI = redirectURI
+                self.place = place
+                self.policy = policy
+            }
+        }
 
         public init(
             interval: Duration = .seconds(300), limits: DeliveryMachine.Limits = .init(), backoff: Backoff = Backoff(),
-            plans: PlanMatrix = PlanMatrix(), analyticsURLTemplate: String? = nil
+            plans: PlanMatrix = PlanMatrix(), analyticsURLTemplate: String? = nil, oauth: OAuth = OAuth()
         ) {
+            self.oauth = oauth
             self.interval = interval
             self.limits = limits
             self.backoff = backoff
@@ -62,13 +85,25 @@ public final class Engine: Sendable {
             store: store, plugins: plugins, clock: clock, evaluator: evaluator, dispatcher: dispatcher, owner: owner,
             reporter: reporter)
         scheduler = Scheduler(ticker: ticker, store: store, clock: clock, interval: settings.interval)
+        tokens = TokenKeeper(
+            store: store, vault: vault, plugins: plugins, egress: plugins.gateway.egress, clock: clock, random: random,
+            reporter: reporter, owner: owner, place: settings.oauth.place, policy: settings.oauth.policy,
+            requestTimeout: settings.limits.requestTimeout)
+        plugins.gateway.attach(tokens)
+        oauth = OAuthService(
+            store: store, vault: vault, transient: transient, plugins: plugins, connections: connections,
+            keeper: tokens, client: tokens.client, clock: clock, random: random,
+            redirectURI: settings.oauth.redirectURI)
+        apps = AppService(store: store, vault: vault, plugins: plugins, keeper: tokens, clock: clock)
         explainer = Explainer(store: store, plans: settings.plans, plugins: plugins, clock: clock)
     }
 
     /// Finds out what a crash left behind: claims of a process that is gone become uncertain where a request may have left,
     /// and due again where none did.
     public func recover() async throws -> (uncertain: Int, retrying: Int) {
-        try await store.recoverClaims(exceptOwner: owner, at: clock.now)
+        await tokens.onResume { [weak self] connection in await self?.flush(connection) }
+        try await tokens.recover()
+        return try await store.recoverClaims(exceptOwner: owner, at: clock.now)
     }
 
     /// Delivers what waits on a connection that works again, without waiting for a tick (REA-06). Errors are the next

@@ -16,6 +16,16 @@ public struct EngineError: Error, Sendable, CustomStringConvertible {
         case rateLimited = "rate_limited"
         case needsReauth = "needs_reauth"
         case secretUnavailable = "secret_unavailable"
+        /// A state or an id of an authorisation that nobody was sent away with, or that was used.
+        case authorizationUnknown = "authorization_unknown"
+        /// The vendor gave no access: the person refused, or the code is no good.
+        case authorizationRefused = "authorization_refused"
+        /// The vendor refuses the app's own credentials.
+        case appRefused = "app_refused"
+        /// Fewer scopes were granted than the connection needs.
+        case scopeMissing = "scope_missing"
+        /// The credential is good for one account, and another connection uses it for another.
+        case singleAccount = "single_account"
     }
     public let code: Code
     /// What happened, to what, why, what to do. Never a secret.

@@ -14,6 +14,9 @@ public struct Connection: Sendable, Equatable {
     /// The plugin's settings, a JSON object as it was accepted.
     public var settings: JSONValue
     public var account: Account?
+    /// The name, in the plugin's manifest, of the one credential that it holds; nil where an older daemon made it, which
+    /// knew one only.
+    public var credential: String?
     public var warnings: [Reason]
     /// Changes up to and including this sequence number have been evaluated.
     public var cursor: Int64
@@ -62,7 +65,7 @@ public struct Connection: Sendable, Equatable {
         id: ConnectionID, workspace: WorkspaceID, integration: IntegrationName, state: State = .active,
         stateSince: Timestamp, stateReason: Reason? = nil, policy: ThresholdPolicy = ThresholdPolicy(),
         settings: JSONValue = .object([:]), account: Account? = nil, warnings: [Reason] = [], cursor: Int64 = 0,
-        isManaged: Bool = false, connectedAt: Timestamp
+        isManaged: Bool = false, connectedAt: Timestamp, credential: String? = nil
     ) {
         self.id = id
         self.workspace = workspace
@@ -77,6 +80,7 @@ public struct Connection: Sendable, Equatable {
         self.cursor = cursor
         self.isManaged = isManaged
         self.connectedAt = connectedAt
+        self.credential = credential
     }
 }
 

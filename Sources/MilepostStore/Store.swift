@@ -8,7 +8,9 @@ public import MilepostModel
 /// `fsync`ed) when it returns. Errors are `StoreError`.
 ///
 /// Shaped so that another engine (PostgreSQL, a log, a column store) can stand in: no SQL and no row ids leak.
-public protocol Store: ClickLedger, LinkBook, ConnectionBook, Outbox, AccessBook, PluginStorage, VaultRecords {
+public protocol Store: ClickLedger, LinkBook, ConnectionBook, Outbox, AccessBook, PluginStorage, VaultRecords,
+    TokenBook
+{
     /// How the storage is: space, size, schema, whether writes are stopped and why.
     func health() async -> StoreHealth
     /// Flushes and closes. Later calls throw `StoreError.closed`.

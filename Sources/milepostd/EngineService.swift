@@ -89,6 +89,7 @@ final class EngineService: Service, DaemonControl {
         logger.info("ready")
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await running.engine.scheduler.run() }
+            group.addTask { try await running.engine.tokens.run() }
             group.addTask { try await self.keepRetention(running.store) }
             group.addTask { [logger, clock] in
                 try await StorageWatch(store: running.store, clock: clock, logger: logger).run()
@@ -155,7 +156,8 @@ final class EngineService: Service, DaemonControl {
                             integrations: $0.integrations.map { Set($0.map { PluginName($0) }) }, fires: $0.fires,
                             trialDays: $0.days)
                     }),
-                analyticsURLTemplate: configuration.publicURL.map { $0 + "/workspaces/{workspace}/links/{scope}" }),
+                analyticsURLTemplate: configuration.publicURL.map { $0 + "/workspaces/{workspace}/links/{scope}" },
+                oauth: OAuthSurroundings.settings(configuration)),
             reporter: reporter)
         let roster = PluginRoster(host: host, plugins: plugins)
         return Running(engine: engine, host: host, roster: roster, egress: egress, store: store)

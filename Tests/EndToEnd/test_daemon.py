@@ -734,6 +734,14 @@ class TestCommandLine:
             "integrations.list": ["integrations"],
             "integrations.get": ["integrations", "show", "pipedrive"],
             "integrations.connect": ["connect", "pipedrive", "--credential", "api_token=x", "--set", "pipeline_id=1"],
+            "integrations.authorize": ["connect", "pipedrive", "--oauth", "--no-wait"],
+            "integrations.authorize.status": ["connect", "pipedrive", "--authorization", "auth_1"],
+            "integrations.authorize.complete": ["connect", "pipedrive", "--redirect-url", "http://x/?code=a&state=b"],
+            "apps.list": ["app", "show"],
+            "apps.get": ["app", "show", "pipedrive"],
+            "apps.put": ["app", "set", "pipedrive", "--client-id", "x", "--keep-secret"],
+            "apps.delete": ["app", "remove", "pipedrive"],
+            "oauth.adopt": ["app", "adopt"],
             "integrations.change": ["integrations", "set", "pipedrive", "stage_id=2"],
             "integrations.disconnect": ["disconnect", "pipedrive"],
             "integrations.options": ["options", "pipedrive", "pipelines"],
@@ -765,7 +773,7 @@ class TestCommandLine:
             "admin.audit_totals": ["audit", "--totals"],
             "admin.backup": ["backup", "/x"],
         }
-        for_machines = {"healthz", "readyz", "openapi", "metrics"}
+        for_machines = {"healthz", "readyz", "openapi", "metrics", "oauth.callback"}
         missing = set(operations) - set(commands) - for_machines
         assert not missing, f"routes without a command: {missing}"
         unknown = set(commands) - set(operations)

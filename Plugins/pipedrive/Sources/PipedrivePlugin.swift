@@ -8,6 +8,7 @@ public final class PipedrivePlugin: Plugin {
     public static var manifest: [UInt8] { PackageResources.pipedrive_json }
 
     private let endpoints: [String: String]
+    private let credential: InstanceConfiguration.Credential?
     private let state: Mutex<State>
 
     private struct State {
@@ -21,13 +22,16 @@ public final class PipedrivePlugin: Plugin {
 
     public init(context: PluginContext, configuration: InstanceConfiguration) throws {
         endpoints = configuration.endpoints
+        credential = configuration.heldCredential
         // Wrong settings are `configure`'s to name: an instance must exist for that.
         let domain = configuration.account?.domain.flatMap { isCompanyDomain($0) ? $0 : nil }
         state = Mutex(State(settings: Settings.read(configuration.settings).settings, companyDomain: domain))
     }
 
     var settings: Settings { state.withLock { $0.settings } }
-    func vendor(_ settings: Settings) -> Vendor { Vendor(settings: settings, endpoints: endpoints) }
+    func vendor(_ settings: Settings) -> Vendor {
+        Vendor(settings: settings, endpoints: endpoints, credential: credential)
+    }
 
     /// Definitions, from the cache unless `fresh`.
     func fields(fresh: Bool = false, _ vendor: Vendor, _ operation: Operation) async throws -> [DealField] {

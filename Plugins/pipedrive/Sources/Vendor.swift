@@ -4,12 +4,15 @@ import MilepostKit
 
 /// Pipedrive's paths, costs and answers, for one connection and one of its two generations of the API.
 struct Vendor: Sendable {
-    static let credential = "api_token"
-
+    /// What the connection holds: an API token or an installation of the app (PCON-17).
+    let credential: String
+    private let isInstalled: Bool
     let api: Settings.Generation
     let base: String
 
-    init(settings: Settings, endpoints: [String: String]) {
+    init(settings: Settings, endpoints: [String: String], credential: InstanceConfiguration.Credential?) {
+        self.credential = credential?.ref ?? "api_token"
+        isInstalled = credential?.isOAuth ?? false
         api = settings.api
         let general = "https://api.pipedrive.com"
         let endpoint = endpoints["api"] ?? general
@@ -30,7 +33,7 @@ struct Vendor: Sendable {
 
     /// Sends a look-up and returns the answer's JSON.
     func get(_ url: String, cost: UInt32, bucket: String? = nil, _ operation: Operation) async throws -> JSONValue {
-        var request = HTTPRequest.idempotent("GET", url, credential: Self.credential, cost: cost)
+        var request = HTTPRequest.idempotent("GET", url, credential: credential, cost: cost)
         request.headers = [("accept", "application/json")]
         request.bucket = bucket
         // Five hundred deals with their custom fields are some megabytes.
@@ -53,7 +56,7 @@ struct Vendor: Sendable {
     func post(_ step: String, _ url: String, _ body: JSONValue, cost: UInt32, _ operation: Operation) async throws
         -> JSONValue
     {
-        var request = HTTPRequest.step(step, "POST", url, json: body, credential: Self.credential, cost: cost)
+        var request = HTTPRequest.step(step, "POST", url, json: body, credential: credential, cost: cost)
         request.headers.append(("accept", "application/json"))
         let response: HTTPResponse
         do { response = try await operation.http(request) } catch {
@@ -83,10 +86,12 @@ struct Vendor: Sendable {
         var verdict: Verdict
         switch status {
         case 401:
-            operation.rejectCredential(Self.credential, reason: "401 from Pipedrive")
+            operation.rejectCredential(credential, reason: "401 from Pipedrive")
             verdict = .authRevoked(
                 code: "credential_refused",
-                message: "Pipedrive refused the API token. Paste a new one: profile menu, Personal preferences, API.")
+                message: isInstalled
+                    ? "Pipedrive refused the app's access. Install it again."
+                    : "Pipedrive refused the API token. Paste a new one: profile menu, Personal preferences, API.")
         case 402:
             verdict = .config(
                 code: "account_closed", message: "Pipedrive says that the account is closed or unpaid (402).")
@@ -100,7 +105,7 @@ struct Vendor: Sendable {
             verdict = .config(
                 code: "permission_missing",
                 message: "Pipedrive does not permit this to the token's user: \(said.text). "
-                    + "Give the user the right, or connect with an administrator's token.")
+                    + "Give the user the right, or connect as an administrator.")
         case 429: verdict = rateLimit(response)
         case 503:
             verdict = .retry(

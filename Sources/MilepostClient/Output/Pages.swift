@@ -78,6 +78,9 @@ public struct Pages: Sendable {
             if state != "active", let cure = Advice.cure(for: item["reason"]?.string ?? "") ?? Advice.cure(for: state) {
                 text += "\n\(Terminal.harmless(item["integration"]?.string ?? "")): \(cure)"
             }
+            if let tokens = item["oauth"], tokens != .null {
+                text += "\n\(Terminal.harmless(item["integration"]?.string ?? "")): \(self.tokens(tokens))"
+            }
             for warning in item["warnings"]?.array ?? [] {
                 text += "\n\(terminal.paint("warning", .yellow)): \(Terminal.harmless(warning["message"]?.cell ?? ""))"
             }
@@ -91,6 +94,9 @@ public struct Pages: Sendable {
             "queue",
         ]
         var text = facts(value, names)
+        if let tokens = value["oauth"], tokens != .null {
+            text += "\n" + self.tokens(tokens)
+        }
         let state = value["state"]?.string ?? ""
         if state != "active", let cure = Advice.cure(for: value["reason"]?.string ?? "") ?? Advice.cure(for: state) {
             text += "\n→ \(cure)"
@@ -98,6 +104,19 @@ public struct Pages: Sendable {
         for warning in value["warnings"]?.array ?? [] {
             text += "\n\(terminal.paint("warning", .yellow)): \(Terminal.harmless(warning["message"]?.cell ?? ""))"
         }
+        return text
+    }
+
+    /// What is known of an installation's tokens (OBS-03, OBS-04).
+    func tokens(_ value: JSONValue) -> String {
+        let age = value["last_refresh_age"]?.string ?? "not yet"
+        var text = "tokens     \(Terminal.harmless(value["state"]?.string ?? "-")), version "
+        text += "\(value["token_version"]?.cell ?? "-"), refreshed \(Terminal.harmless(age))"
+        if value["stale"]?.bool == true { text += " " + terminal.paint("(far later than its peers)", .yellow) }
+        if value["dormant"]?.bool == true { text += " " + terminal.paint("(dormant: the vendor may forget it)", .yellow) }
+        let scopes = (value["scopes"]?.array ?? []).compactMap(\.string)
+        if !scopes.isEmpty { text += "\nscopes     " + Terminal.harmless(scopes.joined(separator: ", ")) }
+        if let reason = value["reason"]?["message"]?.string { text += "\n\(Terminal.harmless(reason))" }
         return text
     }
 

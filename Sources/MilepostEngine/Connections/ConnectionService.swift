@@ -56,10 +56,19 @@ public struct ConnectionService: Sendable {
     public func connect(
         _ request: ConnectionRequest, _ integration: IntegrationName, workspace: WorkspaceID
     ) async throws -> (connection: Connection, isNew: Bool) {
+        try await connect(request, integration, workspace: workspace, granted: nil)
+    }
+
+    /// - Parameter granted: what the vendor gave for a code, in place of credentials in the request.
+    func connect(
+        _ request: ConnectionRequest, _ integration: IntegrationName, workspace: WorkspaceID, granted: GrantedTokens?
+    ) async throws -> (connection: Connection, isNew: Bool) {
         let existing = try await store.connection(integration, workspace: workspace)
         try refuseManaged(existing)
-        let trial = try trialConnection(request, integration, workspace: workspace, base: existing)
-        let proof = try await prove(trial, request)
+        let trial = try trialConnection(
+            request, integration, workspace: workspace, base: existing, granted: granted)
+        let proof = try await prove(trial, request, granted: granted)
+        try await refuseSecondAccount(proof.account, trial)
 
         _ = try await store.ensureWorkspace(workspace, at: clock.now)
         let id = existing?.id ?? ConnectionID(random.identifier(prefix: "con", at: clock.now))
@@ -69,11 +78,17 @@ public struct ConnectionService: Sendable {
         var connection = Connection(
             id: id, workspace: workspace, integration: integration, stateSince: now, policy: standing?.policy ?? policy,
             settings: proof.settings, account: proof.account, warnings: proof.warnings, cursor: standing?.cursor ?? 0,
-            connectedAt: now)
+            connectedAt: now, credential: trial.credential)
         connection.warnings += try await warningsAboutSharing(proof.account, of: connection)
-        let sealed = try await seal(request.credentials, for: id, workspace: workspace)
+        let sealed: [SealedCredential]
+        var chain: TokenChain?
+        if let granted {
+            (sealed, chain) = try await seal(granted, for: connection, account: proof.account, at: trial.connectedAt)
+        } else {
+            sealed = try await seal(request.credentials, for: id, workspace: workspace)
+        }
         var saved = try await store.saveConnection(
-            connection, credentials: sealed, baseline: baseline(request, existing: existing), at: now)
+            connection, credentials: sealed, baseline: baseline(request, existing: existing), chain: chain, at: now)
         if saved.policy != policy {
             saved = try await store.changeConnection(
                 id: id, policy: policy, settings: nil, warnings: nil, account: nil, credentials: [],
@@ -116,6 +131,7 @@ public struct ConnectionService: Sendable {
         var sealed: [SealedCredential] = []
         if !request.credentials.isEmpty {
             let trial = try trialConnection(request, integration, workspace: workspace, base: existing)
+            try refuseOtherKind(trial, than: existing)
             let proof = try await prove(trial, request)
             (account, settings, warnings) = (proof.account, proof.settings, proof.warnings)
             sealed = try await seal(request.credentials, for: existing.id, workspace: workspace)
@@ -187,7 +203,7 @@ public struct ConnectionService: Sendable {
     }
 
     /// A typing error in a setting's name would otherwise never be seen.
-    private func refuseUnknownSettings(_ request: ConnectionRequest, _ plugin: PluginName) throws {
+    func refuseUnknownSettings(_ request: ConnectionRequest, _ plugin: PluginName) throws {
         guard let known = plugins.settingNames(of: plugin) else { return }
         let errors = request.settings.keys.sorted().filter { !known.contains($0) }.map {
             SettingError(
@@ -202,8 +218,14 @@ public struct ConnectionService: Sendable {
 
     // MARK: Proving
 
-    private func prove(_ trial: Connection, _ request: ConnectionRequest) async throws -> Proof {
-        try await withTransient(request.credentials, for: trial) {
+    private func prove(
+        _ trial: Connection, _ request: ConnectionRequest, granted: GrantedTokens? = nil
+    ) async throws -> Proof {
+        if let granted {
+            try transient.insert(
+                granted.grant.access, for: CredentialReference(connection: trial.id, name: granted.credential))
+        }
+        return try await withTransient(request.credentials, for: trial) {
             try await plugins.withTrialInstance(of: trial) { perform in
                 let connected = await perform(.connect, ["settings": trial.settings])
                 guard connected.status == .ok, let answer = VerbBody.parsed(connected) else {
@@ -214,45 +236,30 @@ public struct ConnectionService: Sendable {
                         code: .vendorUnavailable,
                         detail: "The vendor's answer does not say whose account it is; try again.")
                 }
+                let lacking = try lackingScopes(answer, trial, isInstalled: granted != nil)
                 let configured = await perform(.configure, ["settings": trial.settings])
                 let checked = try Self.configured(configured, wanted: trial.settings)
                 return Proof(
                     account: account, settings: checked.settings,
-                    warnings: VerbBody.reasons(answer["warnings"]) + checked.warnings)
+                    warnings: VerbBody.reasons(answer["warnings"]) + lacking + checked.warnings)
             }
         }
     }
 
     private func trialConnection(
-        _ request: ConnectionRequest, _ integration: IntegrationName, workspace: WorkspaceID, base: Connection?
+        _ request: ConnectionRequest, _ integration: IntegrationName, workspace: WorkspaceID, base: Connection?,
+        granted: GrantedTokens? = nil
     ) throws -> Connection {
         guard let declaration = plugins.declaration(of: integration.plugin) else {
             throw unavailable(integration.plugin)
         }
         try refuseUnknownSettings(request, integration.plugin)
-        let known = Set(declaration.credentialNames)
-        let missing = known.subtracting(request.credentials.keys).sorted()
-        let unknown = Set(request.credentials.keys).subtracting(known).sorted()
-        guard missing.isEmpty, unknown.isEmpty else {
-            let errors =
-                missing.map {
-                    SettingError(pointer: "/credentials/\($0)", code: "missing", message: "\($0) is missing")
-                }
-                + unknown.map {
-                    SettingError(
-                        pointer: "/credentials/\($0)", code: "unknown",
-                        message: "\($0) is not a credential of \(integration.plugin)")
-                }
-            throw EngineError(
-                code: .validationFailed,
-                detail: "\(integration.plugin) takes the credentials \(known.sorted().joined(separator: ", ")): "
-                    + errors.map(\.message).joined(separator: "; "),
-                errors: errors)
-        }
+        let credential = try granted?.credential ?? Self.chosen(request, declaration)
         return Connection(
             id: ConnectionID(random.identifier(prefix: "trial", at: clock.now)), workspace: workspace,
             integration: integration, stateSince: clock.now,
-            settings: request.settings(over: base?.settings ?? .object([:])), connectedAt: clock.now)
+            settings: request.settings(over: base?.settings ?? .object([:])), connectedAt: clock.now,
+            credential: credential)
     }
 
     private func withTransient<Result: Sendable>(
@@ -350,7 +357,7 @@ public struct ConnectionService: Sendable {
         return found
     }
 
-    private func refuseManaged(_ connection: Connection?) throws {
+    func refuseManaged(_ connection: Connection?) throws {
         guard let connection, connection.isManaged else { return }
         throw EngineError(
             code: .managed,

@@ -22,7 +22,8 @@ public enum CrashPoint {
     public static let names = [
         "after_claim", "before_intent", "after_intent", "before_outcome", "after_outcome", "before_journal",
         "after_journal",
-        "before_settle", "after_settle",
+        "before_settle", "after_settle", "before_refresh_intent", "after_refresh_intent", "before_refresh_store",
+        "after_refresh_store",
     ]
 
     /// Dies at the `count`-th time the place is reached.

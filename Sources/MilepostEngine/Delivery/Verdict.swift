@@ -66,6 +66,16 @@ public struct Verdict: Sendable, Equatable {
         return verdict
     }
 
+    /// The same for whatever closed the way out: a budget, or a credential that has no living token.
+    func heldBack(by closed: ClosedBudget, now: Timestamp) -> Verdict {
+        var verdict = heldBack(until: closed.opensAt, isDaily: closed.isDaily, now: now)
+        guard verdict.wasHeldBack, let reason = closed.reason else { return verdict }
+        verdict.code = closed.ends == .config ? "permission_missing" : reason.code
+        verdict.message = reason.message
+        if let kind = closed.ends { verdict.kind = kind }
+        return verdict
+    }
+
     /// Whether the plugin's code died or hung with the record in flight, which is charged to the record (decisions 20).
     var isPluginFailure: Bool { kind == .crashed || kind == .deadline }
 

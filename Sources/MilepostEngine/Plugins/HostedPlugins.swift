@@ -34,7 +34,7 @@ public final class HostedPlugins: PluginPort {
     }
 
     private let host: PluginHost
-    private let gateway: PluginGateway
+    let gateway: PluginGateway
     private let operationTimeout: Duration
     private let requestTimeout: Duration
     private let state = Mutex(State())
@@ -126,7 +126,7 @@ public final class HostedPlugins: PluginPort {
         let verdicts = VerbBody.verdicts(of: result, count: claims.count)
         guard let closed else { return verdicts }
         let now = gateway.clock.now
-        return verdicts.map { $0.heldBack(until: closed.opensAt, isDaily: closed.isDaily, now: now) }
+        return verdicts.map { $0.heldBack(by: closed, now: now) }
     }
 
     public func reconcile(_ claims: [ClaimedDelivery], on connection: Connection) async -> [Finding] {
@@ -218,7 +218,8 @@ public final class HostedPlugins: PluginPort {
                 code: .pluginUnavailable, detail: obstacle(for: name)?.message ?? "The plugin \(name) is not loaded.")
         }
         gateway.open(
-            connection.id, declaration: loaded.declaration, account: connection.account?.id,
+            connection.id, declaration: loaded.declaration, held: loaded.declaration.held(by: connection),
+            account: connection.account?.id,
             ratePlan: connection.settings["rate_plan"]?.string ?? loaded.configuration.ratePlan)
         let config = VerbBody.instance(
             connection, declaration: loaded.declaration, requestTimeout: requestTimeout)

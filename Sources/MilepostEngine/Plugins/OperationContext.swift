@@ -15,6 +15,10 @@ struct ClosedBudget: Sendable {
     var opensAt: Timestamp
     /// A day's budget of the vendor account, not a burst window.
     var isDaily: Bool
+    /// What to say instead, when it is no budget that was closed.
+    var reason: Reason?
+    /// What the delivery meets when nothing opens it again by itself.
+    var ends: Verdict.Class?
 }
 
 /// The deliver operations under way, by the id that every host call of theirs carries.

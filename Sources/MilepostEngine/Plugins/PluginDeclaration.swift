@@ -13,6 +13,8 @@ struct PluginDeclaration: Sendable {
     let policy: EgressPolicy
     /// The plugin's settings by name, as its `config_schema` lists them.
     let settingNames: Set<String>
+    /// Origins that the configuration put in place of the manifest's.
+    let overridden: Set<EgressPolicy.Origin>
     private let placements: [String: [Placement]]
     private let rateLimits: [RateLimitDeclaration]
 
@@ -46,19 +48,19 @@ struct PluginDeclaration: Sendable {
             (declared.auth ?? []).map { ($0.credential, $0.placements ?? []) }, uniquingKeysWith: { first, _ in first })
         rateLimits = declared.rate_limits ?? []
         settingNames = Set((declared.config_schema?.properties ?? [:]).keys)
+        overridden = Set(overrides.values.compactMap { EgressPolicy.Origin(url: $0) })
         policy = EgressPolicy(
             rules: (declared.egress ?? []).map {
                 EgressPolicy.Rule(hosts: $0.hosts, ports: $0.ports ?? [443], methods: $0.methods ?? ["GET"])
             },
-            overridden: Set(overrides.values.compactMap { EgressPolicy.Origin(url: $0) }))
+            overridden: overridden)
     }
 
     private static func trimmed(_ url: String) -> String { url.hasSuffix("/") ? String(url.dropLast()) : url }
 
-    var credentialNames: [String] { (manifest.auth ?? []).map(\.credential) }
-
     func placement(_ name: String?, of credential: String) -> Placement? {
-        let known = placements[credential] ?? []
+        var known = placements[credential] ?? []
+        if known.isEmpty, manifest.oauth(credential) != nil { known = [Placement(name: "bearer", kind: .bearer)] }
         return name.map { wanted in known.first { $0.name == wanted } } ?? known.first
     }
 

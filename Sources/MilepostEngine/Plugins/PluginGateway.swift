@@ -10,7 +10,7 @@ import Synchronization
 /// and small storage, passes on their log lines.
 public final class PluginGateway: PluginServices {
     private let store: any Store
-    private let egress: any Egress
+    let egress: any Egress
     private let limiter: RateLimiter
     let clock: any DaemonClock
     private let settings: Settings
@@ -18,6 +18,8 @@ public final class PluginGateway: PluginServices {
     private let count: @Sendable (PluginMetric) -> Void
     let contexts = OperationContexts()
     private let lines = Mutex<[ConnectionID: Line]>([:])
+    /// Who keeps OAuth tokens alive; nil before the engine is wired.
+    private let tokens = Mutex<(any TokenSupply)?>(nil)
 
     public struct Settings: Sendable {
         public var requestTimeout: Duration
@@ -60,18 +62,25 @@ public final class PluginGateway: PluginServices {
     }
 
     /// Lets a connection's requests out, within the budgets of its plan.
-    func open(_ connection: ConnectionID, declaration: PluginDeclaration, account: String?, ratePlan: String?) {
+    ///
+    /// - Parameter held: the credentials that it may name; others of the manifest are refused.
+    func open(
+        _ connection: ConnectionID, declaration: PluginDeclaration, held: [PluginManifest.Auth], account: String?,
+        ratePlan: String?
+    ) {
         for bucket in declaration.buckets(connection: connection, account: account, plan: ratePlan) {
             limiter.define(bucket)
         }
         var facts: [String: JSONValue] = [:]
-        for auth in declaration.manifest.auth ?? [] {
+        for auth in held {
             facts[auth.credential] = [
                 "ref": .string(auth.credential), "scheme": .string(auth.scheme), "account": JSONValue(account),
             ]
         }
         lines.withLock { $0[connection] = Line(declaration: declaration, account: account, credentials: facts) }
     }
+
+    func attach(_ supply: any TokenSupply) { tokens.withLock { $0 = supply } }
 
     func close(_ connection: ConnectionID) { lines.withLock { _ = $0.removeValue(forKey: connection) } }
 
@@ -81,7 +90,8 @@ public final class PluginGateway: PluginServices {
         guard let line = lines.withLock({ $0[connection] }) else { return .refused(PluginCallStatus.stale) }
         var credentials: [CredentialUse] = []
         if let name = call.credential {
-            guard let placement = line.declaration.placement(call.placement, of: name) else {
+            guard line.credentials[name] != nil, let placement = line.declaration.placement(call.placement, of: name)
+            else {
                 return .refused(PluginCallStatus.denied)
             }
             credentials.append(
@@ -112,7 +122,7 @@ public final class PluginGateway: PluginServices {
             charges: line.declaration.charges(
                 connection: connection, account: line.account, bucket: call.bucket, cost: max(1, Int(call.cost))),
             limiterPatience: settings.limiterPatience, policy: line.declaration.policy)
-        let outcome = await send(request, intent: intent)
+        let outcome = await send(request, intent: intent, call, connection, line)
         if let failure = outcome.failure, failure.code == .rateLimited, let opensAt = failure.opensAt {
             let isDaily = line.declaration.dailyKeys(connection: connection, account: line.account).contains {
                 limiter.blockedUntil($0) != nil
@@ -120,6 +130,39 @@ public final class PluginGateway: PluginServices {
             contexts.note(ClosedBudget(opensAt: opensAt, isDaily: isDaily), on: call.operation)
         }
         return PluginHTTPResult(outcome, now: clock.now)
+    }
+
+    /// Sends with a living token, and once more with a fresh one after a 401: that answer says that nothing was applied.
+    private func send(
+        _ request: EgressRequest, intent: Intent?, _ call: PluginHTTPCall, _ connection: ConnectionID, _ line: Line
+    ) async -> EgressOutcome {
+        guard let name = call.credential, line.declaration.oauth(name) != nil,
+            let tokens = tokens.withLock({ $0 })
+        else { return await send(request, intent: intent) }
+        let version: Int64
+        switch await tokens.ready(connection, credential: name) {
+        case .unmanaged: return await send(request, intent: intent)
+        case .ready(let stored): version = stored
+        case .closed(let until, let reason):
+            contexts.note(ClosedBudget(opensAt: until, isDaily: false, reason: reason), on: call.operation)
+            return Self.notSent(reason, opensAt: until)
+        case .ended(let kind, let reason):
+            contexts.note(
+                ClosedBudget(opensAt: clock.now, isDaily: false, reason: reason, ends: kind), on: call.operation)
+            return Self.notSent(reason, opensAt: nil)
+        }
+        let first = await send(request, intent: intent)
+        if first.failure?.code == .secretUnavailable { await tokens.examine(connection) }
+        guard first.response?.status == 401,
+            await tokens.refused(connection, credential: name, version: version)
+        else { return first }
+        return await send(request, intent: intent)
+    }
+
+    private static func notSent(_ reason: Reason, opensAt: Timestamp?) -> EgressOutcome {
+        EgressOutcome(
+            wire: .neverSent,
+            failure: EgressFailure(code: .secretUnavailable, message: reason.message, opensAt: opensAt))
     }
 
     private struct Intent {

@@ -17,7 +17,7 @@ enum VerbBody {
             "workspace": .string(connection.workspace.rawValue), "settings": connection.settings,
             "endpoints": .object(declaration.endpoints.mapValues(JSONValue.string)),
             "credentials": .array(
-                (declaration.manifest.auth ?? []).map {
+                declaration.held(by: connection).map {
                     [
                         "ref": .string($0.credential), "scheme": .string($0.scheme),
                         "account": JSONValue(connection.account?.id),

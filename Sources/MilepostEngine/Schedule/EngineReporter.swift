@@ -10,7 +10,13 @@ public protocol EngineReporter: Sendable {
     func warned(_ warning: Reason, delivery: DeliveryID, on connection: Connection)
     func connectionMoved(_ connection: Connection, to state: Connection.State, reason: Reason?)
     func ticked(_ report: TickReport)
+    /// A token refresh was answered with a pair, or ended in any other way (OBS-01).
+    func refreshed(_ connection: Connection, succeeded: Bool)
     func tickFailed(_ workspace: WorkspaceID, _ problem: String)
+}
+
+extension EngineReporter {
+    public func refreshed(_ connection: Connection, succeeded: Bool) {}
 }
 
 /// Hears nothing.

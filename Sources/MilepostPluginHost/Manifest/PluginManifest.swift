@@ -230,7 +230,7 @@ extension PluginManifest {
                 return "gives action '\(action.name)' a read lag of more than a day"
             }
         }
-        return nil
+        return authProblem()
     }
 
     private static func explain(_ error: DecodingError) -> String {

@@ -69,6 +69,11 @@ public final class MetricsRegistry: Sendable {
         .init(
             name: "milepost_warnings_total", kind: .counter,
             help: "Delivery warnings by code, e.g. a missing custom field."),
+        .init(
+            name: "milepost_refresh_attempts_total", kind: .counter, help: "Token refreshes by plugin and result."),
+        .init(
+            name: "milepost_workspace_refresh_attempts_total", kind: .counter,
+            help: "Token refreshes by workspace, plugin and result."),
         .init(name: "milepost_store_writable", kind: .gauge, help: "1 while the store takes writes."),
         .init(name: "milepost_store_bytes", kind: .gauge, help: "Size of the database file."),
         .init(name: "milepost_store_free_disk_bytes", kind: .gauge, help: "Free space where the database lies."),
@@ -123,7 +128,7 @@ public final class MetricsRegistry: Sendable {
             )
         }
         var text = ""
-        for definition in Self.definitions {
+        for definition in Self.definitions + Self.perPlugin(snapshot.0.keys) {
             text +=
                 "# HELP \(definition.name) \(definition.help)\n# TYPE \(definition.name) \(definition.kind.rawValue)\n"
             for (labels, value) in (snapshot.0[definition.name] ?? [:]).sorted(by: { $0.key < $1.key }) {
@@ -139,6 +144,20 @@ public final class MetricsRegistry: Sendable {
             }
         }
         return text
+    }
+
+    private static let perPluginEnding = "_refresh_attempts_total"
+
+    /// A plugin's own counter, named after it as dashboards of its vendor expect (OBS-01).
+    static func refreshAttempts(of plugin: String) -> String {
+        let name = plugin.map { $0.isASCII && ($0.isLetter || $0.isNumber) ? $0 : "_" }
+        return String(name) + perPluginEnding
+    }
+
+    private static func perPlugin(_ names: some Sequence<String>) -> [Definition] {
+        names.filter { $0.hasSuffix(perPluginEnding) && byName[$0] == nil }.sorted().map {
+            Definition(name: $0, kind: .counter, help: "Token refreshes of this plugin by result.")
+        }
     }
 
     private static func series(_ labels: [String: String], in existing: [String: some Any]?) -> String {

@@ -69,6 +69,21 @@ public struct MetricsReporter: EngineReporter {
         logger.debug("tick", metadata: ["report": "\(report.json)"])
     }
 
+    public func refreshed(_ connection: Connection, succeeded: Bool) {
+        let plugin = connection.integration.plugin.rawValue
+        let result = succeeded ? "ok" : "error"
+        metrics.add(MetricsRegistry.refreshAttempts(of: plugin), 1, ["result": result])
+        metrics.add("milepost_refresh_attempts_total", 1, ["plugin": plugin, "result": result])
+        metrics.add(
+            "milepost_workspace_refresh_attempts_total", 1,
+            ["workspace": connection.workspace.rawValue, "plugin": plugin, "result": result])
+        if succeeded {
+            logger.debug("tokens refreshed", metadata: metadata(connection))
+        } else {
+            logger.warning("tokens could not be refreshed: see milepost status", metadata: metadata(connection))
+        }
+    }
+
     public func tickFailed(_ workspace: WorkspaceID, _ problem: String) {
         logger.error(
             "a workspace was left out of the tick; the next tick tries again",

@@ -22,6 +22,10 @@ enum OpenAPIDocument {
                 "securitySchemes": ["bearer": ["type": "http", "scheme": "bearer"]],
                 "schemas": .object(OpenAPISchemas.all),
                 "responses": [
+                    "Page": [
+                        "description": "A page for the person who came back from the vendor, saying why not",
+                        "content": ["text/html": ["schema": ["type": "string"]]],
+                    ],
                     "Problem": [
                         "description": "RFC 9457 problem document with a stable code",
                         "content": ["application/problem+json": ["schema": ["$ref": "#/components/schemas/Problem"]]],
@@ -52,7 +56,10 @@ enum OpenAPIDocument {
                     "description": "Success",
                     "content": .object(content(OpenAPISchemas.answer[route.operationID], route)),
                 ],
-                "4XX": ["$ref": "#/components/responses/Problem"], "5XX": ["$ref": "#/components/responses/Problem"],
+                "4XX": route.operationID == "oauth.callback"
+                    ? ["$ref": "#/components/responses/Page"]
+                    : ["$ref": "#/components/responses/Problem"],
+                "5XX": ["$ref": "#/components/responses/Problem"],
             ],
         ]
         switch route.access {
@@ -69,6 +76,7 @@ enum OpenAPIDocument {
 
     private static func content(_ schema: JSONValue?, _ route: Route) -> [String: JSONValue] {
         switch route.operationID {
+        case "oauth.callback": ["text/html": ["schema": ["type": "string"]]]
         case "metrics": ["text/plain": ["schema": ["type": "string"]]]
         case "deliveries.export": ["application/x-ndjson": ["schema": ["type": "string"]]]
         default: ["application/json": ["schema": schema ?? ["type": "object"]]]

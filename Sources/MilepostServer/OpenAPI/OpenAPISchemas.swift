@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import MilepostModel
+import MilepostStore
 
 /// The shapes of bodies, by component name and by operation.
 enum OpenAPISchemas {
@@ -68,7 +69,23 @@ enum OpenAPISchemas {
                 "state_since": time, "reason": ["type": ["object", "null"]], "account": ["type": ["object", "null"]],
                 "settings": ["type": "object"], "thresholds": list(number), "warnings": list(["type": "object"]),
                 "maturity": optionalText, "connected_at": time, "managed": flag, "queue": ["type": "object"],
+                "credential": optionalText, "oauth": ["oneOf": [reference("Tokens"), ["type": "null"]]],
             ], required: ["integration", "id", "state", "settings"]),
+        "Tokens": object(
+            [
+                "state": [
+                    "type": "string", "enum": .array(TokenChain.State.allCases.map { .string($0.rawValue) }),
+                ],
+                "reason": ["type": ["object", "null"]], "scopes": list(text), "token_version": number,
+                "expires_at": time, "last_refresh_at": optionalTime, "last_refresh_age": optionalText,
+                "refreshes": number, "failures": number, "resent": number, "next_attempt_at": optionalTime,
+                "stale": flag, "dormant": flag,
+            ], required: ["state", "scopes", "token_version", "expires_at"]),
+        "App": object(
+            [
+                "plugin": text, "client_id": text, "app_id": optionalText, "secrets": list(text), "redirect_uri": text,
+                "updated_at": time,
+            ], required: ["plugin", "client_id", "secrets", "redirect_uri"]),
         "Delivery": object(
             [
                 "id": text,
@@ -102,6 +119,19 @@ enum OpenAPISchemas {
             "state": text, "integration": text, "link": text, "since": time, "code": text, "limit": number,
         ]),
         "forms.post": ["type": ["object", "array"]],
+        "apps.put": object([
+            "client_id": text, "client_secret": optionalText, "developer_key": optionalText,
+            "app_id": ["type": ["string", "integer", "null"]],
+        ]),
+        "integrations.authorize": object([
+            "credential": text,
+            "features": list(["type": "string", "enum": ["email_match", "provision", "rules", "timeline"]]),
+            "thresholds": list(number), "aggregation": ["type": "string", "enum": ["link", "folder"]],
+            "count": ["type": "string", "enum": ["all", "people"]], "fire_current": flag,
+        ]),
+        "integrations.authorize.complete": object([
+            "id": text, "code": text, "state": text, "redirect_url": text,
+        ]),
         "tokens.create": object(
             [
                 "name": text, "workspace": optionalText, "expires_at": optionalTime,
@@ -124,5 +154,23 @@ enum OpenAPISchemas {
         "deliveries.get": reference("Delivery"),
         "deliveries.replay": reference("Delivery"),
         "admin.tick": reference("Tick"),
+        "apps.list": object(["apps": list(reference("App"))], required: ["apps"]),
+        "apps.get": reference("App"),
+        "apps.put": reference("App"),
+        "apps.delete": object(["plugin": text, "removed": flag], required: ["plugin", "removed"]),
+        "oauth.adopt": object(["adopted": number], required: ["adopted"]),
+        "integrations.authorize": object(
+            [
+                "id": text, "url": text, "redirect_uri": text, "expires_at": time,
+                "scopes": list(
+                    object(["scope": text, "feature": optionalText, "reason": text], required: ["scope", "reason"])),
+            ], required: ["id", "url", "redirect_uri", "expires_at", "scopes"]),
+        "integrations.authorize.status": object(
+            [
+                "id": text,
+                "state": ["type": "string", "enum": ["pending", "used", "done", "failed", "expired"]],
+                "reason": ["type": ["object", "null"]], "expires_at": time,
+            ], required: ["id", "state"]),
+        "integrations.authorize.complete": reference("Connection"),
     ]
 }

@@ -68,8 +68,11 @@ extension Problem {
         let status: HTTPResponse.Status =
             switch error.code {
             case .notFound: .notFound
-            case .conflict, .managed, .needsReauth: .conflict
-            case .validationFailed, .credentialRefused, .permissionMissing: .unprocessableContent
+            case .conflict, .managed, .needsReauth, .singleAccount: .conflict
+            case .authorizationUnknown: .badRequest
+            case .validationFailed, .credentialRefused, .permissionMissing, .authorizationRefused, .appRefused,
+                .scopeMissing:
+                .unprocessableContent
             case .pluginUnavailable, .secretUnavailable: .serviceUnavailable
             case .vendorUnavailable: .badGateway
             case .rateLimited: .tooManyRequests

@@ -161,22 +161,27 @@ extension MilepostServer {
             "version": .string(call.settings.version), "role": "active",
             "schema_version": .integer(Int64(health.schemaVersion)), "workspaces": .integer(Int64(health.workspaces)),
             "links": .integer(Int64(health.links)), "queue": .object(queue), "plugins": .array(plugins),
-            "connections": .array(connections.map { present($0, counts, call) }),
+            "connections": .array(try await present(connections, counts, call)),
             "schedules": [try await schedule(call)], "kms": try await keys(call),
             "store": [
                 "writable": .bool(health.isWritable), "bytes": .integer(health.databaseBytes),
                 "wal_bytes": .integer(health.walBytes), "free_disk_bytes": .integer(health.freeDiskBytes),
             ],
         ]
+        let chains = try await store.chains()
         body["problems"] = .array(
-            Self.problems(health, connections, plugins, isOverdue: try await call.engine.scheduler.isOverdue()))
+            Self.problems(
+                health, connections, plugins, installed: Set(chains.map(\.connection)),
+                isOverdue: try await call.engine.scheduler.isOverdue())
+                + tokenProblems(connections, chains, now: call.engine.clock.now))
         body.merge(await call.server.control.facts()) { _, fact in fact }
         return Answer(.object(body))
     }
 
     /// What somebody should act on: cause and cure in plain words (TRB-01 to TRB-07).
     private static func problems(
-        _ health: StoreHealth, _ connections: [Connection], _ plugins: [JSONValue], isOverdue: Bool
+        _ health: StoreHealth, _ connections: [Connection], _ plugins: [JSONValue],
+        installed: Set<ConnectionID>, isOverdue: Bool
     ) -> [JSONValue] {
         var found: [JSONValue] = []
         func add(_ code: String, _ message: String, _ cure: String) {
@@ -193,6 +198,8 @@ extension MilepostServer {
             let why = connection.stateReason?.message ?? "no reason was given"
             let cure =
                 switch connection.state {
+                case .needsReauth where installed.contains(connection.id):
+                    "Install it again, the history stays: milepost connect \(connection.integration) --oauth -w \(connection.workspace)."
                 case .needsReauth:
                     "Make a new token at the vendor and hand it in: milepost connect \(connection.integration) -w \(connection.workspace)."
                 case .permission:

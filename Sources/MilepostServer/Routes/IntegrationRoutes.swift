@@ -15,11 +15,11 @@ extension MilepostServer {
             .get(base, "integrations.list", .scope(.viewer), "Lists the workspace's connections.") { call in
                 let all = try await call.engine.store.connections(workspace: call.workspace())
                 let counts = try await call.engine.store.deliveryCounts()
-                return Answer(["integrations": .array(all.map { present($0, counts, call) })])
+                return Answer(["integrations": .array(try await present(all, counts, call))])
             },
             .get("\(base)/{integration}", "integrations.get", .scope(.viewer), "A connection with its state and queue.")
             { call in
-                Answer(try await present(try await connection(call), call))
+                Answer(try await presentOne(try await connection(call), call))
             },
             .change(
                 .post, "\(base)/{integration}", "integrations.connect", .scope(.admin), query: ["dry_run"],
@@ -32,7 +32,7 @@ extension MilepostServer {
                 "Disconnects; history and totals stay."
             ) { call in
                 try await call.engine.connections.disconnect(call.integration(), workspace: call.workspace())
-                return Answer(try await present(try await connection(call), call))
+                return Answer(try await presentOne(try await connection(call), call))
             },
             .get(
                 "\(base)/{integration}/options/{picker}", "integrations.options", .scope(.operator),
@@ -53,10 +53,6 @@ extension MilepostServer {
                 "Workspace \(workspace) has no connection \(integration); milepost connect \(integration) makes one.")
         }
         return found
-    }
-
-    private static func present(_ connection: Connection, _ call: Call) async throws -> JSONValue {
-        present(connection, try await call.engine.store.deliveryCounts(), call)
     }
 
     static func present(
@@ -88,7 +84,7 @@ extension MilepostServer {
         // Owned by nobody and ends by itself: one drain of a queue that is on disk anyway.
         if !isNew { Task { await engine.flush(connection) } }
         return Answer(
-            try await present(connection, call), status: isNew ? .created : .ok,
+            try await presentOne(connection, call), status: isNew ? .created : .ok,
             auditDetail: ["account": JSONValue(connection.account?.id)])
     }
 
@@ -115,7 +111,7 @@ extension MilepostServer {
         // As above: whoever reauthorised should not wait for the next tick (REA-06).
         if changed.state == .active { Task { await engine.flush(changed) } }
         return Answer(
-            try await present(changed, call),
+            try await presentOne(changed, call),
             auditDetail: [
                 "credentials": .array(request.credentials.keys.sorted().map(JSONValue.string)),
                 "settings": .array(request.settings.keys.sorted().map(JSONValue.string)),

@@ -181,6 +181,8 @@ struct Answer: Sendable {
     var status: HTTPResponse.Status = .ok
     var contentType = "application/json"
     var body: [UInt8]
+    /// Beside content type and cache control.
+    var headers: HTTPFields = [:]
     /// Facts for the audit row; never a secret.
     var auditDetail: JSONValue = .object([:])
 
@@ -199,8 +201,11 @@ struct Answer: Sendable {
     }
 
     var response: Response {
-        Response(
-            status: status, headers: [.contentType: contentType, .cacheControl: "no-store"],
+        var fields = headers
+        fields[.contentType] = contentType
+        fields[.cacheControl] = "no-store"
+        return Response(
+            status: status, headers: fields,
             body: ResponseBody(byteBuffer: ByteBuffer(bytes: body)))
     }
 }

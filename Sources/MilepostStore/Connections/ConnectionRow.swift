@@ -36,20 +36,20 @@ enum ConnectionRow {
         try db.cachedStatement(
             sql: """
                 INSERT INTO connections (id, workspace, integration, state, state_since, reason_code, reason_message,
-                    policy, settings, account, warnings, cursor, is_managed, connected_at)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    policy, settings, account, warnings, cursor, is_managed, connected_at, credential)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                 ON CONFLICT (id) DO UPDATE SET state = excluded.state, state_since = excluded.state_since,
                     reason_code = excluded.reason_code, reason_message = excluded.reason_message,
                     policy = excluded.policy, settings = excluded.settings, account = excluded.account,
                     warnings = excluded.warnings, cursor = excluded.cursor, is_managed = excluded.is_managed,
-                    connected_at = excluded.connected_at
+                    connected_at = excluded.connected_at, credential = excluded.credential
                 """
         ).execute(arguments: [
             connection.id.rawValue, connection.workspace.rawValue, connection.integration.description,
             connection.state.rawValue, connection.stateSince.milliseconds, connection.stateReason?.code,
             connection.stateReason?.message, try text(connection.policy), connection.settings.description,
             try connection.account.map(text), try text(connection.warnings), connection.cursor, connection.isManaged,
-            connection.connectedAt.milliseconds,
+            connection.connectedAt.milliseconds, connection.credential,
         ])
     }
 
@@ -69,7 +69,7 @@ enum ConnectionRow {
             policy: try value(ThresholdPolicy.self, row["policy"]), settings: StoredJSON.value(row["settings"]),
             account: try (row["account"] as String?).map { try value(Connection.Account.self, $0) },
             warnings: try value([Reason].self, row["warnings"]), cursor: row["cursor"], isManaged: row["is_managed"],
-            connectedAt: Timestamp(milliseconds: row["connected_at"]))
+            connectedAt: Timestamp(milliseconds: row["connected_at"]), credential: row["credential"])
     }
 
     /// `reason_code` and `reason_message`, as several tables have them.

@@ -10,24 +10,7 @@ extension SQLiteStore {
     public func saveConnection(
         _ connection: Connection, credentials: [SealedCredential], baseline: Reason?, at: Timestamp
     ) async throws -> Connection {
-        try await write { context in
-            let db = context.db
-            _ = try context.workspaceRow(connection.workspace)
-            let existing = try ConnectionRow.find(connection.integration, workspace: connection.workspace, db)
-            var saved = connection.identified(as: existing?.id ?? connection.id)
-            if let existing {
-                try context.addWaiting(existing, becoming: saved.state, at: at)
-                // A state that goes on began when it began, or the waiting so far would be forgotten.
-                if existing.state == saved.state { saved.stateSince = existing.stateSince }
-            }
-            if let baseline {
-                try context.markReached(saved, thresholds: saved.policy.thresholds, reason: baseline, at: at)
-                saved.cursor = context.state.sealedSequence()
-            }
-            try ConnectionRow.store(saved, db)
-            try context.store(credentials, of: saved.id)
-            return saved
-        }
+        try await write { try $0.save(connection, credentials: credentials, baseline: baseline, at: at) }
     }
 
     public func connection(_ integration: IntegrationName, workspace: WorkspaceID) async throws -> Connection? {
@@ -197,11 +180,32 @@ extension Connection {
         Connection(
             id: id, workspace: workspace, integration: integration, state: state, stateSince: stateSince,
             stateReason: stateReason, policy: policy, settings: settings, account: account, warnings: warnings,
-            cursor: cursor, isManaged: isManaged, connectedAt: connectedAt)
+            cursor: cursor, isManaged: isManaged, connectedAt: connectedAt, credential: credential)
     }
 }
 
 extension WriteContext {
+    /// Inserts or replaces a connection with its credentials, as `ConnectionBook.saveConnection` says.
+    func save(
+        _ connection: Connection, credentials: [SealedCredential], baseline: Reason?, at: Timestamp
+    ) throws -> Connection {
+        _ = try workspaceRow(connection.workspace)
+        let existing = try ConnectionRow.find(connection.integration, workspace: connection.workspace, db)
+        var saved = connection.identified(as: existing?.id ?? connection.id)
+        if let existing {
+            try addWaiting(existing, becoming: saved.state, at: at)
+            // A state that goes on began when it began, or the waiting so far would be forgotten.
+            if existing.state == saved.state { saved.stateSince = existing.stateSince }
+        }
+        if let baseline {
+            try markReached(saved, thresholds: saved.policy.thresholds, reason: baseline, at: at)
+            saved.cursor = state.sealedSequence()
+        }
+        try ConnectionRow.store(saved, db)
+        try store(credentials, of: saved.id)
+        return saved
+    }
+
     /// Adds the time in the state that ends now to the waiting of the deliveries that sat through it.
     fileprivate func addWaiting(_ connection: Connection, becoming state: Connection.State, at: Timestamp) throws {
         guard connection.state != .active, connection.state != state else { return }

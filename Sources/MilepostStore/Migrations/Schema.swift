@@ -5,12 +5,13 @@ import GRDB
 /// The schema's versions, one file each. A migration that was released is never changed again.
 enum Schema {
     /// Also `PRAGMA user_version`, so that any tool can tell.
-    static let version = 2
+    static let version = 4
 
     static var migrator: DatabaseMigrator {
         var migrator = DatabaseMigrator()
         migrator.registerMigration("0001-initial", migrate: Migration0001.migrate)
         migrator.registerMigration("0002-plans", migrate: Migration0002.migrate)
+        migrator.registerMigration("0004-oauth", migrate: Migration0004.migrate)
         return migrator
     }
 }

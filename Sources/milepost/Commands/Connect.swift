@@ -10,6 +10,9 @@ struct Connect: ParsableCommand {
         discussion: """
             The credentials are proven before anything is stored. On a terminal what is missing is asked for; the token is
             not shown while it is typed. A second account of one plugin is named PLUGIN@NAME.
+
+            Plugins that are installed by consent (OAuth 2.0) need no token: a link is printed, and the command waits until
+            the vendor's page was agreed to. Connecting again in the same way restores a broken installation.
             """)
 
     @Argument(help: "The plugin, or PLUGIN@NAME.")
@@ -19,7 +22,19 @@ struct Connect: ParsableCommand {
     @Option(name: .customLong("credential"), help: "name=value, or name=@file; may be repeated.")
     var credentials: [String] = []
     @Option(name: .customLong("credential-name"), help: "The name of the token that is read or asked for.")
-    var credentialName = "api_token"
+    var credentialName: String?
+    @Flag(name: .customLong("oauth"), help: "Install the vendor's app by consent, even where a token would do.")
+    var installs = false
+    @Option(name: .customLong("feature"), help: "Ask for the scopes of rules, provision, email_match or timeline too.")
+    var features: [String] = []
+    @Flag(name: .customLong("no-wait"), help: "Print the link and end.")
+    var endsEarly = false
+    @Option(name: .customLong("authorization"), help: "The id of a link printed before: wait for it, or with --code end it.")
+    var authorization: String?
+    @Option(help: "The code that the vendor's page showed.")
+    var code: String?
+    @Option(name: .customLong("redirect-url"), help: "The whole address that the vendor sent you back with.")
+    var redirectURL: String?
     @Option(name: .customLong("set"), help: "name=value, such as pipeline_id=1; may be repeated.")
     var settings: [String] = []
     @Option(help: "Totals that make a deal, such as 100,1000.")
@@ -36,8 +51,21 @@ struct Connect: ParsableCommand {
 
     func run() throws {
         let session = try common.session()
+        let installation = Installation(session: session, integration: integration)
+        if let returned = redirectURL ?? code { return try installation.complete(returned, id: authorization) }
+        if let authorization { return try installation.wait(for: authorization) }
         var body = try ConnectRequest.settings(settings)
-        let secrets = JSONValue.object(try gatherCredentials())
+        let offered = installs || !credentials.isEmpty || readsToken ? nil : try offer(session)
+        if installs || offered?.first?["scheme"]?.string == "oauth2" {
+            if let thresholds { body["thresholds"] = try ConnectRequest.thresholds(thresholds) }
+            if let aggregation { body["aggregation"] = .string(aggregation) }
+            if let count { body["count"] = .string(count) }
+            if !features.isEmpty { body["features"] = .array(features.map(JSONValue.string)) }
+            return try installation.begin(.object(body), waits: !endsEarly)
+        }
+        let credentialName =
+            self.credentialName ?? offered?.first { $0["scheme"]?.string != "oauth2" }?["credential"]?.string ?? "api_token"
+        let secrets = JSONValue.object(try gatherCredentials(credentialName))
         body["credentials"] = secrets
         if let thresholds { body["thresholds"] = try ConnectRequest.thresholds(thresholds) }
         if let aggregation { body["aggregation"] = .string(aggregation) }
@@ -54,7 +82,14 @@ struct Connect: ParsableCommand {
         }
     }
 
-    private func gatherCredentials() throws -> [String: JSONValue] {
+    /// The ways to connect that the plugin offers; empty when the daemon does not say.
+    private func offer(_ session: Session) throws(ClientError) -> [JSONValue] {
+        let plugin = integration.split(separator: "@").first.map(String.init) ?? integration
+        let plugins = try session.ask("GET", "/v1/admin/plugins")["plugins"]?.array ?? []
+        return plugins.first { $0["name"]?.string == plugin }?["auth"]?.array ?? []
+    }
+
+    private func gatherCredentials(_ credentialName: String) throws -> [String: JSONValue] {
         var gathered = try ConnectRequest.credentials(credentials)
         if readsToken {
             gathered[credentialName] = .string(ConnectRequest.trimmed(readLine() ?? ""))

@@ -30,6 +30,9 @@ struct AccessTests {
         "audit.list": .admin, "keys.list": .admin, "keys.create": .admin, "keys.drop": .admin, "keys.reload": .admin,
         "keys.rewrap": .admin, "admin.backup": .admin, "admin.audit_totals": .viewer,
         "plans.get": .admin, "plans.put": .admin, "links.describe": .operator,
+        "apps.list": .admin, "apps.get": .admin, "apps.put": .admin, "apps.delete": .admin, "oauth.adopt": .admin,
+        "integrations.authorize": .admin, "integrations.authorize.status": .admin,
+        "integrations.authorize.complete": .admin,
     ]
 
     private static func mayPass(_ scope: AccessScope, _ needed: AccessScope) -> Bool {

@@ -70,7 +70,7 @@ struct OpenAPITests {
 @Suite("command line")
 struct CommandCoverageTests {
     /// Routes that a command needs no line of its own for: what it says is in another's answer, or meant for machines.
-    private static let machines: Set<String> = ["healthz", "readyz", "openapi", "metrics"]
+    private static let machines: Set<String> = ["healthz", "readyz", "openapi", "metrics", "oauth.callback"]
 
     @Test("EXT-10: every route has a command that calls it")
     func everyRouteHasACommand() throws {

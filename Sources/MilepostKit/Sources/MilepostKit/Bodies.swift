@@ -12,7 +12,14 @@ public struct InstanceConfiguration: Sendable, Decodable {
         public var account: String?
         public var expires_at: String?
         public var scopes: [String]?
+
+        /// Whether the host renews it by OAuth 2.0, so that a refusal is cured by installing again and not by a new token.
+        public var isOAuth: Bool { scheme == "oauth2" }
     }
+
+    /// The one credential that the connection holds, of the alternatives in the manifest: name it in requests. Nil for a
+    /// plugin that declares none.
+    public var heldCredential: Credential? { credentials.first }
 
     /// Whose account the connection's credential opens, as `connect` told.
     public struct Account: Sendable, Decodable {
