@@ -15,6 +15,7 @@ public final class Engine: Sendable {
     public let ticker: Ticker
     public let scheduler: Scheduler
     public let explainer: Explainer
+    public let provision: ProvisionService
     public let oauth: OAuthService
     public let apps: AppService
     public let tokens: TokenKeeper
@@ -95,6 +96,8 @@ public final class Engine: Sendable {
             keeper: tokens, client: tokens.client, clock: clock, random: random,
             redirectURI: settings.oauth.redirectURI)
         apps = AppService(store: store, vault: vault, plugins: plugins, keeper: tokens, clock: clock)
+        provision = ProvisionService(
+            store: store, plugins: plugins, clock: clock, requestTimeout: settings.limits.requestTimeout)
         explainer = Explainer(store: store, plans: settings.plans, plugins: plugins, clock: clock)
     }
 

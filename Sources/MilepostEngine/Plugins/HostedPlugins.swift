@@ -150,17 +150,30 @@ public final class HostedPlugins: PluginPort {
             verb, body: body, on: connection, attempt: attempt, records: records, context: nil, closed: &closed)
     }
 
+    /// An operation that may change the vendor outside of any delivery, with its intents on disk.
+    func provision(_ verb: PluginVerb, body: JSONValue, on connection: Connection) async -> OperationResult {
+        let journal = ProvisionJournal(store: gateway.store, connection: connection.id)
+        var closed: ClosedBudget?
+        return await perform(
+            verb, body: body, on: connection, attempt: 1, records: [],
+            context: OperationContext(deliveries: [], attempts: [], provision: journal),
+            timeout: max(operationTimeout, Self.provisionTimeout), closed: &closed)
+    }
+
+    /// Vendors take up to a minute to show what they made (HCON-05), and a plugin waits for it.
+    private static let provisionTimeout = Duration.seconds(120)
+
     /// - Parameter closed: the budget that stopped one of the operation's requests, if any did.
     private func perform(
         _ verb: PluginVerb, body: JSONValue, on connection: Connection, attempt: Int, records: [DeliveryID],
-        context: OperationContext?, closed: inout ClosedBudget?
+        context: OperationContext?, timeout: Duration? = nil, closed: inout ClosedBudget?
     ) async -> OperationResult {
         do {
             let instance = try await instance(for: connection)
             let operation = instance.reserveOperation()
             if let context { gateway.contexts.begin(operation, context) }
             let result = await instance.perform(
-                verb, body: body.bytes, timeout: operationTimeout, attempt: UInt32(clamping: attempt),
+                verb, body: body.bytes, timeout: timeout ?? operationTimeout, attempt: UInt32(clamping: attempt),
                 operation: operation, records: records)
             closed = await gateway.contexts.end(operation)
             return result
@@ -218,13 +231,24 @@ public final class HostedPlugins: PluginPort {
                 code: .pluginUnavailable, detail: obstacle(for: name)?.message ?? "The plugin \(name) is not loaded.")
         }
         gateway.open(
-            connection.id, declaration: loaded.declaration, held: loaded.declaration.held(by: connection),
+            connection.id, declaration: loaded.declaration, held: loaded.declaration.credentials(of: connection),
             account: connection.account?.id,
             ratePlan: connection.settings["rate_plan"]?.string ?? loaded.configuration.ratePlan)
         let config = VerbBody.instance(
-            connection, declaration: loaded.declaration, requestTimeout: requestTimeout)
+            connection, declaration: loaded.declaration, app: try await app(of: name), requestTimeout: requestTimeout)
         return try await loaded.plugin.makeInstance(connection: connection.id, config: config.bytes)
     }
+
+    /// What instances are told of the vendor's app; null where none is set up.
+    private func app(of plugin: PluginName) async throws -> JSONValue {
+        guard let app = try await gateway.store.app(plugin) else { return .null }
+        let journal = ProvisionJournal(store: gateway.store, connection: AppRegistration.connection(of: plugin))
+        let objects = try await journal.objects(at: gateway.clock.now)
+        return ["id": JSONValue(app.facts["app_id"]), "objects": .object(objects.mapValues(JSONValue.string))]
+    }
+
+    /// Lets go of a plugin's instances, so that the next operations make new ones with what is known now.
+    func renew(_ plugin: PluginName) async { await closeInstances(of: plugin) }
 
     private func closeInstances(of plugin: PluginName) async {
         let gone = state.withLock { state -> [PluginInstance] in

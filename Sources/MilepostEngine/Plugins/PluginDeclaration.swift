@@ -31,7 +31,11 @@ struct PluginDeclaration: Sendable {
                 var ports: [Int]?
                 var methods: [String]?
             }
+            struct App: Decodable {
+                var credentials: [Auth]?
+            }
             var auth: [Auth]?
+            var app: App?
             var egress: [Rule]?
             var rate_limits: [RateLimitDeclaration]?
             var config_schema: Schema?
@@ -45,7 +49,7 @@ struct PluginDeclaration: Sendable {
         self.endpoints = endpoints
         let declared = try JSONDecoder().decode(Egress.self, from: JSONEncoder().encode(manifest))
         placements = Dictionary(
-            (declared.auth ?? []).map { ($0.credential, $0.placements ?? []) }, uniquingKeysWith: { first, _ in first })
+            ((declared.auth ?? []) + (declared.app?.credentials ?? [])).map { ($0.credential, $0.placements ?? []) }, uniquingKeysWith: { first, _ in first })
         rateLimits = declared.rate_limits ?? []
         settingNames = Set((declared.config_schema?.properties ?? [:]).keys)
         overridden = Set(overrides.values.compactMap { EgressPolicy.Origin(url: $0) })

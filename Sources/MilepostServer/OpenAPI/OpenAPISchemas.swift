@@ -107,7 +107,20 @@ enum OpenAPISchemas {
             ], required: ["crossings", "delivered", "errors"]),
     ]
 
+    private static let objectKeys = object(["objects": list(text)])
+    private static let provisioned = object(
+        [
+            "objects": list(
+                object(
+                    [
+                        "key": text, "state": ["type": "string", "enum": ["created", "existing", "absent"]],
+                        "remote_id": optionalText,
+                    ], required: ["key", "state"]))
+        ], required: ["objects"])
+
     static let request: [String: JSONValue] = [
+        "integrations.provision": objectKeys, "integrations.deprovision": objectKeys,
+        "apps.provision": objectKeys, "apps.deprovision": objectKeys,
         "events.post": ["oneOf": [reference("Event"), list(reference("Event"))]],
         "links.put": reference("LinkFacts"),
         "members.put": object(["crm_opt_out": flag], required: ["crm_opt_out"]),
@@ -140,6 +153,8 @@ enum OpenAPISchemas {
     ]
 
     static let answer: [String: JSONValue] = [
+        "integrations.provision": provisioned, "integrations.deprovision": provisioned,
+        "apps.provision": provisioned, "apps.deprovision": provisioned,
         "events.post": reference("EventsAnswer"),
         "links.get": reference("Link"),
         "links.put": reference("Link"),

@@ -30,7 +30,9 @@ struct AccessTests {
         "audit.list": .admin, "keys.list": .admin, "keys.create": .admin, "keys.drop": .admin, "keys.reload": .admin,
         "keys.rewrap": .admin, "admin.backup": .admin, "admin.audit_totals": .viewer,
         "plans.get": .admin, "plans.put": .admin, "links.describe": .operator,
-        "apps.list": .admin, "apps.get": .admin, "apps.put": .admin, "apps.delete": .admin, "oauth.adopt": .admin,
+        "apps.list": .admin, "apps.get": .admin, "apps.put": .admin, "apps.delete": .admin,
+        "integrations.provision": .admin, "integrations.deprovision": .admin, "apps.provision": .admin,
+        "apps.deprovision": .admin, "oauth.adopt": .admin,
         "integrations.authorize": .admin, "integrations.authorize.status": .admin,
         "integrations.authorize.complete": .admin,
     ]

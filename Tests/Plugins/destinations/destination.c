@@ -15,7 +15,8 @@
 struct destination {
     const mp_host *host;
     uint64_t instance;
-    uint64_t submitted; /* the operation that waits for the vendor's answer */
+    uint64_t submitted;    /* the operation that waits for the vendor's answer */
+    uint64_t provisioning; /* and the one that waits for what it makes */
     char base[256];
 };
 
@@ -117,6 +118,39 @@ static void submit(struct destination *self, const mp_op *op) {
     self->host->http_submit(self->instance, &request);
 }
 
+/* One thing of the vendor's, made anew each time the request arrives. */
+static int32_t provision(void *pointer, const mp_op *op) {
+    struct destination *self = pointer;
+    char url[300];
+    snprintf(url, sizeof url, "%s/templates", self->base);
+    mp_http_request request = {
+        .struct_size = sizeof request,
+        .op = op->id,
+        .token = 2,
+        .method = text("POST"),
+        .url = text(url),
+        .body = text("{}"),
+        .credential = text("api_token"),
+        .placement = text("header"),
+        .step = text("template"),
+    };
+    self->provisioning = op->id;
+    if (self->host->http_submit(self->instance, &request) != MP_CALL_OK)
+        self->host->op_complete(self->instance, op->id, MP_REJECTED,
+                                text("{\"code\":\"denied\",\"message\":\"denied\"}"));
+    return MP_OK;
+}
+
+static void provisioned(struct destination *self, const mp_event *event) {
+    if (event->http_status >= 200 && event->http_status < 300)
+        self->host->op_complete(
+            self->instance, self->provisioning, MP_OK,
+            text("{\"objects\":[{\"key\":\"template\",\"state\":\"created\",\"remote_id\":\"7\"}]}"));
+    else
+        self->host->op_complete(self->instance, self->provisioning, MP_UNCERTAIN,
+                                text("{\"code\":\"lost\",\"message\":\"The answer was lost.\"}"));
+}
+
 static int32_t deliver(void *pointer, const mp_op *op) {
     struct destination *self = pointer;
     unsigned records = count_records(op->body);
@@ -175,6 +209,8 @@ static void cancel(void *pointer, uint64_t op) {
 
 static void on_event(void *pointer, const mp_event *event) {
     struct destination *self = pointer;
+    if (event->kind == MP_EVENT_HTTP && event->token == 2)
+        return provisioned(self, event);
     if (event->kind == MP_EVENT_HTTP && event->op == self->submitted)
         abort(); /* the vendor has answered, and nobody will hear of it */
 }
@@ -187,6 +223,7 @@ static const mp_plugin table = {
     .destroy = destroy,
     .configure = well,
     .connect = connect_account,
+    .provision = provision,
     .deliver = deliver,
     .reconcile = reconcile,
     .ping = well,
