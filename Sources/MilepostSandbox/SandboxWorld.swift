@@ -26,6 +26,10 @@ package struct SandboxWorld: Sendable {
     package internal(set) var faults = FaultBook()
     package internal(set) var ledger = RequestLedger()
     private var lateCommits: [LateCommit] = []
+    /// Whether anybody has asked HubSpot anything; until then the tables for people leave it out.
+    private(set) var isHubSpotUsed = false
+    /// Requests to do again after a restart, since the last call of `takeJournal`.
+    private var replayLines: [JSONValue] = []
     /// True once the objects have been dropped: the ledger file starts anew.
     package internal(set) var mustTruncateFile = false
 
@@ -33,6 +37,27 @@ package struct SandboxWorld: Sendable {
         self.settings = settings
         pipedrive = Self.freshPipedrive(settings, now: now)
         hubspot = Self.freshHubSpot(settings, now: now)
+        replayLines = [Self.startLine(at: now)]
+    }
+
+    /// Makes HubSpot and the grants as they are on the first day, begun at a given moment.
+    mutating func restart(at now: Instant) {
+        hubspot = Self.freshHubSpot(settings, now: now)
+        pipedrive.oauth = Self.freshPipedrive(settings, now: now).oauth
+        replayLines = [Self.startLine(at: now)]
+        isHubSpotUsed = false
+    }
+
+    /// Forgets what doing old requests again has left behind: the file has these lines already.
+    mutating func forgetReplayed() {
+        replayLines.removeAll()
+        ledger = RequestLedger()
+    }
+
+    /// Keeps a request of the control API that changed something.
+    mutating func keepForReplay(_ request: VendorRequest, at now: Instant) {
+        isHubSpotUsed = true
+        if request.method != "GET" { replayLines.append(Self.replayLine(of: request, at: now)) }
     }
 
     static func freshPipedrive(_ settings: SandboxSettings, now: Instant) -> Pipedrive {
@@ -47,10 +72,11 @@ package struct SandboxWorld: Sendable {
             seed: settings.seed, now: now)
     }
 
-    private enum Vendor: String { case pipedrive, hubspot }
+    private enum Vendor: String { case pipedrive, hubspot, hooks }
 
     private static func vendor(of request: VendorRequest) -> Vendor? {
         if Pipedrive.owns(path: request.path) || Pipedrive.ownsOAuth(request) { return .pipedrive }
+        if request.path == "/hooks" || request.path.hasPrefix("/hooks/") { return .hooks }
         return HubSpotPath.owns(request.path) ? .hubspot : nil
     }
 
@@ -58,11 +84,12 @@ package struct SandboxWorld: Sendable {
         switch vendor {
         case .pipedrive: pipedrive.accepts(request, now: now)
         case .hubspot: hubspot.accepts(request, now: now)
+        case .hooks: true
         }
     }
 
     /// Lets the vendor of a request answer it, and notes what it did against the vendor's documents.
-    private mutating func answer(_ request: VendorRequest, entry: Int, now: Instant) -> VendorResponse {
+    mutating func answer(_ request: VendorRequest, entry: Int, now: Instant) -> VendorResponse {
         defer {
             for (vendor, breaches) in [
                 (Vendor.hubspot, hubspot.violations + hubspot.oauth.violations),
@@ -77,10 +104,20 @@ package struct SandboxWorld: Sendable {
             hubspot.oauth.violations.removeAll()
             pipedrive.oauth.violations.removeAll()
         }
-        return switch Self.vendor(of: request) {
-        case .hubspot?: hubspot.answer(request, now: now)
-        case .pipedrive?, nil: pipedrive.answer(request, now: now)
+        let vendor = Self.vendor(of: request)
+        if vendor == .hubspot { isHubSpotUsed = true }
+        let response =
+            switch vendor {
+            case .hubspot?: hubspot.answer(request, now: now)
+            // A receiver of webhooks: takes everything, the ledger shows it.
+            case .hooks?: VendorResponse(status: 200, json: .object([("received", .bool(true))]))
+            case .pipedrive?, nil: pipedrive.answer(request, now: now)
+            }
+        // Pipedrive's objects are in the file one by one; its grants are not.
+        if vendor == .hubspot || request.path.hasPrefix("/oauth/"), Self.isKept(request, status: response.status) {
+            replayLines.append(Self.replayLine(of: request, at: now))
         }
+        return response
     }
 
     /// Handles one request, to a vendor or to the control API.
@@ -116,14 +153,22 @@ package struct SandboxWorld: Sendable {
 
     /// The committed objects since the last call, as lines for the ledger file.
     package mutating func takeJournal() -> [JSONValue] {
-        defer { pipedrive.journal.removeAll() }
-        return pipedrive.journal
+        defer {
+            pipedrive.journal.removeAll()
+            replayLines.removeAll()
+        }
+        return replayLines + pipedrive.journal
     }
 
     /// Takes back one line of a ledger file.
     /// - Returns: false when the line is none of ours.
     package mutating func restore(_ line: JSONValue, now: Instant) -> Bool {
-        line["vendor"] == "pipedrive" && pipedrive.restore(line, now: now)
+        if line["vendor"] == "replay" {
+            let isTaken = replay(line)
+            replayLines.removeAll()
+            return isTaken
+        }
+        return line["vendor"] == "pipedrive" && pipedrive.restore(line, now: now)
     }
 
     // MARK: Faults
@@ -181,12 +226,14 @@ package struct SandboxWorld: Sendable {
     /// What the vendor says with a status that a fault has set.
     private static func body(ofStatus status: Int, _ vendor: Vendor?) -> JSONValue {
         let text = "Fault \(status) set in the sandbox"
+        if vendor == .hooks { return .object([("error", .string(text))]) }
         if vendor == .hubspot {
             let failure: HubSpotFailure =
                 switch status {
                 case 401: .unauthorized
                 case 429: HubSpot.overLimit("ten_secondly_rolling", policy: "TEN_SECONDLY_ROLLING")
-                default: HubSpotFailure(status: status, category: status < 500 ? "VALIDATION_ERROR" : "INTERNAL_ERROR", text)
+                default:
+                    HubSpotFailure(status: status, category: status < 500 ? "VALIDATION_ERROR" : "INTERNAL_ERROR", text)
                 }
             return failure.body(correlationID: "b3f2d1c0-0000-4000-8000-000000000001")
         }
@@ -212,7 +259,8 @@ package struct SandboxWorld: Sendable {
                     "hint",
                     .string(
                         "Pipedrive is at /api/v2/..., /api/v1/... and /v1/..., HubSpot at /crm/..., "
-                            + "/integrators/timeline/... and /events/..., both at /oauth/...; the sandbox at /_sandbox")
+                            + "/integrators/timeline/... and /events/..., both at /oauth/..., a receiver of webhooks at /hooks/...; "
+                            + "the sandbox itself at /_sandbox")
                 ),
             ]))
     }

@@ -28,6 +28,18 @@ struct SandboxCommand: AsyncParsableCommand {
             Pipedrive is served at /api/v2, /api/v1 and /v1. The account has the pipelines Inbound (1: stages 11 New, \
             12 Contacted, 13 Qualified) and Renewals (2), and custom deal fields; GET /_sandbox/state shows all.
 
+            HubSpot is served at /crm, /integrators/timeline and /events, in the v3/v4 and the dated generations. The account \
+            (hub 62515) has the contact 37765128953 (a@x.test) with the deal 9001, and the pipeline default:
+
+              curl -H 'authorization: Bearer sandbox-private-app-token' -X PATCH -H 'content-type: application/json' \\
+                   -d '{"properties":{"dealstage":"qualifiedtobuy"}}' http://127.0.0.1:8899/crm/v3/objects/deals/9001
+
+            OAuth of both at /oauth: HubSpot's app is sandbox-client with the secret sandbox-secret (app id 54321, developer \
+            key sandbox-developer-key), Pipedrive's sandbox-pipedrive-client with sandbox-pipedrive-secret. The authorise page \
+            needs nobody: it redirects at once.
+
+            Whatever is sent to /hooks/... is taken with 200 and stands in the ledger, for outbound webhooks.
+
             Make things go wrong, here by losing the answer to the next deal after it was created:
 
               curl -d '{"match":{"method":"POST","path":"/api/v2/deals"},"kind":"drop_after_commit"}' \\
@@ -51,7 +63,10 @@ struct SandboxCommand: AsyncParsableCommand {
     @Option(help: "File that keeps what was created over a restart (JSON lines, appended).")
     var ledger: String?
 
-    @Option(help: "Limits of the account's plan: lite, growth, premium, ultimate or off.")
+    @Option(
+        help:
+            "Limits of Pipedrive's plan: lite, growth, premium or ultimate; HubSpot has its own. off: no limits anywhere."
+    )
     var rateLimit: PipedrivePlan = .premium
 
     @Option(help: "Cost tokens per day, instead of the plan's.")

@@ -37,10 +37,14 @@ extension SandboxWorld {
         case ("POST", "tokens"): return try addToken(Self.body(request), now: now)
         case ("POST", "revoke"): return try revoke(Self.body(request), isRevoked: true)
         case ("POST", "restore"): return try revoke(Self.body(request), isRevoked: false)
-        case (_, "hubspot"): return try hubspotControl(request, rest: rest, now: now)
+        case (_, "hubspot"):
+            let answer = try hubspotControl(request, rest: rest, now: now)
+            keepForReplay(request, at: now)
+            return answer
         case ("GET", "pipedrive") where rest == ["oauth"]: return Self.ok(pipedrive.oauth.json)
         case ("POST", "pipedrive") where rest == ["oauth"]:
             try pipedrive.oauth.change(Self.body(request), now: now)
+            keepForReplay(request, at: now)
             return Self.ok(pipedrive.oauth.json)
         case (_, "pipelines"), (_, "stages"), (_, "fields"):
             return try changeAccount(request, kind: parts[0], rest: rest, now: now)
@@ -69,6 +73,7 @@ extension SandboxWorld {
         POST   /_sandbox/tokens          {"token":"t2","admin":false,"kind":"api"|"oauth","company_id":1,"company_name":"B",
                                          "company_domain":"b","revoked":false}; an unknown company is made
         POST   /_sandbox/revoke          {"token":"t2"}          POST /_sandbox/restore takes it back
+        ANY    /hooks/...                taken with 200, for webhooks that go out; see them in the ledger (path=/hooks/*)
         GET    /_sandbox/pipedrive/oauth     and POST, as /_sandbox/hubspot/oauth below
         POST   /_sandbox/search-lag      {"ms":0}
         POST   /_sandbox/rate-limit      {"plan":"lite"|"growth"|"premium"|"ultimate"|"off","daily_budget":100}
@@ -122,14 +127,14 @@ extension SandboxWorld {
                 pipedrive.companies[id]?.persons = PipedriveTable(nextID: 1)
                 pipedrive.companies[id]?.index = PipedriveSearchIndex()
             }
-            let (oauth, tokens) = (hubspot.oauth, hubspot.tokens)
-            hubspot = Self.freshHubSpot(settings, now: now)
-            (hubspot.oauth, hubspot.tokens) = (oauth, tokens)
+            let (oauth, tokens, other) = (hubspot.oauth, hubspot.tokens, pipedrive.oauth)
+            restart(at: now)
+            (hubspot.oauth, hubspot.tokens, pipedrive.oauth) = (oauth, tokens, other)
             forgetLateCommits()
             mustTruncateFile = true
         case "all":
             pipedrive = Self.freshPipedrive(settings, now: now)
-            hubspot = Self.freshHubSpot(settings, now: now)
+            restart(at: now)
             faults = FaultBook()
             ledger = RequestLedger()
             forgetLateCommits()

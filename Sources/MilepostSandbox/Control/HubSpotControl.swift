@@ -26,7 +26,7 @@ extension SandboxWorld {
                                  "uninstall"}; "end" is for the grants of "account", or for all
         POST   rate-limit        {"oauth":110,"private":100,"search":5,"daily":250000}, null for none; {"off":true}
         POST   manners           {"repeated_event":"ignore"|"overwrite"|"refuse"|"conflict","template_delay_ms":45000,
-                                 "closed":["timeline","app_events","custom_events"]}
+                                 "numeric_ids":true, "closed":["timeline","app_events","custom_events"]}
         POST   event-types       {"project":"milepost","symbol":"link_click","name":"p1_x"} (app events),
                                  {"custom":"pe62515_link_click"} (custom events)
 
@@ -57,7 +57,8 @@ extension SandboxWorld {
             return Self.ok(.object(merged.json(names: merged.properties.keys.sorted())))
         case (_, "pipelines"), (_, "stages"):
             return try changePipelines(request.method, kind, rest.dropFirst().first, body, hub: hub, now: now)
-        case (_, "properties"): return try changeProperties(request.method, Array(rest.dropFirst()), body, hub: hub, now: now)
+        case (_, "properties"):
+            return try changeProperties(request.method, Array(rest.dropFirst()), body, hub: hub, now: now)
         case ("POST", "tokens"): return try addHubSpotToken(body, hub: hub, now: now)
         case ("POST", "revoke"):
             let text = body["token"]?.string ?? ""
@@ -139,7 +140,7 @@ extension SandboxWorld {
     }
 
     private mutating func setManners(_ body: JSONValue) throws(ControlError) -> VendorResponse {
-        let known = ["repeated_event", "template_delay_ms", "closed", "hub_id"]
+        let known = ["repeated_event", "template_delay_ms", "numeric_ids", "closed", "hub_id"]
         if let key = body.object?.keys.first(where: { !known.contains($0) }) {
             throw ControlError("unknown member \"\(key)\"; known: \(known.joined(separator: ", "))")
         }
@@ -155,6 +156,7 @@ extension SandboxWorld {
             }
             hubspot.manners.templateDelayMilliseconds = Int64(delay)
         }
+        if let flag = body["numeric_ids"]?.bool { hubspot.manners.hasNumericIDs = flag }
         if let closed = body["closed"] {
             let names = (closed.array ?? []).compactMap(\.string)
             guard closed.array != nil, names.allSatisfy(HubSpotManners.parts.contains) else {

@@ -11,14 +11,18 @@ extension SandboxWorld {
             for item in body.array ?? [body] { made.append(try addRecord(type, item, hub: hub, now: now)) }
             return Self.ok(body.array == nil ? made[0] : .array(made), status: 201)
         case ("PATCH", let id?):
-            guard var record = hubspot.portals[hub]?.tables[type]?[id] else { throw ControlError("no \(type) \(id)", status: 404) }
+            guard var record = hubspot.portals[hub]?.tables[type]?[id] else {
+                throw ControlError("no \(type) \(id)", status: 404)
+            }
             for member in body["properties"]?.object?.members ?? [] {
                 record.set(member.key, member.value.string ?? member.value.text, source: "CRM_UI", at: now)
             }
             hubspot.save(type, record, hub: hub, at: now)
             return Self.ok(.object(record.json(names: record.properties.keys.sorted())))
         case ("DELETE", let id?):
-            guard hubspot.portals[hub]?.tables[type]?[id] != nil else { throw ControlError("no \(type) \(id)", status: 404) }
+            guard hubspot.portals[hub]?.tables[type]?[id] != nil else {
+                throw ControlError("no \(type) \(id)", status: 404)
+            }
             hubspot.archive(type, id, hub: hub, at: now)
             return Self.ok(.object([("archived", .bool(true))]))
         default: throw ControlError("no \(method) of \(type)", status: 404)
@@ -34,7 +38,9 @@ extension SandboxWorld {
         guard let id = asked ?? hubspot.portals[hub]?.tables[type]?.takeID() else {
             throw ControlError("no \(type)", status: 404)
         }
-        guard hubspot.portals[hub]?.tables[type]?[id] == nil else { throw ControlError("\(type) \(id) is there already", status: 409) }
+        guard hubspot.portals[hub]?.tables[type]?[id] == nil else {
+            throw ControlError("\(type) \(id) is there already", status: 409)
+        }
         var record = HubSpotRecord(id: id, at: now)
         var values = body["properties"]?.object ?? JSONObject()
         if type == "deals" {
@@ -88,7 +94,9 @@ extension SandboxWorld {
         switch (method, kind, id) {
         case ("POST", "pipelines", nil):
             let name = try Self.text(body, "id")
-            guard portal.pipeline(name) == nil else { throw ControlError("pipeline \(name) is there already", status: 409) }
+            guard portal.pipeline(name) == nil else {
+                throw ControlError("pipeline \(name) is there already", status: 409)
+            }
             var stages: [HubSpotStage] = []
             for (order, stage) in (body["stages"]?.array ?? []).enumerated() {
                 stages.append(try Self.stage(stage, order: order, now: now))

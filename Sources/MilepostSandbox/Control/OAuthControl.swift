@@ -3,7 +3,8 @@
 /// `/_sandbox/hubspot/oauth` and `/_sandbox/pipedrive/oauth`: how the authorisation servers behave, and what they end.
 extension OAuthAuthority {
     private static let members = [
-        "expires_in", "code_expires_in", "rotate", "grant_scopes", "consent", "account", "redirect_uris", "client_secret",
+        "expires_in", "code_expires_in", "rotate", "grant_scopes", "consent", "account", "redirect_uris",
+        "client_secret",
         "end",
     ]
 
@@ -20,7 +21,9 @@ extension OAuthAuthority {
             rotates = flag
         }
         if let value = object["grant_scopes"] {
-            guard value.isNull || value.array != nil else { throw ControlError("grant_scopes must be an array, or null for all") }
+            guard value.isNull || value.array != nil else {
+                throw ControlError("grant_scopes must be an array, or null for all")
+            }
             grantableScopes = value.array?.compactMap(\.string)
         }
         if let value = object["consent"] {

@@ -29,6 +29,8 @@ struct HubSpot: Sendable {
     var manners = HubSpotManners()
     var searchLagMilliseconds: Int64
     var keys: SeededKeys
+    /// For `{{uuid}}` in the ids of events; apart from `keys`, which every refusal moves on.
+    var eventKeys: SeededKeys
     /// Breaches of the vendor's documents that the world has not collected yet.
     var violations: [String] = []
 
@@ -36,6 +38,7 @@ struct HubSpot: Sendable {
         limits = isLimited ? HubSpotLimits() : .off
         self.searchLagMilliseconds = searchLagMilliseconds
         keys = SeededKeys(seed: seed &+ 0x48_53)
+        eventKeys = SeededKeys(seed: seed &+ 0x48_54)
         oauth = OAuthAuthority(
             clientID: Self.clientID, clientSecret: "sandbox-secret", accountID: Self.firstHubID, lifeSeconds: 1800,
             rotates: false, accessPrefix: "CSandbox", refreshPrefix: "na1-",
@@ -165,14 +168,17 @@ struct HubSpot: Sendable {
         let times = HubSpotProperty.times(type)
         record.updatedAt = now
         record.properties["hs_object_id"] = record.id
-        if record.properties[times.created] == nil { record.properties[times.created] = record.createdAt.rfc3339Milliseconds }
+        if record.properties[times.created] == nil {
+            record.properties[times.created] = record.createdAt.rfc3339Milliseconds
+        }
         record.properties[times.changed] = now.rfc3339Milliseconds
         if type == "deals", let portal = portals[hub] {
             let stage = record.properties["pipeline"].flatMap(portal.pipeline)?.stages.first {
                 $0.id == record.properties["dealstage"]
             }
             record.properties["hs_is_closed"] = stage?.isClosed == true ? "true" : "false"
-            record.properties["hs_is_closed_won"] = stage?.isClosed == true && stage?.probability == "1.0" ? "true" : "false"
+            record.properties["hs_is_closed_won"] =
+                stage?.isClosed == true && stage?.probability == "1.0" ? "true" : "false"
             record.properties["hs_deal_stage_probability"] = stage?.probability
         }
         portals[hub]?.tables[type]?.put(record)
@@ -187,7 +193,9 @@ struct HubSpot: Sendable {
         return portal
     }
 
-    static func ok(_ json: JSONValue, status: Int = 200) -> VendorResponse { VendorResponse(status: status, json: json) }
+    static func ok(_ json: JSONValue, status: Int = 200) -> VendorResponse {
+        VendorResponse(status: status, json: json)
+    }
     static let empty = VendorResponse(status: 204)
 }
 
@@ -219,6 +227,8 @@ struct HubSpotManners: Sendable {
     var repeats = Repeat.ignore
     /// How long a new template is unknown to events.
     var templateDelayMilliseconds: Int64 = 0
+    /// Whether associations name ids as numbers, as live answers do and the vendor's document does not.
+    var hasNumericIDs = false
     /// Parts that this app or account may not use: `timeline`, `app_events`, `custom_events`.
     var closed: Set<String> = []
     static let parts = ["timeline", "app_events", "custom_events"]

@@ -10,7 +10,8 @@ extension HubSpot {
     }
 
     /// Reads the `associations` of a create call. The type of the other end follows from the association type.
-    func plannedLinks(_ list: [JSONValue], from type: String, _ call: HubSpotCall) throws(HubSpotFailure) -> [PlannedLink]
+    func plannedLinks(_ list: [JSONValue], from type: String, _ call: HubSpotCall) throws(HubSpotFailure)
+        -> [PlannedLink]
     {
         var planned: [PlannedLink] = []
         for item in list {
@@ -79,15 +80,19 @@ extension HubSpot {
             } else {
                 outcome.results.append(
                     .object([
-                        ("from", .object([("id", .string(name))])), ("to", .array(links.map(Self.json))),
+                        ("from", .object([("id", .string(name))])), ("to", .array(links.map(json))),
                     ]))
             }
         }
         return outcome.answer(call.now)
     }
 
-    private static func json(_ link: HubSpotLinks.Link) -> JSONValue {
-        .object([("toObjectId", .string(link.id)), ("associationTypes", .array(link.types.map(\.json)))])
+    private func json(_ link: HubSpotLinks.Link) -> JSONValue {
+        let number = manners.hasNumericIDs ? Int(link.id) : nil
+        return .object([
+            ("toObjectId", number.map { .integer($0) } ?? .string(link.id)),
+            ("associationTypes", .array(link.types.map(\.json))),
+        ])
     }
 
     private func listAssociations(_ call: HubSpotCall) throws(HubSpotFailure) -> VendorResponse {
@@ -96,7 +101,7 @@ extension HubSpot {
         try call.takes("after", "limit")
         guard let record = portals[call.hubID]?.tables[type]?[call.part(4)] else { throw .notFound }
         let links = portals[call.hubID]?.links.of(type, record.id, to: to) ?? []
-        return Self.ok(try Self.page(links.map(Self.json), call, default: 500, most: 500))
+        return Self.ok(try Self.page(links.map(json), call, default: 500, most: 500))
     }
 
     private func labels(_ call: HubSpotCall) throws(HubSpotFailure) -> VendorResponse {
@@ -109,7 +114,8 @@ extension HubSpot {
     private func ends(
         _ call: HubSpotCall, _ from: String, _ fromID: String, _ to: String, _ toID: String
     ) throws(HubSpotFailure) -> (from: String, to: String) {
-        guard let first = portals[call.hubID]?.tables[from]?[fromID], let second = portals[call.hubID]?.tables[to]?[toID]
+        guard let first = portals[call.hubID]?.tables[from]?[fromID],
+            let second = portals[call.hubID]?.tables[to]?[toID]
         else { throw .notFound }
         return (first.id, second.id)
     }

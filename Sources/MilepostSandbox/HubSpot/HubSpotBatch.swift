@@ -28,17 +28,20 @@ extension HubSpot {
         if let empty = try batchWithoutInputs(call) { return empty }
         switch verb {
         case "read": return try batchRead(call, type)
-        case "create": return try batchWrite(call, type, .batchCreate, status: 201) { hub, input throws(HubSpotFailure) in
-            let record = try hub.create(type, input, call)
-            return record.json(
-                names: record.properties.keys.sorted(), nulls: false, trace: input["objectWriteTraceId"]?.string)
-        }
-        case "update": return try batchWrite(call, type, .batchWrite, status: 200) { hub, input throws(HubSpotFailure) in
-            try hub.batchUpdate(type, input, call)
-        }
-        case "upsert": return try batchWrite(call, type, .batchWrite, status: 200) { hub, input throws(HubSpotFailure) in
-            try hub.upsert(type, input, call)
-        }
+        case "create":
+            return try batchWrite(call, type, .batchCreate, status: 201) { hub, input throws(HubSpotFailure) in
+                let record = try hub.create(type, input, call)
+                return record.json(
+                    names: record.properties.keys.sorted(), nulls: false, trace: input["objectWriteTraceId"]?.string)
+            }
+        case "update":
+            return try batchWrite(call, type, .batchWrite, status: 200) { hub, input throws(HubSpotFailure) in
+                try hub.batchUpdate(type, input, call)
+            }
+        case "upsert":
+            return try batchWrite(call, type, .batchWrite, status: 200) { hub, input throws(HubSpotFailure) in
+                try hub.upsert(type, input, call)
+            }
         default:
             let body = try call.body(.batchArchive)
             for input in body["inputs"]?.array ?? [] {
@@ -84,7 +87,8 @@ extension HubSpot {
         }
         if !missing.isEmpty {
             let failure = HubSpotFailure(
-                status: 404, category: "OBJECT_NOT_FOUND", "Could not get some \(type) objects, they may be deleted or not exist.",
+                status: 404, category: "OBJECT_NOT_FOUND",
+                "Could not get some \(type) objects, they may be deleted or not exist.",
                 context: ["ids": missing])
             outcome.errors.append(failure.batchEntry())
         }

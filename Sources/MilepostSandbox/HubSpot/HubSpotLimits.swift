@@ -59,7 +59,8 @@ extension HubSpot {
         defer { portals[call.hubID]?.usage = usage }
         if call.isSearch {
             guard let limit = limits.search else { return }
-            let verdict = usage.search.admit(limit: limit, within: HubSpotLimits.searchWindowMilliseconds, now: call.now)
+            let verdict = usage.search.admit(
+                limit: limit, within: HubSpotLimits.searchWindowMilliseconds, now: call.now)
             if !verdict.fits { throw Self.overLimit("secondly", policy: "SECONDLY") }
             return
         }

@@ -131,7 +131,9 @@ extension HubSpot {
             }
             form[item.name] = item.value
         }
-        if !request.query.isEmpty { violations.append("\(request.path): parameters belong into the body, not the query") }
+        if !request.query.isEmpty {
+            violations.append("\(request.path): parameters belong into the body, not the query")
+        }
         return form
     }
 
@@ -230,7 +232,8 @@ extension HubSpot {
     private func info(_ grant: OAuthAuthority.Grant) -> [(String, JSONValue)] {
         [
             ("hub_id", .integer(grant.accountID)), ("user_id", .integer(grant.userID)),
-            ("user", .string("admin@\(grant.accountID).example")), ("hub_domain", .string("\(grant.accountID).example")),
+            ("user", .string("admin@\(grant.accountID).example")),
+            ("hub_domain", .string("\(grant.accountID).example")),
             ("scopes", Self.scopes(grant)),
         ]
     }

@@ -234,7 +234,9 @@ extension HubSpot {
         for (name, value) in second.properties where survivor.properties[name] == nil {
             survivor.set(name, value, source: "MERGE_OBJECTS", at: now)
         }
-        let merged = [first.properties["hs_merged_object_ids"], second.properties["hs_merged_object_ids"]].compactMap { $0 }
+        let merged = [first.properties["hs_merged_object_ids"], second.properties["hs_merged_object_ids"]].compactMap {
+            $0
+        }
         let ids = merged + [first.id, second.id].filter { $0 != survivor.id }
         survivor.properties["hs_merged_object_ids"] = ids.joined(separator: ";")
         for gone in [first, second] where gone.id != survivor.id {

@@ -80,7 +80,8 @@ struct HubSpotOwner: Sendable {
     var json: JSONValue {
         .object([
             ("id", .string(id)), ("email", .string(email)), ("type", "PERSON"), ("firstName", .string(firstName)),
-            ("lastName", .string(lastName)), ("userId", .integer(userID)), ("userIdIncludingInactive", .integer(userID)),
+            ("lastName", .string(lastName)), ("userId", .integer(userID)),
+            ("userIdIncludingInactive", .integer(userID)),
             ("createdAt", .string(createdAt.rfc3339Milliseconds)),
             ("updatedAt", .string(createdAt.rfc3339Milliseconds)), ("archived", .bool(false)),
         ])

@@ -46,7 +46,8 @@ struct HubSpotProperty: Sendable {
                 ])
             ),
             ("formField", .bool(!isReadOnly && !isCalculated)), ("archived", .bool(isArchived)),
-            ("createdAt", .string(createdAt.rfc3339Milliseconds)), ("updatedAt", .string(updatedAt.rfc3339Milliseconds)),
+            ("createdAt", .string(createdAt.rfc3339Milliseconds)),
+            ("updatedAt", .string(updatedAt.rfc3339Milliseconds)),
         ])
     }
 
@@ -55,7 +56,9 @@ struct HubSpotProperty: Sendable {
         func refuse(_ code: String, _ message: String) -> HubSpotValueRefusal {
             HubSpotValueRefusal(name: name, code: code, message: message)
         }
-        if isReadOnly { return refuse("READ_ONLY_VALUE", "\"\(name)\" is a read only property; its value cannot be set.") }
+        if isReadOnly {
+            return refuse("READ_ONLY_VALUE", "\"\(name)\" is a read only property; its value cannot be set.")
+        }
         if isCalculated {
             return refuse("READ_ONLY_VALUE", "\"\(name)\" is a calculated property; its value cannot be set.")
         }
@@ -82,7 +85,8 @@ struct HubSpotProperty: Sendable {
             if name == "email", !Self.isAddress(value) {
                 return refuse("INVALID_EMAIL", "Email address \(value) is invalid")
             }
-            return value.utf8.count > 65_536 ? refuse("INVALID_LENGTH", "\(name) is longer than 65536 characters.") : nil
+            return value.utf8.count > 65_536
+                ? refuse("INVALID_LENGTH", "\(name) is longer than 65536 characters.") : nil
         }
     }
 
@@ -108,7 +112,8 @@ extension HubSpotProperty {
                     createdAt: now, updatedAt: now)
             }
         }
-        var contacts = make(contactRows, group: "contactinformation") + make(analyticsRows, group: "analyticsinformation")
+        var contacts =
+            make(contactRows, group: "contactinformation") + make(analyticsRows, group: "analyticsinformation")
         for place in contacts.indices {
             switch contacts[place].name {
             case "lifecyclestage": contacts[place].options = lifecycle.map { Option(label: $0.withCapital, value: $0) }
@@ -138,7 +143,8 @@ extension HubSpotProperty {
             ("email", "Email", "string", "text", .plain), ("firstname", "First Name", "string", "text", .plain),
             ("lastname", "Last Name", "string", "text", .plain), ("phone", "Phone Number", "string", "text", .plain),
             ("company", "Company Name", "string", "text", .plain), ("website", "Website URL", "string", "text", .plain),
-            ("jobtitle", "Job Title", "string", "text", .plain), ("country", "Country/Region", "string", "text", .plain),
+            ("jobtitle", "Job Title", "string", "text", .plain),
+            ("country", "Country/Region", "string", "text", .plain),
             ("lifecyclestage", "Lifecycle Stage", "enumeration", "radio", .plain),
             ("createdate", "Create Date", "datetime", "date", .readOnly),
             ("lastmodifieddate", "Last Modified Date", "datetime", "date", .readOnly),
@@ -163,7 +169,8 @@ extension HubSpotProperty {
         system + [
             ("dealname", "Deal Name", "string", "text", .plain), ("amount", "Amount", "number", "number", .plain),
             ("dealstage", "Deal Stage", "enumeration", "radio", .plain),
-            ("pipeline", "Pipeline", "enumeration", "select", .plain), ("closedate", "Close Date", "datetime", "date", .plain),
+            ("pipeline", "Pipeline", "enumeration", "select", .plain),
+            ("closedate", "Close Date", "datetime", "date", .plain),
             ("createdate", "Create Date", "datetime", "date", .plain),
             ("deal_currency_code", "Currency", "string", "text", .plain),
             ("description", "Deal Description", "string", "textarea", .plain),
@@ -185,7 +192,8 @@ extension HubSpotProperty {
 
     private static let companyRows: [(String, String, String, String, Manner)] =
         system + [
-            ("name", "Company name", "string", "text", .plain), ("domain", "Company Domain Name", "string", "text", .plain),
+            ("name", "Company name", "string", "text", .plain),
+            ("domain", "Company Domain Name", "string", "text", .plain),
             ("createdate", "Create Date", "datetime", "date", .readOnly),
             ("hs_lastmodifieddate", "Last Modified Date", "datetime", "date", .readOnly),
         ]

@@ -53,7 +53,8 @@ extension HubSpot {
     }
 
     /// Creates a definition. The vendor's answer to a name that is taken is assumed to be 409.
-    mutating func define(_ type: String, _ body: JSONValue, _ call: HubSpotCall) throws(HubSpotFailure) -> HubSpotProperty
+    mutating func define(_ type: String, _ body: JSONValue, _ call: HubSpotCall) throws(HubSpotFailure)
+        -> HubSpotProperty
     {
         let name = body["name"]?.string ?? ""
         let known = portals[call.hubID]?.properties[type] ?? []
@@ -95,7 +96,9 @@ extension HubSpot {
         guard let place = portals[call.hubID]?.properties[type]?.firstIndex(where: { $0.name == call.part(4) }),
             var property = portals[call.hubID]?.properties[type]?[place]
         else { throw .notFound }
-        guard !property.isHubSpotDefined else { throw .invalid("\(property.name) is read only: its definition cannot be changed") }
+        guard !property.isHubSpotDefined else {
+            throw .invalid("\(property.name) is read only: its definition cannot be changed")
+        }
         if let label = body["label"]?.string { property.label = label }
         if let description = body["description"]?.string { property.description = description }
         if let group = body["groupName"]?.string { property.groupName = group }

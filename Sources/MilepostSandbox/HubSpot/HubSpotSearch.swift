@@ -25,7 +25,8 @@ struct HubSpotFilter: Sendable {
     var refusal: String? {
         switch operation {
         case "IN", "NOT_IN": values.isEmpty ? "operator \(operation) on \(property) needs values" : nil
-        case "BETWEEN": value == nil || highValue == nil ? "operator BETWEEN on \(property) needs value and highValue" : nil
+        case "BETWEEN":
+            value == nil || highValue == nil ? "operator BETWEEN on \(property) needs value and highValue" : nil
         case "HAS_PROPERTY", "NOT_HAS_PROPERTY": nil
         default: value == nil ? "operator \(operation) on \(property) needs a value" : nil
         }
@@ -138,7 +139,8 @@ extension HubSpot {
     }
 
     /// One sort at most: `name` or `-name`.
-    private static func sorted(_ rows: [HubSpotRecord], _ sorts: [JSONValue]) throws(HubSpotFailure) -> [HubSpotRecord] {
+    private static func sorted(_ rows: [HubSpotRecord], _ sorts: [JSONValue]) throws(HubSpotFailure) -> [HubSpotRecord]
+    {
         guard sorts.count <= 1 else { throw .invalid("only one sort is supported") }
         guard let text = sorts.first?.string else { return rows }
         let isDescending = text.hasPrefix("-")

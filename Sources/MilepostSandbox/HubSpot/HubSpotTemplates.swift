@@ -195,7 +195,8 @@ extension HubSpot {
 
     private static func token(_ json: JSONValue, _ now: Instant) throws(HubSpotFailure) -> HubSpotTemplate.Token {
         let name = json["name"]?.string ?? ""
-        guard !name.isEmpty, name.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || "._-".contains($0)) }) else {
+        guard !name.isEmpty, name.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || "._-".contains($0)) })
+        else {
             throw .invalid("the token name \"\(name)\" may hold letters, digits, . _ and - only")
         }
         let type = json["type"]?.string ?? ""

@@ -43,10 +43,11 @@ extension HubSpot {
             template.createdAt.adding(milliseconds: manners.templateDelayMilliseconds) <= call.now
         else {
             throw HubSpotFailure(
-                status: 404, category: "OBJECT_NOT_FOUND", "No event template with ID \(templateID) is known for this app")
+                status: 404, category: "OBJECT_NOT_FOUND",
+                "No event template with ID \(templateID) is known for this app")
         }
         try Self.check(sent["tokens"]?.object ?? JSONObject(), template)
-        let id = (sent["id"]?.string ?? "{{uuid}}").replacing("{{uuid}}", with: keys.uuid())
+        let id = (sent["id"]?.string ?? "{{uuid}}").replacing("{{uuid}}", with: eventKeys.uuid())
         sent["id"] = .string(id)
         let objectID = try target(of: sent, template.objectType, call, changesEmail: true)
         let timestamp = sent["timestamp"]?.string.flatMap { Instant(rfc3339WithFraction: $0) } ?? call.now
@@ -69,7 +70,9 @@ extension HubSpot {
             guard let token = template.tokens.first(where: { $0.name == member.key }) else {
                 throw .invalid("Token \(member.key) is not defined in the event template \(template.id)")
             }
-            if let refusal = token.refusal(of: member.value.string ?? "") { throw .invalid("Invalid token: \(refusal)") }
+            if let refusal = token.refusal(of: member.value.string ?? "") {
+                throw .invalid("Invalid token: \(refusal)")
+            }
         }
     }
 
@@ -82,7 +85,8 @@ extension HubSpot {
         let email = event["email"]?.string
         if let id = event["objectId"]?.string {
             guard var record = portals[call.hubID]?.tables[type]?[id] else {
-                throw HubSpotFailure(status: 404, category: "OBJECT_NOT_FOUND", "No \(type) object with ID \(id) exists")
+                throw HubSpotFailure(
+                    status: 404, category: "OBJECT_NOT_FOUND", "No \(type) object with ID \(id) exists")
             }
             if changesEmail, let email, type == "contacts", record.properties["email"] != email {
                 record.set("email", email, source: "TIMELINE", at: call.now)

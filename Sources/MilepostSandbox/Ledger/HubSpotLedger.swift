@@ -72,7 +72,8 @@ extension SandboxWorld {
                 moves.append(
                     .object([
                         ("from", .string(from)), ("to", .string(change.value)),
-                        ("at", .string(change.at.rfc3339Milliseconds)), ("at_ms", .integer(Int(change.at.milliseconds))),
+                        ("at", .string(change.at.rfc3339Milliseconds)),
+                        ("at_ms", .integer(Int(change.at.milliseconds))),
                         ("source", .string(change.source)),
                     ]))
             }
@@ -118,7 +119,7 @@ extension SandboxWorld {
 
     func hubspotText() -> String {
         var text = ""
-        for portal in hubspot.portals.values.sorted(by: { $0.id < $1.id }) {
+        for portal in hubspot.portals.values.sorted(by: { $0.id < $1.id }) where isHubSpotUsed {
             text += "\(portal.name) (hub \(portal.id))\n\n"
             text += Self.table(
                 head: ["contact", "email", "events", "last change"],
@@ -148,18 +149,25 @@ extension SandboxWorld {
                 })
             text += "\n"
         }
-        text += "Tokens\n\n"
-        text += Self.table(
-            head: ["time", "vendor", "event", "account", "grant", "detail"],
-            rows: (oauthLedger().array ?? []).map { event in
-                ["at", "vendor", "event", "account", "grant", "detail"].map { name in
-                    event[name].map { $0.string ?? ($0.isNull ? "" : $0.text) } ?? ""
-                }
-            })
-        text += "\nBreaches of the vendors' documents\n\n"
-        text += Self.table(
-            head: ["request", "vendor", "what"],
-            rows: ledger.violations.map { [String($0.request), $0.vendor, $0.detail] })
-        return text + "\n"
+        let tokens = oauthLedger().array ?? []
+        if !tokens.isEmpty {
+            text += "Tokens\n\n"
+            text += Self.table(
+                head: ["time", "vendor", "event", "account", "grant", "detail"],
+                rows: tokens.map { event in
+                    ["at", "vendor", "event", "account", "grant", "detail"].map { name in
+                        event[name].map { $0.string ?? ($0.isNull ? "" : $0.text) } ?? ""
+                    }
+                })
+            text += "\n"
+        }
+        if !ledger.violations.isEmpty {
+            text += "Breaches of the vendors' documents\n\n"
+            text += Self.table(
+                head: ["request", "vendor", "what"],
+                rows: ledger.violations.map { [String($0.request), $0.vendor, $0.detail] })
+            text += "\n"
+        }
+        return text
     }
 }

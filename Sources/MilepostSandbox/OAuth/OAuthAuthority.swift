@@ -217,7 +217,9 @@ struct OAuthAuthority: Sendable {
             OAuthEvent(
                 at: now, kind: isBreach ? .deadTokenReused : .deadTokenRetried, accountID: grant?.accountID,
                 grantID: dead.grantID, refreshes: grant?.refreshes))
-        if isBreach { violations.append("a refresh token of grant \(dead.grantID) was used again after it was replaced") }
+        if isBreach {
+            violations.append("a refresh token of grant \(dead.grantID) was used again after it was replaced")
+        }
         return .refreshToken
     }
 

@@ -13,7 +13,7 @@ extension Pipedrive {
     static func ownsOAuth(_ request: VendorRequest) -> Bool {
         switch request.path {
         case "/oauth/authorize": request.queryValue("client_id") == clientID
-        case "/oauth/token", "/oauth/revoke": true
+        case "/oauth/token", "/oauth/token/", "/oauth/revoke": true
         default: false
         }
     }
@@ -21,7 +21,7 @@ extension Pipedrive {
     mutating func oauthAnswer(_ request: VendorRequest, now: Instant) -> VendorResponse {
         switch (request.method, request.path) {
         case ("GET", "/oauth/authorize"): return authorize(request, now: now)
-        case ("POST", "/oauth/token"), ("POST", "/oauth/revoke"):
+        case ("POST", "/oauth/token"), ("POST", "/oauth/token/"), ("POST", "/oauth/revoke"):
             do throws(OAuthAuthority.Refusal) {
                 let form = try form(request)
                 if request.path == "/oauth/revoke" {
@@ -67,7 +67,8 @@ extension Pipedrive {
             throw .grantType
         }
         let header = request.header("authorization") ?? ""
-        guard header.lowercased().hasPrefix("basic "), let bytes = ProofKey.decodeBase64(String(header.dropFirst(6))) else {
+        guard header.lowercased().hasPrefix("basic "), let bytes = ProofKey.decodeBase64(String(header.dropFirst(6)))
+        else {
             throw .clientID
         }
         let parts = String(decoding: bytes, as: UTF8.self).split(separator: ":", maxSplits: 1).map(String.init)
@@ -76,7 +77,8 @@ extension Pipedrive {
         return Dictionary(items.map { ($0.name, $0.value) }) { first, _ in first }
     }
 
-    private mutating func token(_ form: [String: String], now: Instant) throws(OAuthAuthority.Refusal) -> OAuthAuthority.Pair
+    private mutating func token(_ form: [String: String], now: Instant) throws(OAuthAuthority.Refusal)
+        -> OAuthAuthority.Pair
     {
         switch form["grant_type"] {
         case "authorization_code":

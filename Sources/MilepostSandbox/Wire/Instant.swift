@@ -87,7 +87,8 @@ extension Instant {
             return
         }
         let digits = text[text.index(after: point)...].prefix { ("0"..."9").contains($0) }
-        guard (1...9).contains(digits.count), let whole = Instant(rfc3339: String(text[..<point]) + String(text[digits.endIndex...])),
+        guard (1...9).contains(digits.count),
+            let whole = Instant(rfc3339: String(text[..<point]) + String(text[digits.endIndex...])),
             let thousandths = Int64((digits + "00").prefix(3))
         else { return nil }
         self = whole.adding(milliseconds: thousandths)
