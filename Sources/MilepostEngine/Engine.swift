@@ -19,6 +19,9 @@ public final class Engine: Sendable {
     public let oauth: OAuthService
     public let apps: AppService
     public let tokens: TokenKeeper
+    /// Brings every click to the connections that take them.
+    public let pump: ClickPump
+    public let clickExplainer: ClickExplainer
     /// What counts while nobody handed a matrix in by REST.
     public let configuredPlans: PlanMatrix
     /// This process's name on claims and locks.
@@ -50,9 +53,15 @@ public final class Engine: Sendable {
             }
         }
 
+        /// How far apart form and click may be (RES-06).
+        public var matchWindow: Duration
+        /// How long a click waits for its identity (RES-06).
+        public var hold: Duration
+
         public init(
             interval: Duration = .seconds(300), limits: DeliveryMachine.Limits = .init(), backoff: Backoff = Backoff(),
-            plans: PlanMatrix = PlanMatrix(), analyticsURLTemplate: String? = nil, oauth: OAuth = OAuth()
+            plans: PlanMatrix = PlanMatrix(), analyticsURLTemplate: String? = nil,
+            matchWindow: Duration = .seconds(14 * 86_400), hold: Duration = .seconds(72 * 3600), oauth: OAuth = OAuth()
         ) {
             self.oauth = oauth
             self.interval = interval
@@ -60,6 +69,8 @@ public final class Engine: Sendable {
             self.backoff = backoff
             self.plans = plans
             self.analyticsURLTemplate = analyticsURLTemplate
+            self.matchWindow = matchWindow
+            self.hold = hold
         }
     }
 
@@ -99,6 +110,12 @@ public final class Engine: Sendable {
         provision = ProvisionService(
             store: store, plugins: plugins, clock: clock, requestTimeout: settings.limits.requestTimeout)
         explainer = Explainer(store: store, plans: settings.plans, plugins: plugins, clock: clock)
+        let resolver = ContactResolver(store: store, arrivals: store.arrivals, window: settings.matchWindow)
+        let stream = ConnectionStream(
+            store: store, plugins: plugins, resolver: resolver, dispatcher: dispatcher, clock: clock,
+            plans: settings.plans, reporter: reporter, hold: settings.hold)
+        pump = ClickPump(store: store, plugins: plugins, stream: stream, clock: clock, reporter: reporter)
+        clickExplainer = ClickExplainer(store: store, plugins: plugins)
     }
 
     /// Finds out what a crash left behind: claims of a process that is gone become uncertain where a request may have left,

@@ -101,6 +101,8 @@ public struct ThresholdPolicy: Hashable, Sendable, Codable {
     public var thresholds: [Int64]
     public var aggregation: Aggregation
     public var audience: Audience
+    /// Nil: the defaults of `StreamPolicy`.
+    public var stream: StreamPolicy?
 
     public enum Aggregation: String, Sendable, Codable, CaseIterable { case link, folder }
 
@@ -110,15 +112,16 @@ public struct ThresholdPolicy: Hashable, Sendable, Codable {
 
     public init(
         thresholds: [Int64] = ThresholdPolicy.defaultThresholds, aggregation: Aggregation = .link,
-        audience: Audience = .all
+        audience: Audience = .all, stream: StreamPolicy? = nil
     ) {
         self.thresholds = thresholds
         self.aggregation = aggregation
         self.audience = audience
+        self.stream = stream
     }
 
     enum CodingKeys: String, CodingKey {
-        case thresholds, aggregation
+        case thresholds, aggregation, stream
         case audience = "count"
     }
 }

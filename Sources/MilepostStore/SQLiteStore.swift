@@ -24,6 +24,8 @@ public final class SQLiteStore: Store {
     let writer: WriterThread
     let clock: any DaemonClock
     let configuration: SQLiteConfiguration
+    /// Raised after what it tells of is on disk.
+    public let arrivals: ArrivalSignal
     /// One recount or retention at a time: a day that goes during a recount would look like a mismatch.
     let longWork = ExclusiveWork()
     let workspaceLocks = WorkspaceLocks()
@@ -31,13 +33,14 @@ public final class SQLiteStore: Store {
     private let lock: DataDirectoryLock?
 
     init(
-        path: String, pool: DatabasePool, clock: any DaemonClock, configuration: SQLiteConfiguration, claim: OpenFile,
-        lock: DataDirectoryLock?
+        path: String, pool: DatabasePool, clock: any DaemonClock, configuration: SQLiteConfiguration,
+        arrivals: ArrivalSignal, claim: OpenFile, lock: DataDirectoryLock?
     ) {
         self.path = path
         self.pool = pool
         self.clock = clock
         self.configuration = configuration
+        self.arrivals = arrivals
         self.claim = claim
         self.lock = lock
         writer = WriterThread(pool: pool, configuration: configuration)

@@ -8,8 +8,8 @@ public import MilepostModel
 /// `fsync`ed) when it returns. Errors are `StoreError`.
 ///
 /// Shaped so that another engine (PostgreSQL, a log, a column store) can stand in: no SQL and no row ids leak.
-public protocol Store: ClickLedger, LinkBook, ConnectionBook, Outbox, AccessBook, PluginStorage, VaultRecords,
-    TokenBook
+public protocol Store: ClickLedger, ClickLog, StreamBook, LinkBook, ConnectionBook, Outbox, AccessBook, PluginStorage,
+    VaultRecords, TokenBook
 {
     /// How the storage is: space, size, schema, whether writes are stopped and why.
     func health() async -> StoreHealth
@@ -204,11 +204,13 @@ public struct ErasureResult: Sendable, Equatable {
     public var clicks: Int
     public var deliveries: Int
     public var forms: Int
+    public var held: Int
 
-    public init(clicks: Int = 0, deliveries: Int = 0, forms: Int = 0) {
+    public init(clicks: Int = 0, deliveries: Int = 0, forms: Int = 0, held: Int = 0) {
         self.clicks = clicks
         self.deliveries = deliveries
         self.forms = forms
+        self.held = held
     }
 }
 
@@ -344,7 +346,11 @@ public protocol Outbox: Sendable {
     /// Takes up to `limit` deliveries of the connection that are due (`pending`, `retrying`, `uncertain` with
     /// `nextAttemptAt` nil or past) into `inFlight` under `owner`, oldest first, attempts plus one. Two callers never get
     /// the same one. Answers each with its journal and the state it came from.
-    func claimDue(connection: ConnectionID, owner: String, now: Timestamp, limit: Int) async throws -> [ClaimedDelivery]
+    ///
+    /// - Parameter actions: left out; somebody else takes them.
+    func claimDue(
+        connection: ConnectionID, owner: String, now: Timestamp, limit: Int, excluding actions: [String]
+    ) async throws -> [ClaimedDelivery]
 
     /// Writes the intent of a step before its request may leave (invariant 4). Durable on return.
     func storeIntent(deliveries: [DeliveryID], step: String, attempt: Int, at: Timestamp) async throws
@@ -379,6 +385,15 @@ public protocol Outbox: Sendable {
     func deliveryCounts() async throws -> [ConnectionID: [Delivery.State: Int]]
     /// The oldest delivery that is not finished, per connection.
     func oldestUnfinished() async throws -> [ConnectionID: Timestamp]
+}
+
+extension Outbox {
+    /// Deliveries of whatever action.
+    public func claimDue(
+        connection: ConnectionID, owner: String, now: Timestamp, limit: Int
+    ) async throws -> [ClaimedDelivery] {
+        try await claimDue(connection: connection, owner: owner, now: now, limit: limit, excluding: [])
+    }
 }
 
 public struct ClaimedDelivery: Sendable, Equatable {

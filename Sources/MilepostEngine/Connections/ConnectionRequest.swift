@@ -10,6 +10,9 @@ public struct ConnectionRequest: Sendable {
     public var thresholds: [Int64]?
     public var aggregation: ThresholdPolicy.Aggregation?
     public var audience: Audience?
+    public var bots: StreamPolicy.Bots?
+    public var unknownContact: StreamPolicy.UnknownContact?
+    public var excludedLinks: StreamPolicy.ExcludedLinks?
     /// Fire for what the totals have reached already (THR-19's setting).
     public var firesForCurrentState: Bool
     /// The plugin's settings; null removes one.
@@ -44,6 +47,9 @@ public struct ConnectionRequest: Sendable {
         }
         aggregation = Self.choice(members.removeValue(forKey: "aggregation"), "/aggregation", &errors)
         audience = Self.choice(members.removeValue(forKey: "count"), "/count", &errors)
+        bots = Self.choice(members.removeValue(forKey: "bots"), "/bots", &errors)
+        unknownContact = Self.choice(members.removeValue(forKey: "unknown_contact"), "/unknown_contact", &errors)
+        excludedLinks = Self.choice(members.removeValue(forKey: "excluded_links"), "/excluded_links", &errors)
         firesForCurrentState = false
         if let given = members.removeValue(forKey: "fire_current") {
             if let value = given.bool {
@@ -78,7 +84,16 @@ public struct ConnectionRequest: Sendable {
     func policy(over base: ThresholdPolicy) -> ThresholdPolicy {
         ThresholdPolicy(
             thresholds: thresholds ?? base.thresholds, aggregation: aggregation ?? base.aggregation,
-            audience: audience ?? base.audience)
+            audience: audience ?? base.audience, stream: stream(over: base.stream))
+    }
+
+    private func stream(over base: StreamPolicy?) -> StreamPolicy? {
+        guard bots != nil || unknownContact != nil || excludedLinks != nil else { return base }
+        var policy = base ?? StreamPolicy()
+        policy.bots = bots ?? policy.bots
+        policy.unknownContact = unknownContact ?? policy.unknownContact
+        policy.excludedLinks = excludedLinks ?? policy.excludedLinks
+        return policy
     }
 
     /// The plugin's settings on top of `base`.

@@ -24,6 +24,7 @@ public enum CrashPoint {
         "after_journal",
         "before_settle", "after_settle", "before_refresh_intent", "after_refresh_intent", "before_refresh_store",
         "after_refresh_store",
+        "before_stream_commit", "after_stream_commit",
     ]
 
     /// Dies at the `count`-th time the place is reached.

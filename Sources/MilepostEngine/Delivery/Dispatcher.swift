@@ -43,6 +43,7 @@ public struct Dispatcher: Sendable {
             let traits = plugins.traits(of: connection.integration.plugin, action: action)
         else { return tally }
         let machine = DeliveryMachine(limits: limits, readLag: traits.readLag)
+        let clickActions = plugins.clickActions(of: connection.integration.plugin).map(\.name)
 
         for _ in 0..<Self.maximumRounds {
             try Task.checkCancellation()
@@ -50,9 +51,51 @@ public struct Dispatcher: Sendable {
                 plugins.obstacle(for: current.integration.plugin) == nil
             else { return tally }
             let claims = try await store.claimDue(
-                connection: current.id, owner: owner, now: asOf, limit: max(1, traits.maximumBatch))
+                connection: current.id, owner: owner, now: asOf, limit: max(1, traits.maximumBatch),
+                excluding: clickActions)
             if claims.isEmpty { return tally }
             try await work(claims, on: current, machine: machine, canReconcile: traits.canReconcile, tally: &tally)
+        }
+        return tally
+    }
+
+    /// Delivers what is due of one action, for the click stream, which looks after its own retries.
+    ///
+    /// - Parameter prepare: what a claim becomes before it is sent; nil when nothing of it is left to do.
+    func drain(
+        _ connection: Connection, action: ClickAction, asOf: Timestamp,
+        prepare: @Sendable (ClaimedDelivery) async throws -> ClaimedDelivery?
+    ) async throws -> DeliveryTally {
+        var tally = DeliveryTally()
+        guard let traits = plugins.traits(of: connection.integration.plugin, action: action.name) else { return tally }
+        let machine = DeliveryMachine(limits: limits, readLag: traits.readLag)
+        for _ in 0..<Self.maximumRounds {
+            try Task.checkCancellation()
+            guard let current = try await store.connection(id: connection.id), current.state == .active,
+                plugins.obstacle(for: current.integration.plugin) == nil
+            else { return tally }
+            let claims = try await store.claimDue(
+                connection: current.id, action: action.name, owner: owner, now: asOf,
+                limit: max(1, traits.maximumBatch))
+            if claims.isEmpty { return tally }
+            var ready: [ClaimedDelivery] = []
+            for claim in claims {
+                if let prepared = try await prepare(claim) {
+                    ready.append(prepared)
+                } else {
+                    let outcome = DeliveryOutcome(
+                        delivery: claim.delivery.id, state: .dropped,
+                        reason: Reason(
+                            code: "superseded", message: "Later clicks of the contact have written all of its values."),
+                        at: clock.now)
+                    try await store.settle([outcome])
+                    reporter.settled(outcome, on: current)
+                }
+            }
+            if !ready.isEmpty {
+                try await work(
+                    ready, on: current, machine: machine, canReconcile: traits.canReconcile, tally: &tally)
+            }
         }
         return tally
     }

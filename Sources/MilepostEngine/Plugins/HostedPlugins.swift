@@ -100,6 +100,14 @@ public final class HostedPlugins: PluginPort {
         manifest(of: plugin)?.actions?.first { $0.trigger == "threshold" }?.name
     }
 
+    public func clickActions(of plugin: PluginName) -> [ClickAction] {
+        (manifest(of: plugin)?.actions ?? []).filter { $0.trigger == "click" }.map {
+            ClickAction(
+                name: $0.name, maximumBatch: $0.maxRecords, coalesces: $0.coalesce == "contact",
+                enabledBy: $0.enabledBy)
+        }
+    }
+
     public func obstacle(for plugin: PluginName) -> Reason? {
         let (isLoaded, refusal) = state.withLock { ($0.loaded[plugin] != nil, $0.refused[plugin]) }
         if let refusal { return refusal }

@@ -9,6 +9,8 @@ public protocol PluginPort: Sendable {
     func traits(of plugin: PluginName, action: String) -> ActionTraits?
     /// The action that the plugin offers for threshold crossings; nil when it has none or is not there.
     func thresholdAction(of plugin: PluginName) -> String?
+    /// What the plugin does with every click of a known contact; empty when it takes none or is not there.
+    func clickActions(of plugin: PluginName) -> [ClickAction]
     /// Why the plugin cannot be used now; nil when it can.
     func obstacle(for plugin: PluginName) -> Reason?
 
@@ -17,6 +19,32 @@ public protocol PluginPort: Sendable {
     func deliver(_ claims: [ClaimedDelivery], on connection: Connection) async -> [Verdict]
     /// Asks what became of requests whose outcome is open, one finding each, in order.
     func reconcile(_ claims: [ClaimedDelivery], on connection: Connection) async -> [Finding]
+}
+
+extension PluginPort {
+    public func clickActions(of plugin: PluginName) -> [ClickAction] { [] }
+}
+
+/// An action that takes every click of a known contact; safe to repeat.
+public struct ClickAction: Sendable, Equatable {
+    public var name: String
+    /// Records in one `deliver`.
+    public var maximumBatch: Int
+    /// Queued clicks of one contact become one record.
+    public var coalesces: Bool
+    /// The connection's setting that switches it.
+    public var enabledBy: String?
+
+    public init(name: String, maximumBatch: Int = 1, coalesces: Bool = false, enabledBy: String? = nil) {
+        self.name = name
+        self.maximumBatch = maximumBatch
+        self.coalesces = coalesces
+        self.enabledBy = enabledBy
+    }
+
+    func isEnabled(on connection: Connection) -> Bool {
+        enabledBy.flatMap { connection.settings[$0]?.bool } ?? true
+    }
 }
 
 /// What the core must know about an action to deliver it safely.

@@ -12,11 +12,18 @@ public protocol EngineReporter: Sendable {
     func ticked(_ report: TickReport)
     /// A token refresh was answered with a pair, or ended in any other way (OBS-01).
     func refreshed(_ connection: Connection, succeeded: Bool)
+    /// A batch of the click stream was dealt with.
+    ///
+    /// - Parameter lag: from the receipt of its oldest click to now; nil when nothing was sent.
+    func streamed(_ counts: [StreamCount: Int64], lag: Duration?, on connection: Connection)
+    func streamFailed(_ connection: ConnectionID, _ problem: String)
     func tickFailed(_ workspace: WorkspaceID, _ problem: String)
 }
 
 extension EngineReporter {
     public func refreshed(_ connection: Connection, succeeded: Bool) {}
+    public func streamed(_ counts: [StreamCount: Int64], lag: Duration?, on connection: Connection) {}
+    public func streamFailed(_ connection: ConnectionID, _ problem: String) {}
 }
 
 /// Hears nothing.

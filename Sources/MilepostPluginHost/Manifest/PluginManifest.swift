@@ -70,8 +70,13 @@ public struct PluginManifest: Sendable, Hashable, Codable {
         public let idempotency: Idempotency?
         public let readLagMilliseconds: UInt64?
         public let reconcile: Bool?
+        /// `contact`: queued clicks of one contact become one record.
+        public let coalesce: String?
+        /// A boolean setting of the connection that switches the action on or off; on when it is not set.
+        public let enabledBy: String?
         enum CodingKeys: String, CodingKey {
-            case name, title, trigger, batch, idempotency, reconcile
+            case name, title, trigger, batch, idempotency, reconcile, coalesce
+            case enabledBy = "enabled_by"
             case readLagMilliseconds = "read_lag_ms"
         }
         /// Records in one `deliver`: 1 unless declared.
@@ -225,6 +230,14 @@ extension PluginManifest {
         for action in actions ?? [] {
             if !(1...10_000).contains(action.maxRecords) {
                 return "gives action '\(action.name)' batches of \(action.maxRecords) records; 1 to 10000 are possible"
+            }
+            if action.trigger == "click", action.idempotency != .natural {
+                return
+                    "gives action '\(action.name)' the trigger click without idempotency natural; clicks are sent again "
+                    + "after a crash, so the vendor must take the same one twice as one"
+            }
+            if let coalesce = action.coalesce, coalesce != "contact" || action.trigger != "click" {
+                return "lets action '\(action.name)' coalesce '\(coalesce)'; a click action may coalesce by contact"
             }
             if (action.readLagMilliseconds ?? 0) > 86_400_000 {
                 return "gives action '\(action.name)' a read lag of more than a day"

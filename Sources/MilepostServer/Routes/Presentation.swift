@@ -52,6 +52,11 @@ extension Connection {
         settings["thresholds"] = .array(policy.thresholds.map(JSONValue.integer))
         settings["aggregation"] = .string(policy.aggregation.rawValue)
         settings["count"] = .string(policy.audience.rawValue)
+        if let stream = policy.stream {
+            settings["bots"] = .string(stream.bots.rawValue)
+            settings["unknown_contact"] = .string(stream.unknownContact.rawValue)
+            settings["excluded_links"] = .string(stream.excludedLinks.rawValue)
+        }
         func count(_ state: Delivery.State) -> JSONValue { .integer(Int64(counts[state] ?? 0)) }
         return [
             "integration": .string(integration.description), "id": .string(id.rawValue),

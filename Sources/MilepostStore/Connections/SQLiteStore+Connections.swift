@@ -10,7 +10,9 @@ extension SQLiteStore {
     public func saveConnection(
         _ connection: Connection, credentials: [SealedCredential], baseline: Reason?, at: Timestamp
     ) async throws -> Connection {
-        try await write { try $0.save(connection, credentials: credentials, baseline: baseline, at: at) }
+        let saved = try await write { try $0.save(connection, credentials: credentials, baseline: baseline, at: at) }
+        arrivals.raise(saved.workspace) { $0.connections.insert(saved.workspace) }
+        return saved
     }
 
     public func connection(_ integration: IntegrationName, workspace: WorkspaceID) async throws -> Connection? {
@@ -31,7 +33,7 @@ extension SQLiteStore {
         id: ConnectionID, policy: ThresholdPolicy?, settings: JSONValue?, warnings: [Reason]?,
         account: Connection.Account?, credentials: [SealedCredential], baseline: Reason, at: Timestamp
     ) async throws -> Connection {
-        try await write { context in
+        let changed = try await write { context in
             guard var connection = try ConnectionRow.find(id: id, context.db) else { throw StoreError.noConnection(id) }
             if let policy {
                 let old = connection.policy
@@ -48,6 +50,8 @@ extension SQLiteStore {
             try context.store(credentials, of: id)
             return connection
         }
+        arrivals.raise(changed.workspace) { $0.connections.insert(changed.workspace) }
+        return changed
     }
 
     /// Time that deliveries spent waiting is added to them when the connection leaves a state that is not `active`, so
@@ -55,9 +59,9 @@ extension SQLiteStore {
     public func setState(
         id: ConnectionID, _ state: Connection.State, reason: Reason?, at: Timestamp
     ) async throws -> Bool {
-        try await write { context in
+        let moved = try await write { context -> WorkspaceID? in
             guard let connection = try ConnectionRow.find(id: id, context.db) else { throw StoreError.noConnection(id) }
-            guard connection.state != state else { return false }
+            guard connection.state != state else { return nil }
             try context.addWaiting(connection, becoming: state, at: at)
             try context.db.execute(
                 sql:
@@ -66,8 +70,11 @@ extension SQLiteStore {
                     WHERE id = ?
                     """,
                 arguments: [state.rawValue, at.milliseconds, reason?.code, reason?.message, id.rawValue])
-            return true
+            return connection.workspace
         }
+        guard let moved else { return false }
+        arrivals.raise(moved) { $0.connections.insert(moved) }
+        return true
     }
 
     // MARK: Evaluation
@@ -203,6 +210,7 @@ extension WriteContext {
         }
         try ConnectionRow.store(saved, db)
         try store(credentials, of: saved.id)
+        try openStream(saved.id, after: existing)
         return saved
     }
 

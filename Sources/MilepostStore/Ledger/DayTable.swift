@@ -7,11 +7,15 @@ import MilepostModel
 struct DayTable {
     /// `YYYYMMDD`, UTC.
     let day: Int32
+    /// What a row's id is counted from: base plus id is the click's position in the log.
+    let base: Int64
 
     var name: String { "clicks_\(day)" }
 
     static func all(_ db: Database) throws -> [DayTable] {
-        try Int32.fetchAll(db, sql: "SELECT day FROM click_days ORDER BY day").map(DayTable.init(day:))
+        try Row.fetchAll(db.cachedStatement(sql: "SELECT day, base FROM click_days ORDER BY day")).map {
+            DayTable(day: $0["day"], base: $0["base"])
+        }
     }
 
     func create(_ db: Database) throws {
@@ -25,26 +29,29 @@ struct DayTable {
                 );
                 CREATE INDEX \(name)_contact ON \(name) (contact) WHERE contact IS NOT NULL;
                 """)
-        try db.execute(sql: "INSERT INTO click_days (day) VALUES (?)", arguments: [day])
+        try db.execute(sql: "INSERT INTO click_days (day, base) VALUES (?, ?)", arguments: [day, base])
     }
 
     /// Binds and runs the insert of one click; prepared once per append.
     struct Insert {
         private let statement: RawStatement
+        private let base: Int64
 
         init(_ db: Database, _ table: DayTable) throws {
+            base = table.base
             statement = try RawStatement(
                 db,
                 """
                 INSERT INTO \(table.name) (link, at, is_bot, event, url, contact, gclid, fbclid, source, medium,
-                campaign, term, content, referrer, country, device, user_agent, received_at)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                campaign, term, content, referrer, country, device, user_agent, received_at, id)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                 """)
         }
 
         func bind(receivedAt: Timestamp) { statement.bind(receivedAt.milliseconds, at: 18) }
 
-        func run(_ click: Click, link: Int64) throws {
+        func run(_ click: Click, link: Int64, position: Int64) throws {
+            statement.bind(position - base, at: 19)
             statement.bind(link, at: 1)
             statement.bind(click.time.milliseconds, at: 2)
             statement.bind(click.isBot ? 1 : 0, at: 3)

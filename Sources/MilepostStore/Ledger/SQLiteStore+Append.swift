@@ -8,9 +8,11 @@ extension SQLiteStore {
         _ clicks: [IdentifiedClick], workspace: WorkspaceID, receivedAt: Timestamp
     ) async throws -> [Bool] {
         guard !clicks.isEmpty else { return [] }
-        return try await writer.write(.append, weight: clicks.count) { context in
+        let areNew = try await writer.write(.append, weight: clicks.count) { context in
             try context.append(clicks, workspace: workspace, receivedAt: receivedAt)
         }
+        if areNew.contains(true) { arrivals.raise(workspace) { $0.clicks.insert(workspace) } }
+        return areNew
     }
 }
 
@@ -31,7 +33,7 @@ extension WriteContext {
             }
             let click = identified.click
             let link = try linkRow(click.link.rawValue, workspace: workspace)
-            try insert.run(click, link: link)
+            try insert.run(click, link: link, position: state.nextClickPosition())
             totals.add(link: link, isBot: click.isBot)
             if !click.utm.hasNoTriple {
                 totals.add(
@@ -53,10 +55,13 @@ extension WriteContext {
             prepared.insert.bind(receivedAt: receivedAt)
             return (prepared.identity, prepared.insert)
         }
-        let table = DayTable(day: day)
-        if !state.days.contains(day) {
+        let table: DayTable
+        if let base = state.base(of: day) {
+            table = DayTable(day: day, base: base)
+        } else {
+            table = DayTable(day: day, base: state.clickPosition)
             try table.create(db)
-            state.remember(day: day)
+            state.remember(table)
         }
         let identity = try RawStatement(db, "INSERT INTO event_ids (hash, day) VALUES (?, ?) ON CONFLICT DO NOTHING")
         identity.bind(Int64(day), at: 2)

@@ -42,6 +42,8 @@ extension SQLiteStore {
         await longWork.enter()
         do {
             let result = try await erase(contact, workspace)
+            // What is remembered of forms may be of one that is gone.
+            arrivals.raise(workspace) { $0.forms[workspace, default: AdvertisementClicks()].addEverything() }
             await longWork.leave()
             return result
         } catch {
@@ -51,11 +53,19 @@ extension SQLiteStore {
     }
 
     private func erase(_ contact: String, _ workspace: WorkspaceID) async throws -> ErasureResult {
-        let days = try await read("listing days of clicks") { try DayTable.all($0) }
+        let (days, names) = try await read("listing days of clicks") { db in
+            let row = try Self.workspaceRow(workspace, db) ?? 0
+            return (try DayTable.all(db), try PersonNames(contact, workspace: row, db))
+        }
         var result = ErasureResult()
         for table in days {
-            result.clicks += try await write { try $0.eraseClicks(of: contact, workspace: workspace, in: table) }
+            let erased = try await write {
+                try $0.eraseClicks(of: contact, names, workspace: workspace, in: table)
+            }
+            result.clicks += erased.clicks
+            result.held += erased.held
         }
+        result.held += try await write { try $0.eraseStream(of: names, workspace: workspace) }
         result.forms = try await write { context in
             try context.db.execute(
                 sql: "DELETE FROM forms WHERE workspace = ?1 AND (contact = ?2 OR email = ?2)",
@@ -116,15 +126,41 @@ extension SQLiteStore {
 }
 
 extension WriteContext {
-    fileprivate func eraseClicks(of contact: String, workspace: WorkspaceID, in table: DayTable) throws -> Int {
-        guard state.days.contains(table.day) else { return 0 }  // retention was faster
+    /// Clicks that carry the contact, and those that only an advertisement's click id ties to it.
+    fileprivate func eraseClicks(
+        of contact: String, _ names: PersonNames, workspace: WorkspaceID, in table: DayTable
+    ) throws -> (clicks: Int, held: Int) {
+        guard state.base(of: table.day) != nil else { return (0, 0) }  // retention was faster
+        var condition = "contact = ?1"
+        // Days have no index over these ids: only who has any pays for the search.
+        if names.hasAdvertisements {
+            condition += """
+                 OR gclid IN (SELECT value FROM json_each(?3)) OR fbclid IN (SELECT value FROM json_each(?4))
+                """
+        }
+        condition = "(\(condition)) AND link IN (SELECT id FROM links WHERE workspace = ?2)"
+        let arguments: StatementArguments =
+            [contact, try workspaceRow(workspace)]
+            + (names.hasAdvertisements
+                ? [PersonNames.list(names.google), PersonNames.list(names.facebook)] : [])
+        let ids = try Int64.fetchAll(db, sql: "SELECT id FROM \(table.name) WHERE \(condition)", arguments: arguments)
+        guard !ids.isEmpty else { return (0, 0) }
+        let held = try eraseHeld(
+            """
+            connection IN (SELECT number FROM connections WHERE workspace = ?1)
+                AND position IN (SELECT value + ?2 FROM json_each(?3))
+            """,
+            [
+                workspace.rawValue, table.base,
+                JSONValue.array(ids.map(JSONValue.integer)).description,
+            ])
         try db.execute(
             sql: """
                 UPDATE \(table.name) SET event = 'erased-' || id, contact = NULL, gclid = NULL, fbclid = NULL,
                     url = NULL, referrer = NULL, user_agent = NULL, term = NULL, content = NULL
-                WHERE contact = ? AND link IN (SELECT id FROM links WHERE workspace = ?)
-                """, arguments: [contact, try workspaceRow(workspace)])
-        return db.changesCount
+                WHERE \(condition)
+                """, arguments: arguments)
+        return (db.changesCount, held)
     }
 
     fileprivate func erasePluginValues(

@@ -17,6 +17,7 @@ extension SQLiteStore {
                 identitiesDropped: try await pruneIdentities(before: dedupeBefore.day),
                 deliveriesDropped: try await compactDeliveries(before: deliveriesBefore),
                 formsDropped: try await dropForms(before: clicksBefore.startOfDay))
+            try await dropStreamHistory(before: clicksBefore)
             await longWork.leave()
             return result
         } catch {
@@ -68,6 +69,13 @@ extension SQLiteStore {
         }
     }
 
+    private func dropStreamHistory(before: Timestamp) async throws {
+        let chunk = configuration.retentionChunk
+        while try await write({ try $0.dropStreamHistory(before: before, rows: chunk) }) == chunk {
+            try Task.checkCancellation()
+        }
+    }
+
     private func compactDeliveries(before: Timestamp) async throws -> Int {
         let chunk = max(1, configuration.retentionChunk / 20)  // a delivery has a journal and a log behind it
         var total = 0
@@ -100,7 +108,7 @@ extension WriteContext {
     /// Takes the oldest rows out of a day and carries their counts; true when the day is gone.
     fileprivate func dropChunk(of table: DayTable, rows: Int) throws -> Bool {
         try withoutOverwriting {
-            guard state.days.contains(table.day) else { return true }
+            guard state.base(of: table.day) != nil else { return true }
             let last = try Int64.fetchOne(
                 db, sql: "SELECT max(id) FROM (SELECT id FROM \(table.name) ORDER BY id LIMIT ?)", arguments: [rows])
             guard let last else {
@@ -118,6 +126,10 @@ extension WriteContext {
                     WHERE link_totals.link = gone.link
                     """, arguments: [last])
             try db.execute(sql: "DELETE FROM \(table.name) WHERE id <= ?", arguments: [last])
+            // The newest click may go with its day; its position is never given to another.
+            try db.execute(
+                sql: "UPDATE counters SET value = max(value, ?) WHERE name = 'clicks'",
+                arguments: [table.base + last])
             return false
         }
     }
@@ -160,7 +172,10 @@ extension WriteContext {
                 SELECT id FROM deliveries WHERE state IN ('delivered', 'dropped') AND updated_at < ?
                 ORDER BY updated_at LIMIT ?
                 """, arguments: [before.milliseconds, rows])
-        for table in ["delivery_steps WHERE delivery", "delivery_attempts WHERE delivery", "deliveries WHERE id"] {
+        for table in [
+            "delivery_steps WHERE delivery", "delivery_attempts WHERE delivery", "stream_deliveries WHERE delivery",
+            "deliveries WHERE id",
+        ] {
             let delete = try db.cachedStatement(sql: "DELETE FROM \(table) = ?")
             for id in ids { try delete.execute(arguments: [id]) }
         }

@@ -8,7 +8,7 @@ extension SQLiteStore {
         _ forms: [FormSubmission], workspace: WorkspaceID, receivedAt: Timestamp
     ) async throws -> [Bool] {
         guard !forms.isEmpty else { return [] }
-        return try await writer.write(.change, weight: forms.count) { context in
+        let areNew = try await writer.write(.change, weight: forms.count) { context in
             let row = try context.workspaceRow(workspace)
             let insert = try context.db.cachedStatement(
                 sql: """
@@ -23,6 +23,17 @@ extension SQLiteStore {
                 return context.db.changesCount == 1
             }
         }
+        let identifying = zip(forms, areNew).filter { form, isNew in
+            isNew && (form.googleClickID != nil || form.facebookClickID != nil)
+        }
+        guard !identifying.isEmpty else { return areNew }
+        arrivals.raise(workspace) { arrivals in
+            for (form, _) in identifying {
+                arrivals.forms[workspace, default: AdvertisementClicks()].add(
+                    google: form.googleClickID, facebook: form.facebookClickID)
+            }
+        }
+        return areNew
     }
 
     /// Newest first; `contact` is the contact's id or e-mail address.
@@ -38,12 +49,17 @@ extension SQLiteStore {
                         UNION SELECT id FROM forms WHERE workspace = ?1 AND email = ?2)
                     ORDER BY at DESC, id DESC LIMIT ?3
                     """, arguments: [row, contact, limit]
-            ).map { row in
-                FormSubmission(
-                    id: EventID(row["name"]), time: Timestamp(milliseconds: row["at"]), contactID: row["contact"],
-                    email: row["email"], googleClickID: row["gclid"], facebookClickID: row["fbclid"],
-                    fields: StoredJSON.value(row["fields"]))
-            }
+            ).map(FormRow.form(from:))
         }
+    }
+}
+
+/// How a form submission lies in `forms`.
+enum FormRow {
+    static func form(from row: Row) -> FormSubmission {
+        FormSubmission(
+            id: EventID(row["name"]), time: Timestamp(milliseconds: row["at"]), contactID: row["contact"],
+            email: row["email"], googleClickID: row["gclid"], facebookClickID: row["fbclid"],
+            fields: StoredJSON.value(row["fields"]))
     }
 }

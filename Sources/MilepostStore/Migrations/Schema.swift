@@ -5,13 +5,14 @@ import GRDB
 /// The schema's versions, one file each. A migration that was released is never changed again.
 enum Schema {
     /// Also `PRAGMA user_version`, so that any tool can tell.
-    static let version = 4
+    static let version = 5
 
     static var migrator: DatabaseMigrator {
         var migrator = DatabaseMigrator()
         migrator.registerMigration("0001-initial", migrate: Migration0001.migrate)
         migrator.registerMigration("0002-plans", migrate: Migration0002.migrate)
         migrator.registerMigration("0004-oauth", migrate: Migration0004.migrate)
+        migrator.registerMigration("0005-streams", migrate: Migration0005.migrate)
         return migrator
     }
 }

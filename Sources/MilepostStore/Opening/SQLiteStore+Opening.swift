@@ -20,7 +20,8 @@ extension SQLiteStore {
     /// - Throws: `locked` when another daemon has the directory; `corrupt` for a file that is damaged or not ours;
     ///   `schemaTooNew`; `failed` when the file cannot be opened.
     public static func open(
-        directory: String, clock: any DaemonClock, configuration: SQLiteConfiguration = SQLiteConfiguration()
+        directory: String, clock: any DaemonClock, configuration: SQLiteConfiguration = SQLiteConfiguration(),
+        arrivals: ArrivalSignal = ArrivalSignal()
     ) throws -> SQLiteStore {
         let directory = try DataDirectoryLock.resolve(directory)
         let path = directory + "/milepost.db"
@@ -43,7 +44,8 @@ extension SQLiteStore {
             try DatabaseFile(path: path).examine()
             let pool = try openPool(path: path, configuration: configuration)
             return SQLiteStore(
-                path: path, pool: pool, clock: clock, configuration: configuration, claim: claim, lock: lock)
+                path: path, pool: pool, clock: clock, configuration: configuration, arrivals: arrivals,
+                claim: claim, lock: lock)
         } catch {
             throw StoreError(error, while: "opening '\(path)'")
         }

@@ -5,7 +5,23 @@ public import MilepostModel
 
 extension SQLiteStore {
     public func claimDue(
-        connection: ConnectionID, owner: String, now: Timestamp, limit: Int
+        connection: ConnectionID, owner: String, now: Timestamp, limit: Int, excluding actions: [String]
+    ) async throws -> [ClaimedDelivery] {
+        try await claim(
+            "AND action NOT IN (SELECT value FROM json_each(?5))", actions, connection: connection, owner: owner,
+            now: now, limit: limit)
+    }
+
+    public func claimDue(
+        connection: ConnectionID, action: String, owner: String, now: Timestamp, limit: Int
+    ) async throws -> [ClaimedDelivery] {
+        try await claim(
+            "AND action IN (SELECT value FROM json_each(?5))", [action], connection: connection, owner: owner, now: now,
+            limit: limit)
+    }
+
+    private func claim(
+        _ condition: String, _ actions: [String], connection: ConnectionID, owner: String, now: Timestamp, limit: Int
     ) async throws -> [ClaimedDelivery] {
         try await write { context in
             // One statement finds and takes: a second caller comes after it and finds them in flight.
@@ -17,11 +33,15 @@ extension SQLiteStore {
                     WHERE number IN (
                         SELECT number FROM deliveries INDEXED BY deliveries_due
                         WHERE connection_id = ?3 AND state IN ('pending', 'retrying', 'uncertain')
-                            AND (next_attempt_at IS NULL OR next_attempt_at <= ?2)
+                            AND (next_attempt_at IS NULL OR next_attempt_at <= ?2) \(condition)
                         ORDER BY number LIMIT ?4)
                         AND state IN ('pending', 'retrying', 'uncertain')
                     RETURNING *
-                    """, arguments: [owner, now.milliseconds, connection.rawValue, PageBounds.clamped(limit)])
+                    """,
+                arguments: [
+                    owner, now.milliseconds, connection.rawValue, PageBounds.clamped(limit),
+                    JSONValue.array(actions.map(JSONValue.string)).description,
+                ])
             return try rows.sorted { ($0["number"] as Int64) < $1["number"] }.map { row in
                 ClaimedDelivery(
                     delivery: try DeliveryRow.delivery(from: row), cameFrom: try DeliveryRow.state(row["came_from"]),
@@ -90,7 +110,7 @@ extension SQLiteStore {
     public func replay(
         workspace: WorkspaceID, matching filter: DeliveryFilter, limit: Int, at: Timestamp
     ) async throws -> Int {
-        try await write { context in
+        let count = try await write { context in
             let condition = FilterCondition(filter)
             let ids = try String.fetchAll(
                 context.db,
@@ -113,11 +133,13 @@ extension SQLiteStore {
             }
             return ids.count
         }
+        if count > 0 { arrivals.raise(workspace) { $0.connections.insert(workspace) } }
+        return count
     }
 }
 
 extension WriteContext {
-    fileprivate func log(_ attempt: AttemptRecord) throws {
+    func log(_ attempt: AttemptRecord) throws {
         try db.cachedStatement(
             sql: """
                 INSERT INTO delivery_attempts (delivery, attempt, started_at, finished_at, verb, verdict, code, message,

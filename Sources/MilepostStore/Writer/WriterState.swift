@@ -15,7 +15,10 @@ final class WriterState {
     private var workspaces: [String: Int64] = [:]
     private var links: [Int64: [String: Int64]] = [:]
     private var linkCount = 0
-    private(set) var days: Set<Int32>
+    /// Days that have a table, with its base.
+    private var days: [Int32: Int64]
+    /// The newest click's.
+    private(set) var clickPosition: Int64
     private let cachedLinks: Int
 
     /// Prepared for this transaction; gone with it, so that no statement outlives a table or the connection.
@@ -24,11 +27,12 @@ final class WriterState {
     private var addedWorkspaces: [String] = []
     private var addedLinks: [(workspace: Int64, name: String)] = []
     private var addedDays: [Int32] = []
-    private var removedDays: [Int32] = []
+    private var removedDays: [(day: Int32, base: Int64)] = []
 
-    init(sequence: Int64, days: Set<Int32>, cachedLinks: Int) {
+    init(sequence: Int64, clickPosition: Int64, days: [DayTable], cachedLinks: Int) {
         self.sequence = sequence
-        self.days = days
+        self.clickPosition = clickPosition
+        self.days = Dictionary(days.map { ($0.day, $0.base) }, uniquingKeysWith: { first, _ in first })
         self.cachedLinks = cachedLinks
     }
 
@@ -48,6 +52,12 @@ final class WriterState {
     func sealedSequence() -> Int64 {
         sharesSequence = false
         return sequence
+    }
+
+    /// The position of the click being written: one more than any click ever had.
+    func nextClickPosition() -> Int64 {
+        clickPosition += 1
+        return clickPosition
     }
 
     // MARK: Numbers
@@ -71,19 +81,23 @@ final class WriterState {
         if isNew { addedLinks.append((workspace, name)) }
     }
 
-    func remember(day: Int32) {
-        if days.insert(day).inserted { addedDays.append(day) }
+    /// Nil when the day has no table.
+    func base(of day: Int32) -> Int64? { days[day] }
+
+    func remember(_ table: DayTable) {
+        if days.updateValue(table.base, forKey: table.day) == nil { addedDays.append(table.day) }
     }
 
     func forget(day: Int32) {
         clickStatements = nil
-        if days.remove(day) != nil { removedDays.append(day) }
+        if let base = days.removeValue(forKey: day) { removedDays.append((day, base)) }
     }
 
     // MARK: Taking back
 
     struct Mark {
         fileprivate let sequence: Int64
+        fileprivate let clickPosition: Int64
         fileprivate let sharesSequence: Bool
         fileprivate let workspaces: Int
         fileprivate let links: Int
@@ -102,20 +116,22 @@ final class WriterState {
 
     func mark() -> Mark {
         Mark(
-            sequence: sequence, sharesSequence: sharesSequence, workspaces: addedWorkspaces.count,
-            links: addedLinks.count, days: addedDays.count, removedDays: removedDays.count)
+            sequence: sequence, clickPosition: clickPosition, sharesSequence: sharesSequence,
+            workspaces: addedWorkspaces.count, links: addedLinks.count, days: addedDays.count,
+            removedDays: removedDays.count)
     }
 
     func rollBack(to mark: Mark) {
         clickStatements = nil
         sequence = mark.sequence
+        clickPosition = mark.clickPosition
         sharesSequence = mark.sharesSequence
         for name in addedWorkspaces[mark.workspaces...] { workspaces[name] = nil }
         for link in addedLinks[mark.links...] where links[link.workspace]?.removeValue(forKey: link.name) != nil {
             linkCount -= 1
         }
-        for day in addedDays[mark.days...] { days.remove(day) }
-        days.formUnion(removedDays[mark.removedDays...])
+        for day in addedDays[mark.days...] { days[day] = nil }
+        for removed in removedDays[mark.removedDays...] { days[removed.day] = removed.base }
         addedWorkspaces.removeSubrange(mark.workspaces...)
         addedLinks.removeSubrange(mark.links...)
         addedDays.removeSubrange(mark.days...)

@@ -125,12 +125,12 @@ final class WriterThread: Sendable {
                 db.reportLogPages(to: gauge)
                 return try WriterState(
                     sequence: Int64.fetchOne(db, sql: "SELECT value FROM counters WHERE name = 'sequence'") ?? 0,
-                    days: Set(Int32.fetchAll(db, sql: "SELECT day FROM click_days")),
+                    clickPosition: ClickNumbers.newest(db), days: DayTable.all(db),
                     cachedLinks: configuration.cachedLinks)
             }
         } catch {
             stop(StoreError(error, while: "reading the sequence and the days of clicks"))
-            state = WriterState(sequence: 0, days: [], cachedLinks: 0)
+            state = WriterState(sequence: 0, clickPosition: 0, days: [], cachedLinks: 0)
         }
         let totals = PendingTotals(campaignsPerLink: configuration.campaignsPerLink)
         var idleness = Idleness.logFilled

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import MilepostModel
+public import MilepostStore
+import Synchronization
+
+/// Who clicked, as far as can be known.
+public struct ContactMatch: Sendable, Hashable {
+    public enum Source: String, Sendable {
+        /// The click carried the vendor's contact id.
+        case click
+        /// A form came in with the advertisement's click id that the click carried.
+        case form
+    }
+    /// The vendor's id, when it is known.
+    public var id: String?
+    /// The form's e-mail address, when it gave one.
+    public var email: String?
+    public var via: Source
+
+    public init(id: String?, email: String?, via: Source) {
+        self.id = id
+        self.email = email
+        self.via = via
+    }
+
+    /// What tells contacts apart within a connection: the id where there is one, else the address in lower case.
+    public var key: String { id ?? email.map { $0.lowercased() } ?? "" }
+}
+
+/// Finds the contact behind a click (section N): the id on the click, else the latest form submission that carried the
+/// same advertisement click id.
+///
+/// Look-ups are cached; a form that is stored later throws out what it could change before its sender hears of success,
+/// so the next click sees it (RES-09).
+public final class ContactResolver: Sendable {
+    private struct Key: Hashable {
+        enum Network { case google, facebook }
+        var workspace: WorkspaceID
+        var network: Network
+        var id: String
+    }
+    private struct Candidate: Sendable {
+        var time: Timestamp
+        var match: ContactMatch
+    }
+    private struct Cache {
+        var entries: [Key: [Candidate]] = [:]
+        /// Grows with every invalidation: a look-up that was under way meanwhile is not kept.
+        var generation: UInt64 = 0
+    }
+
+    private let store: any Store
+    private let arrivals: ArrivalSignal.Subscription
+    private let cache = Mutex(Cache())
+    /// How far apart form and click may be (RES-06: 14 days unless set).
+    public let window: Duration
+
+    /// - Parameter arrivals: the signal that `store` raises.
+    public init(store: any Store, arrivals: ArrivalSignal, window: Duration = .seconds(14 * 86_400)) {
+        self.store = store
+        self.arrivals = arrivals.subscribe()
+        self.window = window
+    }
+
+    /// Keys remembered, found or not; past it all are forgotten, which costs look-ups only.
+    static let maximumEntries = 20_000
+    /// Forms read for one id: a visitor who sends more forms in a row is no visitor.
+    static let maximumForms = 100
+
+    /// - Returns: nil when nobody can be named now.
+    public func resolve(_ click: Click, workspace: WorkspaceID) async throws -> ContactMatch? {
+        if let id = click.contactID, !id.isEmpty { return ContactMatch(id: id, email: nil, via: .click) }
+        var best: Candidate?
+        for (network, id) in [(Key.Network.google, click.googleClickID), (.facebook, click.facebookClickID)] {
+            guard let id, !id.isEmpty else { continue }
+            let candidates = try await candidates(for: Key(workspace: workspace, network: network, id: id))
+            // Latest first; one that is too late for this click may hide an earlier one that is not.
+            guard let found = candidates.first(where: { isWithin($0.time, of: click.time) }) else { continue }
+            if best.map({ $0.time < found.time }) ?? true { best = found }
+        }
+        return best?.match
+    }
+
+    private func isWithin(_ form: Timestamp, of click: Timestamp) -> Bool {
+        form >= click - window && form <= click + window
+    }
+
+    private func candidates(for key: Key) async throws -> [Candidate] {
+        forget(arrivals.take())
+        let (known, generation) = cache.withLock { ($0.entries[key], $0.generation) }
+        if let known { return known }
+        let forms = try await store.identifyingForms(
+            workspace: key.workspace, googleClickID: key.network == .google ? key.id : nil,
+            facebookClickID: key.network == .facebook ? key.id : nil, limit: Self.maximumForms)
+        let candidates = forms.map {
+            Candidate(time: $0.time, match: ContactMatch(id: $0.contactID, email: $0.email, via: .form))
+        }
+        forget(arrivals.take())
+        cache.withLock { cache in
+            guard cache.generation == generation else { return }
+            if cache.entries.count >= Self.maximumEntries { cache.entries.removeAll(keepingCapacity: true) }
+            cache.entries[key] = candidates
+        }
+        return candidates
+    }
+
+    private func forget(_ arrivals: Arrivals) {
+        guard !arrivals.forms.isEmpty else { return }
+        cache.withLock { cache in
+            cache.generation += 1
+            for (workspace, clicks) in arrivals.forms {
+                guard !clicks.isEverything else {
+                    cache.entries = cache.entries.filter { $0.key.workspace != workspace }
+                    continue
+                }
+                for id in clicks.google {
+                    cache.entries[Key(workspace: workspace, network: .google, id: id)] = nil
+                }
+                for id in clicks.facebook {
+                    cache.entries[Key(workspace: workspace, network: .facebook, id: id)] = nil
+                }
+            }
+        }
+    }
+}
