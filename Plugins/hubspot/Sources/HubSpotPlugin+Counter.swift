@@ -56,10 +56,12 @@ extension HubSpotPlugin {
     func count(_ record: DeliveryRecord, _ settings: Settings, _ operation: Operation) async throws -> Delivered {
         // The setting may be off while the action is on: off is what a person sees.
         guard settings.countsOnDeals else { return Delivered() }
-        let touch = try record.read(as: TouchPayload.self)
+        let touch = try record.read(as: ContactTouch.self)
         let vendor = vendor(settings)
-        guard let contact = try await find(touch.contact, vendor, operation) else { throw Self.unknown(touch.contact) }
-        let clicks = max(1, touch.clicks ?? 1)
+        guard let contact = try await find(Contact(touch.contact), vendor, operation) else {
+            throw Self.unknown(Contact(touch.contact))
+        }
+        let clicks = max(1, touch.clicks)
         var written: [String] = []
         for deal in try await deals(of: contact, settings, vendor, operation) where !deal.isClosed {
             var total = try await counted(deal, clicks, key: touch.key, operation)

@@ -21,9 +21,9 @@ extension HubSpotPlugin {
         -> Outcomes
     {
         var outcomes: Outcomes = [:]
-        var touches: [(record: DeliveryRecord, touch: TouchPayload)] = []
+        var touches: [(record: DeliveryRecord, touch: ContactTouch)] = []
         for record in records {
-            do { touches.append((record, try record.read(as: TouchPayload.self))) } catch {
+            do { touches.append((record, try record.read(as: ContactTouch.self))) } catch {
                 outcomes[record.index] = .failure(error)
             }
         }
@@ -46,7 +46,7 @@ extension HubSpotPlugin {
 
     /// What is to be written, one for each contact: HubSpot refuses a batch that names one twice.
     private func writes(
-        _ touches: [(record: DeliveryRecord, touch: TouchPayload)], _ settings: Settings, _ outcomes: inout Outcomes,
+        _ touches: [(record: DeliveryRecord, touch: ContactTouch)], _ settings: Settings, _ outcomes: inout Outcomes,
         _ vendor: Vendor, _ operation: Operation
     ) async throws(Verdict) -> [Write] {
         let emails = touches.compactMap { item -> String? in
@@ -58,9 +58,9 @@ extension HubSpotPlugin {
         var writes: [String: Write] = [:]
         // RFC 3339 in UTC with milliseconds, as the core writes it, sorts as text.
         for (record, touch) in touches.sorted(by: {
-            ($0.touch.at ?? "", $0.record.index) < ($1.touch.at ?? "", $1.record.index)
+            ($0.touch.at, $0.record.index) < ($1.touch.at, $1.record.index)
         }) {
-            var contact = touch.contact
+            var contact = Contact(touch.contact)
             if contact.id?.isEmpty != false {
                 guard let email = contact.email?.lowercased(), !email.isEmpty else {
                     outcomes[record.index] = .failure(Self.unknown(contact))
@@ -91,11 +91,11 @@ extension HubSpotPlugin {
     }
 
     /// Values by property name. An empty text clears the property; the core sends one only when asked to.
-    private static func values(of touch: TouchPayload, _ settings: Settings) -> [String: JSONValue] {
+    private static func values(of touch: ContactTouch, _ settings: Settings) -> [String: JSONValue] {
         var values: [String: JSONValue] = [:]
         // First-touch names were refused when the settings were read; nothing may bring one here all the same.
         for (field, name) in settings.properties.all where !FirstTouch.holds(name) {
-            if let value = touch.utm?[field] { values[name] = .string(VendorText.line(value, longest: 1_000)) }
+            if let value = touch.utm[field] { values[name] = .string(VendorText.line(value, longest: 1_000)) }
         }
         return values
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-public import MilepostKit
+import MilepostKit
 
 extension HubSpotPlugin {
     /// A record on its way to the timeline.
@@ -27,7 +27,7 @@ extension HubSpotPlugin {
         var items: [Item] = []
         for record in records {
             do {
-                let payload = try record.read(as: ClickPayload.self)
+                let payload = try record.read(as: ResolvedClick.self)
                 items.append(Item(record: record, event: TimelineEvent(payload, titleTemplate: settings.eventTitle)))
             } catch { outcomes[record.index] = .failure(error) }
         }
@@ -46,7 +46,7 @@ extension HubSpotPlugin {
             let events = Dictionary(items.map { ($0.record.index, $0.event) }) { first, _ in first }
             sent = await operation.each(items.map(\.record)) { record, operation in
                 guard let event = events[record.index] else { throw Self.unknown(Contact(id: nil, email: nil)) }
-                return try await self.note(event, record, vendor, operation)
+                return try await self.note(event, vendor, operation)
             }
         } else {
             let channel = try channel(backend, settings, vendor)
@@ -204,18 +204,46 @@ extension HubSpotPlugin {
 
     // MARK: Notes
 
+    /// How long HubSpot's search may not show a note that was made (crm-apis 3.4), and how late a request may still arrive.
+    private static let noteLag = Duration.seconds(90)
+    /// Longer than any retry of a click takes.
+    private static let noteMemory = Duration.seconds(86_400)
+
+    /// A note for a click, made once although HubSpot knows no key for it: what was sent is remembered before it leaves,
+    /// and after a lost answer the note is looked up before another one is made.
     private func note(
-        _ event: TimelineEvent, _ record: DeliveryRecord, _ vendor: Vendor, _ operation: Operation
-    ) async throws(Verdict) -> Delivered {
-        if let done = record.result(of: "note")?["note_id"]?.string { return noted(done, event) }
-        if let id = Self.answeredNote(record) { return noted(id, event) }
-        guard let contact = try await find(event.contact, vendor, operation) else { throw Self.unknown(event.contact) }
-        let note = try await vendor.create(
-            "note", vendor.paths.objects("notes"), event.note(contact: contact), operation)
-        guard let id = note["id"]?.identifier else {
-            throw .uncertain(code: "answer_unreadable", message: "HubSpot's answer names no note.")
+        _ event: TimelineEvent, _ vendor: Vendor, _ operation: Operation
+    ) async throws -> Delivered {
+        let storage = operation.context.storage
+        let name = "note/" + VendorText.line(event.payload.key, longest: 64)
+        let now = Int64(operation.context.wallNanoseconds / 1_000_000)
+        if let entry = try await storage.get(name), let memory = try? JSONValue(parsing: entry.value) {
+            if let id = memory["id"]?.string { return noted(id, event) }
+            if let id = try await findNote(event.payload.key, vendor, operation) {
+                try await storage.put(name, ["id": .string(id)], lifetime: Self.noteMemory)
+                return noted(id, event)
+            }
+            let age = Duration.milliseconds(max(0, now - (memory["sent"]?.int ?? now)))
+            guard age >= Self.noteLag else {
+                throw Verdict.retry(
+                    code: "note_unconfirmed",
+                    message: "The answer to a note was lost, and HubSpot's search does not show it yet.",
+                    after: Self.noteLag - age)
+            }
         }
-        try await operation.journal("note", ["note_id": .string(id)])
+        guard let contact = try await find(event.contact, vendor, operation) else { throw Self.unknown(event.contact) }
+        try await storage.put(name, ["sent": .int(now)], lifetime: Self.noteMemory)
+        let response = try await vendor.send(
+            "POST", vendor.paths.objects("notes"), json: event.note(contact: contact), operation)
+        guard response.isSuccess else {
+            // 503 and everything below 500 say that nothing was made; of the rest nobody knows (decision 3).
+            if response.status < 500 || response.status == 503 { try await storage.delete(name) }
+            throw vendor.verdict(for: response, operation)
+        }
+        guard let id = response.json?["id"]?.identifier else {
+            throw Verdict.retry(code: "answer_unreadable", message: "HubSpot's answer names no note.")
+        }
+        try await storage.put(name, ["id": .string(id)], lifetime: Self.noteMemory)
         return noted(id, event)
     }
 
@@ -223,24 +251,9 @@ extension HubSpotPlugin {
         Delivered(remoteID: id, remoteURL: event.contact.id.flatMap { page("0-1", $0) })
     }
 
-    /// The note of a stored 2xx answer whose step the plugin did not confirm. A cut body tells nothing.
-    private static func answeredNote(_ record: DeliveryRecord) -> String? {
-        guard let entry = record.journal?.last(where: { $0.step == "note" }), entry.state == "answered",
-            let status = entry.http_status, (200..<300).contains(status), let body = entry.body
-        else { return nil }
-        return (try? JSONValue(parsing: Array(body.utf8)))?["id"]?.identifier
-    }
-}
-
-extension HubSpotPlugin: Reconciling {
-    /// Looks for a note whose answer was lost. Everything else that this plugin sends may be sent again.
-    public func reconcile(_ record: DeliveryRecord, action: String, _ operation: Operation) async throws -> Finding {
-        guard action == "timeline_event" else {
-            return .notApplied(step: "", message: "What \(action) sends may be sent again.")
-        }
-        let payload = try record.read(as: ClickPayload.self)
-        let vendor = vendor(settings)
-        let marker = TimelineEvent.marker(payload.key)
+    /// The note that bears a click's key.
+    private func findNote(_ key: String, _ vendor: Vendor, _ operation: Operation) async throws(Verdict) -> String? {
+        let marker = TimelineEvent.marker(key)
         let body: JSONValue = [
             "filterGroups": [
                 [
@@ -255,16 +268,20 @@ extension HubSpotPlugin: Reconciling {
             "POST", vendor.paths.objects("notes", "/search"), json: body, bucket: "search", operation)
         guard response.isSuccess else { throw vendor.verdict(for: response, operation) }
         guard let results = response.json?["results"]?.array else {
-            return .unknown(step: "note", message: "HubSpot's answer to the search cannot be read.")
+            throw .retry(code: "answer_unreadable", message: "HubSpot's answer to the search cannot be read.")
         }
         for note in results {
             guard let id = note["id"]?.identifier, let text = note["properties"]?["hs_note_body"]?.string,
                 VendorText.text(text, holds: marker)
             else { continue }
-            return .applied(
-                step: "note", result: ["note_id": .string(id)], remoteID: id, remoteURL: nil,
-                message: "The note was made: it bears the click's key.")
+            return id
         }
-        return .notApplied(step: "note", message: "No note of HubSpot bears the click's key.")
+        return nil
+    }
+}
+
+extension KeyValueStorage {
+    fileprivate func put(_ key: String, _ value: JSONValue, lifetime: Duration) async throws(HostCallError) {
+        _ = try await put(key, value.bytes, lifetime: lifetime)
     }
 }

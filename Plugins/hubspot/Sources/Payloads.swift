@@ -2,9 +2,9 @@
 
 import MilepostKit
 
-// What the core hands to `deliver` (include/milepost/schemas/payload.*.json), as far as this plugin reads it.
+// What the core hands to `deliver`: clicks and touches are the SDK's types, rules are read here.
 
-/// Who clicked.
+/// Whom HubSpot is asked about: by id where one is known.
 struct Contact: Sendable, Decodable {
     var id: String?
     var email: String?
@@ -13,15 +13,11 @@ struct Contact: Sendable, Decodable {
         self.id = id
         self.email = email
     }
+
+    init(_ contact: ClickContact) { self.init(id: contact.id, email: contact.email) }
 }
 
-struct UTM: Sendable, Decodable {
-    var source: String?
-    var medium: String?
-    var campaign: String?
-    var term: String?
-    var content: String?
-
+extension ClickCampaign {
     subscript(field: UTMField) -> String? {
         switch field {
         case .source: source
@@ -31,40 +27,6 @@ struct UTM: Sendable, Decodable {
         case .content: content
         }
     }
-}
-
-/// One click of a resolved contact.
-struct ClickPayload: Sendable, Decodable {
-    struct Click: Sendable, Decodable {
-        var id: String?
-        var at: String
-        var url: String?
-        var referrer: String?
-        var country: String?
-        var device: String?
-        var user_agent: String?
-    }
-    struct Link: Sendable, Decodable {
-        var id: String?
-        var slug: String?
-        var short_url: String?
-        var destination: String?
-        var title: String?
-    }
-    var key: String
-    var click: Click
-    var utm: UTM?
-    var link: Link?
-    var contact: Contact
-}
-
-/// Clicks of one contact that queued up: what is to be written, by the last one.
-struct TouchPayload: Sendable, Decodable {
-    var key: String
-    var contact: Contact
-    var at: String?
-    var utm: UTM?
-    var clicks: Int64?
 }
 
 /// A rule that fired for a deal.

@@ -4,27 +4,28 @@ import MilepostKit
 
 /// A click in the words of each of HubSpot's ways to show it (TL-03 to TL-05, TL-08).
 struct TimelineEvent: Sendable {
-    let payload: ClickPayload
+    let payload: ResolvedClick
     let title: String
     /// Who it is shown on: an id where one is known. Never both: HubSpot would take the address for a new one of the
     /// contact's (crm-apis 3.5).
     var contact: Contact
 
-    init(_ payload: ClickPayload, titleTemplate: String?) {
+    init(_ payload: ResolvedClick, titleTemplate: String?) {
         self.payload = payload
         title = Self.title(of: payload, template: titleTemplate)
         contact =
-            payload.contact.id?.isEmpty == false ? Contact(id: payload.contact.id, email: nil) : payload.contact
+            payload.contact.id?.isEmpty == false
+            ? Contact(id: payload.contact.id, email: nil) : Contact(payload.contact)
     }
 
     static let standardTitle = "Clicked: {title} ({short_url})"
 
-    static func title(of payload: ClickPayload, template: String?) -> String {
+    static func title(of payload: ResolvedClick, template: String?) -> String {
         let link = payload.link
-        let name = [link?.title, link?.slug, link?.id].compactMap { $0 }.first { !$0.isEmpty } ?? "link"
+        let name = [link.title, link.slug, link.id].compactMap { $0 }.first { !$0.isEmpty } ?? "link"
         let values = [
-            "title": name, "slug": link?.slug ?? name, "campaign": payload.utm?.campaign ?? "",
-            "short_url": [link?.short_url, link?.slug, link?.id].compactMap { $0 }.first { !$0.isEmpty } ?? name,
+            "title": name, "slug": link.slug ?? name, "campaign": payload.utm.campaign ?? "",
+            "short_url": [link.short_url, link.slug, link.id].compactMap { $0 }.first { !$0.isEmpty } ?? name,
         ]
         return VendorText.line(fill(template ?? standardTitle, values), longest: 255)
     }
@@ -50,8 +51,8 @@ struct TimelineEvent: Sendable {
     /// TL-03, and nothing else. What is unknown is left out: every value is a text.
     var tokens: [String: JSONValue] {
         Self.texts([
-            ("slug", payload.link?.slug, 255), ("destination", payload.link?.destination ?? payload.click.url, 2_000),
-            ("campaign", payload.utm?.campaign, 255), ("country", payload.click.country, 80),
+            ("slug", payload.link.slug, 255), ("destination", payload.link.destination ?? payload.click.url, 2_000),
+            ("campaign", payload.utm.campaign, 255), ("country", payload.click.country, 80),
             ("device", payload.click.device, 80),
         ])
     }
@@ -63,7 +64,7 @@ struct TimelineEvent: Sendable {
             ("timestamp", payload.click.at, 64), ("title", title, 255),
         ])
         members["utm"] = .object(
-            Self.texts(UTMField.allCases.map { ($0.rawValue, payload.utm?[$0], 255) }))
+            Self.texts(UTMField.allCases.map { ($0.rawValue, payload.utm[$0], 255) }))
         return .object(members)
     }
 

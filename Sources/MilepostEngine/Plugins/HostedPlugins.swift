@@ -101,10 +101,13 @@ public final class HostedPlugins: PluginPort {
     }
 
     public func clickActions(of plugin: PluginName) -> [ClickAction] {
-        (manifest(of: plugin)?.actions ?? []).filter { $0.trigger == "click" }.map {
+        guard let manifest = manifest(of: plugin) else { return [] }
+        let settings = manifest.configSchema?["properties"]
+        return (manifest.actions ?? []).filter { $0.trigger == "click" }.map { action in
             ClickAction(
-                name: $0.name, maximumBatch: $0.maxRecords, coalesces: $0.coalesce == "contact",
-                enabledBy: $0.enabledBy)
+                name: action.name, maximumBatch: action.maxRecords, coalesces: action.coalesce == "contact",
+                enabledBy: action.enabledBy,
+                isOnByDefault: action.enabledBy.flatMap { settings?[$0]?["default"]?.bool } ?? true)
         }
     }
 

@@ -49,7 +49,8 @@ struct PluginDeclaration: Sendable {
         self.endpoints = endpoints
         let declared = try JSONDecoder().decode(Egress.self, from: JSONEncoder().encode(manifest))
         placements = Dictionary(
-            ((declared.auth ?? []) + (declared.app?.credentials ?? [])).map { ($0.credential, $0.placements ?? []) }, uniquingKeysWith: { first, _ in first })
+            ((declared.auth ?? []) + (declared.app?.credentials ?? [])).map { ($0.credential, $0.placements ?? []) },
+            uniquingKeysWith: { first, _ in first })
         rateLimits = declared.rate_limits ?? []
         settingNames = Set((declared.config_schema?.properties ?? [:]).keys)
         overridden = Set(overrides.values.compactMap { EgressPolicy.Origin(url: $0) })

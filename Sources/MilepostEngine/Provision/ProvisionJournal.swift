@@ -75,4 +75,10 @@ public struct ProvisionedObject: Sendable, Equatable {
     public var state: State
     /// The vendor's id or name of it.
     public var remoteID: String?
+
+    public init(key: String, state: State, remoteID: String? = nil) {
+        self.key = key
+        self.state = state
+        self.remoteID = remoteID
+    }
 }

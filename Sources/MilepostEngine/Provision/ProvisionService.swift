@@ -77,7 +77,9 @@ public final class ProvisionService: Sendable {
         else {
             throw EngineError(
                 code: .validationFailed,
-                detail: "objects are at most \(Self.maximumObjects) keys of 1 to 256 bytes, as an earlier answer told them.")
+                detail:
+                    "objects are at most \(Self.maximumObjects) keys of 1 to 256 bytes, as an earlier answer told them."
+            )
         }
         guard running.withLock({ $0.insert(connection.id).inserted }) else {
             throw EngineError(

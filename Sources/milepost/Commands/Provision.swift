@@ -14,7 +14,8 @@ struct Provision: ParsableCommand {
     @Argument(help: "The plugin, or PLUGIN@NAME.") var integration: String
     @Flag(help: "Objects of the vendor's app, not of the account.") var app = false
     @Flag(help: "Take away instead, with what the objects hold.") var remove = false
-    @Option(name: .customLong("object"), help: "Only this object, by its key; may be repeated.") var objects: [String] = []
+    @Option(name: .customLong("object"), help: "Only this object, by its key; may be repeated.") var objects: [String] =
+        []
     @OptionGroup var common: Common
 
     func run() throws {

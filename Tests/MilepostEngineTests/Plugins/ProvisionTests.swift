@@ -34,7 +34,8 @@ struct ProvisionTests {
             let keys = try? await store.pluginKeys(connection: Self.shelf, prefix: "intent/", at: clock.now)
             seen.withLock { $0 = keys ?? [] }
         }
-        let made = try await service.provision(IntegrationName(plugin: "pipedrive"), workspace: world.workspace, objects: [], removing: false)
+        let made = try await service.provision(
+            IntegrationName(plugin: "pipedrive"), workspace: world.workspace, objects: [], removing: false)
         #expect(made == [ProvisionedObject(key: "template", state: .created, remoteID: "7")])
         #expect(seen.withLock { $0 } == ["intent/template"])
         #expect(try await intents(world).isEmpty)
@@ -48,25 +49,30 @@ struct ProvisionTests {
         let (world, bench, service) = try await bench()
         bench.egress.answer(nil)
         await #expect(throws: EngineError.self) {
-            try await service.provision(IntegrationName(plugin: "pipedrive"), workspace: world.workspace, objects: [], removing: false)
+            try await service.provision(
+                IntegrationName(plugin: "pipedrive"), workspace: world.workspace, objects: [], removing: false)
         }
         #expect(try await intents(world) == ["intent/template"])
         let before = world.clock.now
         world.clock.advance(by: .seconds(10))
         bench.egress.answer(201)
-        _ = try await service.provision(IntegrationName(plugin: "pipedrive"), workspace: world.workspace, objects: [], removing: false)
+        _ = try await service.provision(
+            IntegrationName(plugin: "pipedrive"), workspace: world.workspace, objects: [], removing: false)
         #expect(world.clock.now == before + .seconds(90))
         #expect(try await intents(world).isEmpty)
         await bench.close()
         await world.end()
     }
 
-    @Test("a 500 leaves the outcome open, a 503 and a refusal do not", arguments: [(500, true), (503, false), (400, false)])
+    @Test(
+        "a 500 leaves the outcome open, a 503 and a refusal do not",
+        arguments: [(500, true), (503, false), (400, false)])
     func openOutcomes(status: Int, isOpen: Bool) async throws {
         let (world, bench, service) = try await bench()
         bench.egress.answer(status)
         await #expect(throws: EngineError.self) {
-            try await service.provision(IntegrationName(plugin: "pipedrive"), workspace: world.workspace, objects: [], removing: false)
+            try await service.provision(
+                IntegrationName(plugin: "pipedrive"), workspace: world.workspace, objects: [], removing: false)
         }
         #expect(try await intents(world).isEmpty == !isOpen)
         await bench.close()
@@ -76,13 +82,19 @@ struct ProvisionTests {
     @Test("a plugin without the verb provisions nothing; an unknown connection and too many keys are refused")
     func refusals() async throws {
         let (world, bench, service) = try await bench()
-        #expect(try await service.provision(IntegrationName(plugin: "pipedrive"), workspace: world.workspace, objects: [], removing: true).isEmpty)
+        #expect(
+            try await service.provision(
+                IntegrationName(plugin: "pipedrive"), workspace: world.workspace, objects: [], removing: true
+            ).isEmpty)
         await #expect(throws: EngineError.self) {
-            try await service.provision(IntegrationName(plugin: "pipedrive", name: "other"), workspace: world.workspace, objects: [], removing: false)
+            try await service.provision(
+                IntegrationName(plugin: "pipedrive", name: "other"), workspace: world.workspace, objects: [],
+                removing: false)
         }
         let keys = (0..<101).map { "k\($0)" }
         await #expect(throws: EngineError.self) {
-            try await service.provision(IntegrationName(plugin: "pipedrive"), workspace: world.workspace, objects: keys, removing: false)
+            try await service.provision(
+                IntegrationName(plugin: "pipedrive"), workspace: world.workspace, objects: keys, removing: false)
         }
         await #expect(throws: EngineError.self) {
             try await service.provisionApp("pipedrive", objects: [], removing: false)

@@ -41,7 +41,8 @@ final class Recorder: Sendable {
 
 func connected(
     _ portal: Portal, settings: JSONValue = [:], credential: String = "private_app_token", app: JSONValue = .null,
-    account: JSONValue = ["id": "62515"]
+    account: JSONValue = ["id": "62515"],
+    then: @escaping @Sendable (SentRequest, FakeAnswer) -> FakeAnswer = { _, answer in answer }
 ) -> FakeHost? {
     FakeHost(
         HubSpotPlugin.self,
@@ -50,7 +51,7 @@ func connected(
             "endpoints": ["api": "https://api.hubapi.com", "app": "https://app.hubspot.com"], "app": app,
             "credentials": [["ref": .string(credential), "scheme": "x"]],
         ],
-        script: { portal.answer($0) })
+        script: { then($0, portal.answer($0)) })
 }
 
 let template: JSONValue = ["timeline_backend": "timeline_v3", "timeline_template_id": "1001298"]
@@ -85,7 +86,7 @@ func touch(
 ) -> JSONValue {
     [
         "kind": "touch", "workspace": "acme", "key": .string(key), "contact": contact, "at": .string(at), "utm": utm,
-        "clicks": .int(clicks), "last_click": "evt_1",
+        "clicks": .int(clicks), "last_click": "evt_1", "link": ["id": "lnk_1"],
     ]
 }
 

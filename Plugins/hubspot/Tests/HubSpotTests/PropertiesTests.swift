@@ -107,7 +107,8 @@ extension Serialized {
                     [
                         touch("new", at: "2026-11-03T10:00:00.000Z", utm: ["campaign": "new"]),
                         touch("old", at: "2026-11-02T10:00:00.000Z", utm: ["campaign": "old", "source": "s"]),
-                        touch("by-mail", contact: ["id": "102", "email": nil], utm: ["campaign": "other"]),
+                        touch(
+                            "by-mail", contact: ["id": "102", "email": nil, "via": "click"], utm: ["campaign": "other"]),
                     ]))
             #expect(done.classes == ["ok", "ok", "ok"])
             #expect(host.sent.count == 1)
@@ -122,7 +123,7 @@ extension Serialized {
             let host = try #require(connected(portal))
             defer { host.destroy() }
             let touches = ["101", "555", "102", "99"].enumerated().map { index, id in
-                touch("t\(index)", contact: ["id": .string(id), "email": nil])
+                touch("t\(index)", contact: ["id": .string(id), "email": nil, "via": "click"])
             }
             let done = await host.run(MP_VERB_DELIVER, deliver("contact_properties", touches))
             // 555 is nobody, 99 was merged into 101 (RES-08).

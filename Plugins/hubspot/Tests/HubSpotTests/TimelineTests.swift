@@ -54,7 +54,7 @@ extension Serialized {
         @Test("TL-05: a title without a title, and one that holds a placeholder, stay readable")
         func titles() throws {
             func title(_ title: JSONValue, _ template: String? = nil) throws -> String {
-                TimelineEvent(try click("k", title: title).decoded(as: ClickPayload.self), titleTemplate: template)
+                TimelineEvent(try click("k", title: title).decoded(as: ResolvedClick.self), titleTemplate: template)
                     .title
             }
             #expect(try title(.null) == "Clicked: pricing (https://l.test/pricing)")
@@ -81,7 +81,7 @@ extension Serialized {
             let portal = Portal()
             let host = try #require(connected(portal, settings: template))
             defer { host.destroy() }
-            let unknown: JSONValue = ["id": "555", "email": nil]
+            let unknown: JSONValue = ["id": "555", "email": nil, "via": "click"]
             let done = await host.run(
                 MP_VERB_DELIVER,
                 deliver("timeline_event", [click("a"), click("b", contact: unknown), click("c"), .null]))
@@ -133,7 +133,8 @@ extension Serialized {
             let host = try #require(connected(portal, settings: template))
             defer { host.destroy() }
             let done = await host.run(
-                MP_VERB_DELIVER, deliver("timeline_event", [click("k1", contact: ["id": "99", "email": nil])]))
+                MP_VERB_DELIVER,
+                deliver("timeline_event", [click("k1", contact: ["id": "99", "email": nil, "via": "click"])]))
             #expect(done.classes == ["ok"])
             #expect(portal.state.withLock { $0.events["k1"]?["objectId"] } == "101")
         }
@@ -163,7 +164,7 @@ extension Serialized {
                 })
             let host = try #require(connected(portal, settings: template))
             defer { host.destroy() }
-            let contact: JSONValue = ["id": nil, "email": "bob@example.test"]
+            let contact: JSONValue = ["id": nil, "email": "bob@example.test", "via": "form"]
             let done = await host.run(MP_VERB_DELIVER, deliver("timeline_event", [click("a", contact: contact)]))
             #expect(done.classes == ["ok"])
             #expect(host.sent.last?.body?["email"] == "bob@example.test")
@@ -208,7 +209,7 @@ extension Serialized {
             let host = try #require(
                 connected(portal, settings: ["timeline_backend": "app_events", "app_event_type": "ahub_1_click"]))
             defer { host.destroy() }
-            let unknown: JSONValue = ["id": "555", "email": nil]
+            let unknown: JSONValue = ["id": "555", "email": nil, "via": "click"]
             let done = await host.run(
                 MP_VERB_DELIVER,
                 deliver("timeline_event", [click("a"), click("b"), click("c", contact: unknown)]))
@@ -232,34 +233,57 @@ extension Serialized {
             #expect(host.sent.last?.url == "https://api.hubapi.com/events/v3/send")
         }
 
-        @Test("Z-06: a note is a step, made once, and found again after a lost answer")
+        @Test("Z-06: a note is made once: remembered before it leaves, found again after a lost answer")
         func notes() async throws {
-            let portal = Portal(fault: { $0.step == "note" && $0.body?["lost"] == nil ? nil : nil })
-            let host = try #require(connected(portal, settings: ["timeline_backend": "note"]))
+            let lost = Counter()
+            let portal = Portal()
+            let losing: @Sendable (SentRequest, FakeAnswer) -> FakeAnswer = { request, answer in
+                request.url.hasSuffix("/objects/notes") && lost.next() == 1 ? .fails(.maybeSent, "reset") : answer
+            }
+            let made = connected(portal, settings: ["timeline_backend": "note"], then: losing)
+            let host = try #require(made)
             defer { host.destroy() }
-            let done = await host.run(MP_VERB_DELIVER, deliver("timeline_event", [click("0a1b")]))
-            #expect(done.classes == ["ok"])
-            #expect(host.sent.last?.step == "note" && host.sent.last?.isIdempotent == false)
-            #expect(host.journal.map(\.step) == ["note"])
-            let open: JSONValue = [["step": "note", "state": "intent", "wire": "maybe_sent"]]
-            let found = await host.run(MP_VERB_RECONCILE, deliver("timeline_event", [click("0a1b")], journal: open))
-            #expect(found.record(0)["answer"] == "applied" && found.record(0)["remote_id"] == "700")
-            let other = await host.run(MP_VERB_RECONCILE, deliver("timeline_event", [click("0c0c")], journal: open))
-            #expect(other.record(0)["answer"] == "not_applied")
-            let finished: JSONValue = [["step": "note", "state": "done", "result": ["note_id": "700"]]]
-            let again = await host.run(MP_VERB_DELIVER, deliver("timeline_event", [click("0a1b")], journal: finished))
-            #expect(again.record(0)["remote_id"] == "700")
+            let body = deliver("timeline_event", [click("0a1b")])
+            #expect(await host.run(MP_VERB_DELIVER, body).classes == ["retry"])
+            let again = await host.run(MP_VERB_DELIVER, body)
+            #expect(again.classes == ["ok"] && again.record(0)["remote_id"] == "700")
+            #expect(host.sent.last?.url.hasSuffix("/notes/search") == true && host.sent.last?.bucket == "search")
+            let known = host.sent.count
+            #expect(await host.run(MP_VERB_DELIVER, body).classes == ["ok"])
+            #expect(host.sent.count == known)
             #expect(portal.state.withLock { $0.notes.count } == 1)
         }
 
-        @Test("a note whose answer is lost is uncertain; markup in a title stays text")
-        func lostNote() async throws {
-            let portal = Portal(fault: { $0.step == "note" ? .fails(.maybeSent, "reset") : nil })
+        @Test("a note that the search does not show is waited for, and made anew only after the search has caught up")
+        func hiddenNote() async throws {
+            let portal = Portal(fault: { $0.url.hasSuffix("/notes/search") ? .json(200, ["results": []]) : nil })
+            let lost = Counter()
+            let losing: @Sendable (SentRequest, FakeAnswer) -> FakeAnswer = { request, answer in
+                request.url.hasSuffix("/objects/notes") && lost.next() == 1 ? .fails(.neverSent, "refused") : answer
+            }
+            let made = connected(portal, settings: ["timeline_backend": "note"], then: losing)
+            let host = try #require(made)
+            defer { host.destroy() }
+            let body = deliver("timeline_event", [click("0a1b")])
+            #expect(await host.run(MP_VERB_DELIVER, body).classes == ["retry"])
+            host.advance(milliseconds: 30_000)
+            let early = await host.run(MP_VERB_DELIVER, body).record(0)["error"]
+            #expect(early?["code"] == "note_unconfirmed" && early?["retry_after_ms"] == 60_000)
+            host.advance(milliseconds: 60_000)
+            #expect(await host.run(MP_VERB_DELIVER, body).classes == ["ok"])
+        }
+
+        @Test("a refused note is forgotten at once; markup in a title stays text")
+        func refusedNote() async throws {
+            let refusals = Counter()
+            let portal = Portal(fault: {
+                $0.url.hasSuffix("/objects/notes") && refusals.next() == 1 ? .json(429, ["policyName": "DAILY"]) : nil
+            })
             let host = try #require(connected(portal, settings: ["timeline_backend": "note"]))
             defer { host.destroy() }
-            let done = await host.run(
-                MP_VERB_DELIVER, deliver("timeline_event", [click("a", title: "<script>x</script>")]))
-            #expect(done.classes == ["uncertain"])
+            let body = deliver("timeline_event", [click("a", title: "<script>x</script>")])
+            #expect(await host.run(MP_VERB_DELIVER, body).classes == ["rate_limited"])
+            #expect(await host.run(MP_VERB_DELIVER, body).classes == ["ok"])
             let text = host.sent.last?.body?["properties"]?["hs_note_body"]?.string ?? ""
             #expect(text.contains("&lt;script&gt;") && !text.contains("<script>"))
         }
