@@ -6,42 +6,42 @@ import MilepostKit
 ///
 /// HubSpot cannot add to a number, so the sum is kept here and written as a whole: a retry writes what is there already,
 /// and counts nobody twice (PROP-10).
-struct ClickCounter: Sendable, Equatable {
+package struct ClickCounter: Sendable, Equatable {
     /// Records remembered: a retry comes long before so many others.
     static let memory = 64
     private static let keyLength = 10
 
-    var total: Int64
+    package var total: Int64
     /// The first ten characters of each record's key, one after another: a text of 640 bytes at most.
     private(set) var keys: String
 
-    init(total: Int64) {
+    package init(total: Int64) {
         self.total = total
         keys = ""
     }
 
-    init?(_ bytes: [UInt8]) {
+    package init?(_ bytes: [UInt8]) {
         guard let json = try? JSONValue(parsing: bytes), let total = json["total"]?.int, let keys = json["keys"]?.string
         else { return nil }
         self.total = total
         self.keys = keys
     }
 
-    var bytes: [UInt8] { (["total": .int(total), "keys": .string(keys)] as JSONValue).bytes }
+    package var bytes: [UInt8] { (["total": .int(total), "keys": .string(keys)] as JSONValue).bytes }
 
     private static func short(_ key: String) -> String {
         let start = key.prefix(keyLength)
         return start + String(repeating: "-", count: keyLength - start.count)
     }
 
-    func holds(_ key: String) -> Bool {
+    package func holds(_ key: String) -> Bool {
         let wanted = Array(Self.short(key)), all = Array(keys)
         return stride(from: 0, to: all.count, by: Self.keyLength).contains {
             all[$0..<min($0 + Self.keyLength, all.count)].elementsEqual(wanted)
         }
     }
 
-    mutating func add(_ clicks: Int64, key: String) {
+    package mutating func add(_ clicks: Int64, key: String) {
         guard !holds(key) else { return }
         total = total.addingReportingOverflow(clicks).partialValue
         keys = String((keys + Self.short(key)).suffix(Self.memory * Self.keyLength))

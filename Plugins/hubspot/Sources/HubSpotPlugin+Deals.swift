@@ -127,7 +127,7 @@ extension HubSpotPlugin {
             counted: text(counter).flatMap { Int64($0) ?? Double($0).flatMap { Int64(exactly: $0) } })
     }
 
-    static func isDecimal(_ text: String) -> Bool {
+    package static func isDecimal(_ text: String) -> Bool {
         let body = text.hasPrefix("-") ? text.dropFirst() : Substring(text)
         let parts = body.utf8.split(separator: UInt8(ascii: "."), maxSplits: 1, omittingEmptySubsequences: false)
         return !body.isEmpty && parts.allSatisfy { !$0.isEmpty && $0.allSatisfy { (48...57).contains($0) } }

@@ -3,15 +3,15 @@
 import MilepostKit
 
 /// A field of a click's campaign. The README's table shows beside each what HubSpot keeps of the first touch (PROP-06).
-enum UTMField: String, Sendable, CaseIterable {
+package enum UTMField: String, Sendable, CaseIterable {
     case source, medium, campaign, term, content
 
     var label: String { "Last UTM " + rawValue }
 }
 
 /// Which contact property each UTM field is written to: a prefix for all, an override for each (PROP-01, PROP-07).
-struct PropertyNames: Sendable, Equatable {
-    static let standardPrefix = "milepost"
+package struct PropertyNames: Sendable, Equatable {
+    package static let standardPrefix = "milepost"
     /// The fields that have a property without being mapped.
     static let standardFields: [UTMField] = [.source, .campaign, .medium]
 
@@ -26,7 +26,7 @@ struct PropertyNames: Sendable, Equatable {
     }
 
     /// Every field that is written, in the order of `UTMField`.
-    var all: [(field: UTMField, name: String)] {
+    package var all: [(field: UTMField, name: String)] {
         UTMField.allCases.compactMap { field in self[field].map { (field, $0) } }
     }
 

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import MilepostKit
+package import MilepostKit
 
 /// The connection's settings, read once and then without surprises. Settings of the core (thresholds, aggregation)
 /// stand beside ours and are left alone.
-struct Settings: Sendable, Equatable {
-    enum Generation: String, Sendable, CaseIterable {
+package struct Settings: Sendable, Equatable {
+    package enum Generation: String, Sendable, CaseIterable {
         case v3
         case september2026 = "2026-09"
     }
 
     /// How a click becomes something that a person sees on the contact (Z-06).
-    enum Backend: String, Sendable, CaseIterable {
+    package enum Backend: String, Sendable, CaseIterable {
         /// The first that account and app allow.
         case auto
         case timelineV3 = "timeline_v3"
@@ -27,7 +27,7 @@ struct Settings: Sendable, Equatable {
     var writesTimeline = true
     var writesProperties = true
     var countsOnDeals = false
-    var properties = PropertyNames()
+    package var properties = PropertyNames()
     var counterProperty: String?
     var eventTitle: String?
     var templateID: String?
@@ -35,14 +35,14 @@ struct Settings: Sendable, Equatable {
     var customEventName: String?
 
     /// The deal property that the counter is kept in.
-    var counter: String { counterProperty ?? properties.prefix + "_recent_link_clicks" }
+    package var counter: String { counterProperty ?? properties.prefix + "_recent_link_clicks" }
 
     /// The presets of the manifest's rate limits; a test compares them.
-    static let ratePlans = ["oauth", "private_free", "private_pro"]
-    static let tokenGenerations = ["2026-09", "2026-03", "v3", "v1"]
+    package static let ratePlans = ["oauth", "private_free", "private_pro"]
+    package static let tokenGenerations = ["2026-09", "2026-03", "v3", "v1"]
 
     /// Reads settings; whatever does not fit is named and left at its default.
-    static func read(_ json: JSONValue) -> (settings: Settings, errors: [SettingError]) {
+    package static func read(_ json: JSONValue) -> (settings: Settings, errors: [SettingError]) {
         var reader = Reader(json: json)
         var settings = Settings()
         settings.api = reader.choice("api") ?? settings.api

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import MilepostKit
+package import MilepostKit
 
 /// A click in the words of each of HubSpot's ways to show it (TL-03 to TL-05, TL-08).
-struct TimelineEvent: Sendable {
+package struct TimelineEvent: Sendable {
     let payload: ResolvedClick
-    let title: String
+    package let title: String
     /// Who it is shown on: an id where one is known. Never both: HubSpot would take the address for a new one of the
     /// contact's (crm-apis 3.5).
     var contact: Contact
 
-    init(_ payload: ResolvedClick, titleTemplate: String?) {
+    package init(_ payload: ResolvedClick, titleTemplate: String?) {
         self.payload = payload
         title = Self.title(of: payload, template: titleTemplate)
         contact =
@@ -18,7 +18,7 @@ struct TimelineEvent: Sendable {
             ? Contact(id: payload.contact.id, email: nil) : Contact(payload.contact)
     }
 
-    static let standardTitle = "Clicked: {title} ({short_url})"
+    package static let standardTitle = "Clicked: {title} ({short_url})"
 
     static func title(of payload: ResolvedClick, template: String?) -> String {
         let link = payload.link

@@ -26,9 +26,16 @@ struct Provision: ParsableCommand {
         if !common.json, Prompt.isPossible {
             Prompt.say("Looking and making; vendors take up to a minute to show what they made …")
         }
-        let verb = remove ? "deprovision" : "provision"
-        let path = app ? "/v1/admin/apps/\(integration)/\(verb)" : session.path("integrations", integration, verb)
-        let answer = try session.ask("POST", path, body: ["objects": .array(objects.map(JSONValue.string))])
+        let body: JSONValue = ["objects": .array(objects.map(JSONValue.string))]
+        let answer =
+            switch (app, remove) {
+            case (false, false):
+                try session.ask("POST", session.path("integrations", integration, "provision"), body: body)
+            case (false, true):
+                try session.ask("POST", session.path("integrations", integration, "deprovision"), body: body)
+            case (true, false): try session.ask("POST", "/v1/admin/apps/\(integration)/provision", body: body)
+            case (true, true): try session.ask("POST", "/v1/admin/apps/\(integration)/deprovision", body: body)
+            }
         session.show(answer) {
             session.pages.list(
                 $0["objects"]?.array ?? [], ["key", "state", "remote_id"], empty: "the plugin needs nothing there")

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import CMilepostPlugin
+import HubSpot
 import MilepostKit
 import MilepostKitTesting
 import Synchronization
 import Testing
-
-@testable import HubSpot
 
 extension Serialized {
     @Suite("contact properties", .timeLimit(.minutes(1)))

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import CMilepostPlugin
+import HubSpot
 import MilepostKit
 import MilepostKitTesting
 import Synchronization
 import Testing
-
-@testable import HubSpot
 
 /// One fake host at a time drives the plugin's table.
 @Suite("HubSpot", .serialized) struct Serialized {}
