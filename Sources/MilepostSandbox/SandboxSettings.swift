@@ -8,6 +8,7 @@ public struct SandboxSettings: Hashable, Sendable {
     public var searchLagMilliseconds: Int64
     /// Decides the keys of custom fields. The same seed gives the same keys.
     public var seed: UInt64
+    /// Limits of Pipedrive's plan. `off` switches HubSpot's limits off too; otherwise those are the published ones.
     public var plan: PipedrivePlan
     /// Cost tokens per company and day; nil takes the plan's.
     public var dailyBudget: Int?

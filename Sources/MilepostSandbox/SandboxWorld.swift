@@ -207,12 +207,7 @@ package struct SandboxWorld: Sendable {
                     "<!DOCTYPE html><html><head><title>Access denied</title></head><body>Blocked</body></html>".utf8))
         case .echoToken401:
             response = VendorResponse(
-                status: 401,
-                json: .object([
-                    ("success", .bool(false)),
-                    ("error", .string("unauthorized access for token \(Pipedrive.credential(of: request) ?? "")")),
-                    ("errorCode", .integer(401)),
-                ]))
+                status: 401, json: echo(of: credential(of: request), vendor: vendor(of: request)))
         case .status, .delay, .dropBeforeCommit, .dropAfterCommit, .lateCommit, .cutBody:
             response = VendorResponse(
                 status: fault.status, json: fault.body ?? body(ofStatus: fault.status, vendor(of: request)))
@@ -221,6 +216,27 @@ package struct SandboxWorld: Sendable {
         response.headers.removeAll { replaced.contains($0.name) }
         response.headers += fault.headers
         return response
+    }
+
+    /// A refusal that repeats the credential.
+    private static func echo(of credential: String, vendor: Vendor?) -> JSONValue {
+        let text = "unauthorized access for token \(credential)"
+        if vendor == .hubspot {
+            return HubSpotFailure(status: 401, category: "INVALID_AUTHENTICATION", text).body(
+                correlationID: "b3f2d1c0-0000-4000-8000-000000000001")
+        }
+        return .object([("success", .bool(false)), ("error", .string(text)), ("errorCode", .integer(401))])
+    }
+
+    /// The secret that a request carries: a token in its headers, or in the form of a token endpoint.
+    private static func credential(of request: VendorRequest) -> String {
+        if request.path.hasPrefix("/oauth/") {
+            let form = PercentCoding.form(String(decoding: request.body, as: UTF8.self))
+            for name in ["refresh_token", "code", "token"] {
+                if let item = form.first(where: { $0.name == name }) { return item.value }
+            }
+        }
+        return Pipedrive.credential(of: request) ?? ""
     }
 
     /// What the vendor says with a status that a fault has set.

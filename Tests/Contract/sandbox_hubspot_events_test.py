@@ -195,6 +195,13 @@ def test_faults_speak_the_vendors_language(sandbox, fault, status):
     assert sandbox.ledger()["contacts"][0]["properties"]["firstname"] == "Ada"
 
 
+def test_a_refusal_may_repeat_the_credential(sandbox):
+    sandbox.control("POST", "faults", {"match": {"path": "/crm/*"}, "kind": "echo_token_401"})
+    assert sandbox.token in sandbox.refused(401, "GET", "/crm/v3/owners")["message"]
+    sandbox.control("POST", "faults", {"match": {"path": "/oauth/*"}, "kind": "echo_token_401"})
+    assert "dead-token" in sandbox.refresh("dead-token").text
+
+
 @pytest.mark.parametrize("kind, name", [("drop_before_commit", "Ada"), ("drop_after_commit", "B"), ("cut_body", "B")])
 def test_connections_that_break(sandbox, kind, name):
     sandbox.control("POST", "faults", {"match": {"method": "PATCH"}, "kind": kind})

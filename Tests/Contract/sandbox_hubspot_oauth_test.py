@@ -166,6 +166,7 @@ def test_HCON_07_accounts_are_apart(sandbox):
     sandbox.refused(404, "GET", path, query=query, token=first["access_token"])
     assert sandbox.data("GET", "/account-info/v3/details", token=second["access_token"])["portalId"] == 777
     sandbox.control("POST", "hubspot/oauth", {"end": "uninstall", "account": 777})
+    assert sandbox.control("GET", "hubspot/oauth")["account"] == HUB, "ending an account's grants does not choose it"
     sandbox.refused(401, "GET", "/crm/v3/owners", token=second["access_token"])
     sandbox.data("GET", "/crm/v3/owners", token=first["access_token"])
 

@@ -264,3 +264,92 @@ def test_HCON_06_properties(sandbox, base):
     assert sandbox.data("GET", f"{base}/contacts/groups")["results"]
     assert sandbox.ledger()["properties"]["contacts"] == ["elido_last_utm_source", "a2"]
     sandbox.data("PATCH", "/crm/v3/objects/contacts/37765128953", {"properties": {"elido_last_utm_source": "webinar"}})
+
+
+@pytest.mark.parametrize("type, values", [
+    ("deals", {"dealname": "D", "dealstage": "contractsent"}), ("companies", {"name": "Acme", "domain": "acme.test"}),
+    ("notes", {"hs_note_body": "n", "hs_timestamp": "2025-10-24T10:00:00.000Z"}),
+])
+def test_every_type_of_record_is_served_alike(sandbox, type, values):
+    base, body = f"/crm/v3/objects/{type}", {"properties": values}
+    one = sandbox.data("POST", base, body)["id"]
+    made = sandbox.call("POST", f"{base}/batch/create", {"inputs": [body, body]})
+    assert made.status_code == 201
+    ids = [one] + [row["id"] for row in made.json()["results"]]
+    assert len(set(ids)) == 3
+    name, value = next(iter(values.items()))
+    assert sandbox.data("PATCH", f"{base}/{one}", {"properties": {name: value + "!"}})["properties"][name] == value + "!"
+    assert sandbox.data("GET", f"{base}/{one}", query={"properties": name})["properties"][name] == value + "!"
+    assert ids[0] in [row["id"] for row in sandbox.data("GET", base, query={"limit": "100"})["results"]]
+    updated = sandbox.data("POST", f"{base}/batch/update", {"inputs": [{"id": i, "properties": {name: "x"}} for i in ids]})
+    assert [row["properties"][name] for row in updated["results"]] == ["x", "x", "x"]
+    upserted = sandbox.data("POST", f"{base}/batch/upsert", {"inputs": [
+        {"id": one, "idProperty": "hs_object_id", "properties": {name: "y"}}]})
+    assert upserted["results"][0]["new"] is False
+    found = sandbox.data("POST", f"{base}/search", {"filterGroups": [{"filters": [
+        {"propertyName": "hs_object_id", "operator": "IN", "values": ids}]}], "sorts": ["hs_object_id"]})
+    assert [row["id"] for row in found["results"]] == ids
+    assert sandbox.call("POST", f"{base}/batch/archive", {"inputs": [{"id": ids[1]}]}).status_code == 204
+    assert sandbox.call("DELETE", f"{base}/{ids[2]}").status_code == 204
+    read = sandbox.call("POST", f"{base}/batch/read", {
+        "inputs": [{"id": i} for i in ids], "properties": [name], "propertiesWithHistory": [name]})
+    assert read.status_code == 207 and [row["id"] for row in read.json()["results"]] == [one]
+    assert len(read.json()["results"][0]["propertiesWithHistory"][name]) == 4
+    sandbox.refused(404, "PATCH", f"{base}/{ids[1]}", body)
+    sandbox.refused(404, "DELETE", f"{base}/{ids[1]}")
+    sandbox.refused(404, "POST", f"{base}/merge", {"primaryObjectId": one, "objectIdToMerge": ids[1]})
+
+
+CREATE = {"properties": {"firstname": "x"}}
+INPUTS = {"inputs": [{"id": "1", "properties": {}}]}
+READ = {"inputs": [{"id": "1"}], "properties": [], "propertiesWithHistory": []}
+PROPERTY = {"name": "x", "label": "x", "groupName": "contactinformation", "type": "string", "fieldType": "text"}
+LINK = {"from": {"id": "1"}, "to": {"id": "2"}}
+EVENT = {"eventTemplateId": "1", "tokens": {}}
+APP_EVENT = {"eventTypeName": "x", "id": "1", "properties": {}}
+
+
+@pytest.mark.parametrize("method, path, body", [
+    ("GET", "/crm/v3/objects/contacts", None), ("POST", "/crm/v3/objects/contacts", CREATE),
+    ("GET", "/crm/v3/objects/contacts/1", None), ("PATCH", "/crm/v3/objects/contacts/1", CREATE),
+    ("DELETE", "/crm/v3/objects/contacts/1", None), ("POST", "/crm/v3/objects/contacts/search", {}),
+    ("POST", "/crm/v3/objects/contacts/merge", {"primaryObjectId": "1", "objectIdToMerge": "2"}),
+    ("POST", "/crm/v3/objects/contacts/gdpr-delete", {"objectId": "1"}),
+    ("POST", "/crm/v3/objects/contacts/batch/read", READ), ("POST", "/crm/v3/objects/contacts/batch/update", INPUTS),
+    ("POST", "/crm/v3/objects/contacts/batch/create", {"inputs": [CREATE]}),
+    ("POST", "/crm/v3/objects/contacts/batch/upsert", INPUTS),
+    ("POST", "/crm/v3/objects/contacts/batch/archive", {"inputs": [{"id": "1"}]}),
+    ("GET", "/crm/v3/objects/deals/1", None), ("PATCH", "/crm/v3/objects/deals/1", CREATE),
+    ("POST", "/crm/v3/objects/deals/batch/read", READ), ("POST", "/crm/v3/objects/notes", CREATE),
+    ("GET", "/crm/v3/properties/contacts", None), ("POST", "/crm/v3/properties/contacts", PROPERTY),
+    ("GET", "/crm/v3/properties/contacts/email", None), ("PATCH", "/crm/v3/properties/contacts/x", {"label": "y"}),
+    ("DELETE", "/crm/v3/properties/contacts/x", None), ("GET", "/crm/v3/properties/contacts/groups", None),
+    ("POST", "/crm/v3/properties/contacts/batch/create", {"inputs": [PROPERTY]}),
+    ("POST", "/crm/v3/properties/contacts/batch/read", {"inputs": [{"name": "x"}], "archived": False}),
+    ("GET", "/crm/v3/pipelines/deals", None), ("GET", "/crm/v3/pipelines/deals/default", None),
+    ("GET", "/crm/v3/pipelines/deals/default/stages", None), ("GET", "/crm/v3/pipelines/deals/default/stages/x", None),
+    ("GET", "/crm/v3/owners/", None), ("GET", "/crm/v3/owners/1", None),
+    ("POST", "/crm/v4/associations/contacts/deals/batch/read", {"inputs": [{"id": "1"}]}),
+    ("POST", "/crm/v4/associations/contacts/deals/batch/create", {"inputs": [LINK | {"types": []}]}),
+    ("POST", "/crm/v4/associations/contacts/deals/batch/associate/default", {"inputs": [LINK]}),
+    ("GET", "/crm/v4/associations/contacts/deals/labels", None),
+    ("GET", "/crm/v4/objects/contacts/1/associations/deals", None),
+    ("PUT", "/crm/v4/objects/deals/1/associations/default/contacts/1", None),
+    ("DELETE", "/crm/v4/objects/contacts/1/associations/deals/1", None),
+    ("POST", "/integrators/timeline/v3/events", EVENT), ("GET", "/integrators/timeline/v3/events/1/1", None),
+    ("POST", "/integrators/timeline/v3/events/batch/create", {"inputs": [EVENT]}),
+    ("GET", "/integrators/timeline/v3/54321/event-templates", None),
+    ("POST", "/integrators/timeline/2026-03/events", APP_EVENT),
+    ("POST", "/integrators/timeline/2026-03/events/batch", {"inputs": [APP_EVENT]}),
+    ("POST", "/integrators/timeline/2026-03/types/projects", {"developerSymbol": "x", "projectName": "y"}),
+    ("POST", "/events/v3/send", {"eventName": "x"}), ("POST", "/events/v3/send/batch", {"inputs": [{"eventName": "x"}]}),
+])
+def test_every_call_needs_a_live_token_with_its_scope(sandbox, method, path, body):
+    sandbox.control("POST", "hubspot/tokens", {"token": "bare", "kind": "oauth", "scopes": ["oauth"]})
+    sandbox.control("POST", "hubspot/tokens", {"token": "old", "kind": "oauth", "expires_in": 0})
+    assert sandbox.refused(401, method, path, body, headers={})["category"] == "INVALID_AUTHENTICATION"
+    assert sandbox.refused(401, method, path, body, token="nope")["category"] == "INVALID_AUTHENTICATION"
+    if "event-templates" not in path:
+        assert sandbox.refused(401, method, path, body, token="old")["category"] == "EXPIRED_AUTHENTICATION"
+    refused = sandbox.refused(403, method, path, body, token="bare")
+    assert refused["category"] == "MISSING_SCOPES" and refused["errors"][0]["context"]["requiredGranularScopes"]

@@ -121,6 +121,49 @@ struct OAuthTests {
         #expect(try bench.violations() == [])
     }
 
+    @Test(
+        "OAU-03: over a random walk exactly the tokens live that a simple model says",
+        arguments: [1, 2, 3, 4, 5] as [UInt64])
+    func walk(seed: UInt64) throws {
+        let bench = Bench()
+        var random = SeededKeys(seed: seed)
+        var rotates = false
+        var current: [String] = []
+        var replaced: [String] = []
+        var access: [(token: String, expires: Instant)] = []
+        try bench.control("hubspot/oauth", #"{"expires_in":60}"#)
+        func take(_ pair: JSONValue) throws -> String {
+            access.append((try #require(pair["access_token"]?.string), bench.now.adding(milliseconds: 60_000)))
+            return try #require(pair["refresh_token"]?.string)
+        }
+        for _ in 0..<200 {
+            switch random.next() % 7 {
+            case 0: current.append(try take(try bench.install()))
+            case 1, 2:
+                guard !current.isEmpty else { continue }
+                let place = Int(random.next() % UInt64(current.count))
+                let answer = try bench.refresh(current[place])
+                try #require(answer.status == 200)
+                let token = try take(answer.body)
+                #expect((token != current[place]) == rotates)
+                if rotates { replaced.append(current[place]) }
+                current[place] = token
+            case 3:
+                guard let dead = replaced.randomElement(by: &random) else { continue }
+                #expect(try bench.refresh(dead).body["status"] == "BAD_REFRESH_TOKEN")
+            case 4:
+                rotates.toggle()
+                try bench.control("hubspot/oauth", #"{"rotate":\#(rotates)}"#)
+            case 5: bench.wait(milliseconds: Int64(random.next() % 40_000))
+            default:
+                guard let one = access.randomElement(by: &random) else { continue }
+                let status = try bench.hubspot("GET", "/crm/v3/owners", token: one.token).status
+                #expect(status == (one.expires > bench.now ? 200 : 401))
+            }
+        }
+        #expect(!access.isEmpty)
+    }
+
     @Test("no token, code or secret stands in the ledger")
     func masked() throws {
         let bench = Bench()
@@ -131,5 +174,11 @@ struct OAuthTests {
         _ = try bench.hubspot("GET", "/oauth/v1/access-tokens/\(access)")
         let text = try #require(try bench.call("GET", "/_sandbox/ledger")).body.text
         for secret in [refresh, access, "sandbox-secret"] { #expect(!text.contains(secret)) }
+    }
+}
+
+extension Array {
+    fileprivate func randomElement(by random: inout SeededKeys) -> Element? {
+        isEmpty ? nil : self[Int(random.next() % UInt64(count))]
     }
 }

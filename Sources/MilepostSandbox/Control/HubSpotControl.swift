@@ -23,7 +23,7 @@ extension SandboxWorld {
         POST   revoke            {"token":"t"}: any token of HubSpot's, by its text
         GET    oauth             and POST {"expires_in":600,"rotate":true,"grant_scopes":["oauth"],"consent":"allow"|"deny"|"ask",
                                  "account":777,"redirect_uris":[],"end":"expire_access"|"revoke_access"|"revoke_refresh"|
-                                 "uninstall"}; "end" is for the grants of "account", or for all
+                                 "uninstall"}; "account" installs next; beside "end" its grants end
         POST   rate-limit        {"oauth":110,"private":100,"search":5,"daily":250000}, null for none; {"off":true}
         POST   manners           {"repeated_event":"ignore"|"overwrite"|"refuse"|"conflict","template_delay_ms":45000,
                                  "numeric_ids":true, "closed":["timeline","app_events","custom_events"]}

@@ -32,7 +32,8 @@ extension OAuthAuthority {
             }
             self.consent = consent
         }
-        if let value = object["account"] {
+        // Beside "end" the account says whose grants end, not who installs next.
+        if let value = object["account"], object["end"] == nil {
             guard let id = value.integer else { throw ControlError("account must be an id") }
             accountID = id
         }

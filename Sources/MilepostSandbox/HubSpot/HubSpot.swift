@@ -17,7 +17,10 @@ struct HubSpot: Sendable {
         "crm.objects.deals.write", "crm.objects.companies.read", "crm.objects.companies.write",
         "crm.objects.owners.read", "crm.schemas.contacts.read", "crm.schemas.contacts.write", "crm.schemas.deals.read",
         "crm.schemas.deals.write", "crm.schemas.companies.read", "analytics.behavioral_events.send",
-        "behavioral_events.event_definitions.read_write", "developers-write",
+        "behavioral_events.event_definitions.read_write", "developers-write", "developers-read", "tickets",
+        "automation",
+        "forms", "files", "content", "crm.lists.read", "crm.lists.write", "crm.objects.line_items.read",
+        "crm.objects.users.read", "crm.schemas.companies.write", "settings.users.read",
     ]
 
     var portals: [Int: HubSpotPortal] = [:]
@@ -41,7 +44,7 @@ struct HubSpot: Sendable {
         eventKeys = SeededKeys(seed: seed &+ 0x48_54)
         oauth = OAuthAuthority(
             clientID: Self.clientID, clientSecret: "sandbox-secret", accountID: Self.firstHubID, lifeSeconds: 1800,
-            rotates: false, accessPrefix: "CSandbox", refreshPrefix: "na1-",
+            rotates: false, accessPrefix: "CSandbox", accessLength: 300, refreshPrefix: "na1-",
             seed: seed ^ UInt64(bitPattern: now.milliseconds))
         tokens[Self.privateToken] = HubSpotToken(
             hubID: Self.firstHubID, scopes: Self.privateScopes, isOAuth: false, expires: nil)
@@ -183,6 +186,10 @@ struct HubSpot: Sendable {
         }
         portals[hub]?.tables[type]?.put(record)
         portals[hub]?.index.note(type, record, at: now)
+        // Nobody may ever search; what waits must not grow for ever.
+        if (portals[hub]?.index.waiting ?? 0) > 1000 {
+            portals[hub]?.index.settle(lagMilliseconds: searchLagMilliseconds, now: now)
+        }
     }
 
     /// The account of a call that has been let in.

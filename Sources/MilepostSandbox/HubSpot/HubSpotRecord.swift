@@ -124,6 +124,9 @@ struct HubSpotIndex: Sendable {
     private var tables: [String: HubSpotTable] = [:]
     private var pending: [Pending] = []
 
+    /// Commits that search does not see yet.
+    var waiting: Int { pending.count }
+
     mutating func note(_ type: String, _ row: HubSpotRecord, at now: Instant, isErased: Bool = false) {
         pending.append(Pending(type: type, row: row, committed: now, isErased: isErased))
     }

@@ -21,9 +21,10 @@ extension SandboxWorld {
         let contacts = rows("contacts").filter { row in
             contact.map { portal.tables["contacts"]?.resolve($0) == row.id } ?? true
         }
+        let events = Self.eventsByContact(portal)
         return .object([
             ("hub_id", .integer(portal.id)), ("name", .string(portal.name)),
-            ("contacts", .array(contacts.map { Self.contact($0, portal) })),
+            ("contacts", .array(contacts.map { Self.contact($0, events[$0.id] ?? [], portal) })),
             ("deals", .array(rows("deals").map { deal($0, portal) })),
             ("notes", .array(rows("notes").map { record($0, "notes", portal) })),
             (
@@ -53,13 +54,17 @@ extension SandboxWorld {
         return .object(json)
     }
 
-    private static func contact(_ row: HubSpotRecord, _ portal: HubSpotPortal) -> JSONValue {
+    /// The events of each contact, under the id it has now.
+    private static func eventsByContact(_ portal: HubSpotPortal) -> [String: [HubSpotEvent]] {
+        Dictionary(grouping: portal.events) { portal.tables["contacts"]?.resolve($0.objectID) ?? $0.objectID }
+    }
+
+    private static func contact(
+        _ row: HubSpotRecord, _ events: [HubSpotEvent], _ portal: HubSpotPortal
+    ) -> JSONValue {
         var json = record(row, "contacts", portal).object ?? JSONObject()
         json["history"] = .array(row.history.map(change))
-        json["events"] = .array(
-            portal.events.filter { portal.tables["contacts"]?.resolve($0.objectID) == row.id }.map {
-                event(of: $0, portal)
-            })
+        json["events"] = .array(events.map { event(of: $0, portal) })
         return .object(json)
     }
 
@@ -120,13 +125,13 @@ extension SandboxWorld {
     func hubspotText() -> String {
         var text = ""
         for portal in hubspot.portals.values.sorted(by: { $0.id < $1.id }) where isHubSpotUsed {
+            let events = Self.eventsByContact(portal)
             text += "\(portal.name) (hub \(portal.id))\n\n"
             text += Self.table(
                 head: ["contact", "email", "events", "last change"],
                 rows: (portal.tables["contacts"]?.all ?? []).map { row in
-                    let events = portal.events.count { portal.tables["contacts"]?.resolve($0.objectID) == row.id }
                     let last = row.history.last.map { "\($0.name) = \($0.value) (\($0.source))" }
-                    return [row.id, row.properties["email"] ?? "", String(events), last ?? ""]
+                    return [row.id, row.properties["email"] ?? "", String(events[row.id]?.count ?? 0), last ?? ""]
                 })
             text += "\n"
             text += Self.table(

@@ -98,11 +98,12 @@ struct OAuthAuthority: Sendable {
     var violations: [String] = []
     private var keys: SeededKeys
     private let accessPrefix: String
+    private let accessLength: Int
     private let refreshPrefix: String
 
     init(
         clientID: String, clientSecret: String, accountID: Int, lifeSeconds: Int, rotates: Bool,
-        accessPrefix: String, refreshPrefix: String, seed: UInt64
+        accessPrefix: String, accessLength: Int, refreshPrefix: String, seed: UInt64
     ) {
         self.clientID = clientID
         self.clientSecret = clientSecret
@@ -110,6 +111,7 @@ struct OAuthAuthority: Sendable {
         self.lifeSeconds = lifeSeconds
         self.rotates = rotates
         self.accessPrefix = accessPrefix
+        self.accessLength = accessLength
         self.refreshPrefix = refreshPrefix
         keys = SeededKeys(seed: seed)
     }
@@ -165,7 +167,7 @@ struct OAuthAuthority: Sendable {
     }
 
     private mutating func pair(of grant: Grant, now: Instant) -> Pair {
-        let access = accessPrefix + keys.hexadecimal(96)
+        let access = accessPrefix + keys.hexadecimal(accessLength - accessPrefix.utf8.count)
         accessTokens[access] = Access(
             grantID: grant.id, expires: now.adding(milliseconds: Int64(lifeSeconds) * 1000))
         return Pair(accessToken: access, refreshToken: grant.refreshToken, expiresIn: lifeSeconds, grant: grant)

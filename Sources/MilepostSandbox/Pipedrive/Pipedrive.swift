@@ -27,7 +27,7 @@ struct Pipedrive: Sendable {
         keys = SeededKeys(seed: seed)
         oauth = OAuthAuthority(
             clientID: Self.clientID, clientSecret: Self.clientSecret, accountID: Self.firstCompanyID, lifeSeconds: 3599,
-            rotates: false, accessPrefix: "v1u:", refreshPrefix: "1:1:",
+            rotates: false, accessPrefix: "v1u:", accessLength: 768, refreshPrefix: "1:1:",
             seed: seed ^ UInt64(bitPattern: now.milliseconds) ^ 1)
         let id = Self.firstCompanyID
         companies[id] = .sample(id: id, name: "Sandbox Inc", domain: "sandbox", keys: &keys, now: now)
