@@ -285,6 +285,7 @@ class TestTokens:
         """SEC-06, SEC-07, SEC-08: client secret, code, access and refresh tokens in no file, answer, metric or log."""
         it = installed(expires_in=2, log={"level": "trace"})
         it.connect(thresholds=[1])
+        wait_for("two refreshes", lambda: it.tokens()["refreshes"] >= 2)
         it.vendor.fault((500, {"echo": Vendor.SECRET}))
         it.vendor.fault("rubbish")
         it.workspace.clicks("spring", 1)
@@ -400,33 +401,48 @@ class Rounds:
         self.it, self.rng = it, rng
         self.reinstalls = 0
         self.allowed = 0
+        self.asked = 0
+        self.enough = threading.Event()
 
     def play(self, number: int) -> None:
         it, rng = self.it, self.rng
         vendor, daemon = it.vendor, it.daemon
         point = CRASH_POINTS[number % len(CRASH_POINTS)]
         fault = rng.choice([None, None, None, "drop_after", "drop_before", "cut", (503, {"message": "busy"})])
+        reused = len(vendor.reused)
         before = [grant for grant in vendor.grants if grant.alive][-1]
+        kills = rng.random() < 0.75
+        # One disaster a round; in one of six both come together, and then nobody may be able to tell any more.
+        is_double = kills and bool(fault) and rng.random() < 1 / 6
+        if kills and not is_double:
+            fault = None
         if fault:
             vendor.fault(fault)
-        kills = rng.random() < 0.75
-        daemon.start(*(("--allow-crash-points", "--crash-at", f"{point}:1") if kills else ()))
+        # The first refresh comes at once: the last round's token has ended.
+        crash = ("--allow-crash-points", "--crash-at", f"{point}:{rng.randint(1, 3)}") if kills else ()
+        daemon.start(*crash, ready=not kills)
         standby = self.standby()
         try:
             it.workspace.daemon = daemon
+            self.enough.clear()
             wants = [threading.Thread(target=self.want, args=(daemon,)) for _ in range(6)]
             for thread in wants:
                 thread.start()
             if kills:
                 daemon.process.wait(30)
-                if point == "before_refresh_store" and vendor.refreshes[-1]["committed"]:
-                    # It came, and died with the daemon: to the vendor it looks delivered.
-                    before.lost.add(before.refresh)
+            else:
+                # The fault is past before the kill, which comes wherever the daemon happens to be.
+                struck = len(vendor.refreshes) + 1
+                wait_for(
+                    "the chain settles",
+                    lambda: not vendor.faults
+                    and len(vendor.refreshes) > struck
+                    and it.tokens()["state"] in ("ok", "revoked"),
+                )
+                self.enough.set()
+                daemon.kill()
             for thread in wants:
                 thread.join(30)
-            if not kills:
-                wait_for("a refresh", lambda: it.tokens()["state"] in ("ok", "revoked"))
-                daemon.kill()
             standby.wait_ready(30)
             heir = Installed(standby, vendor)
             state = wait_for(
@@ -434,10 +450,16 @@ class Rounds:
                 lambda: (lambda t: t if t["state"] in ("ok", "revoked") else None)(heir.tokens()),
                 timeout=30,
             )
-            is_lost = before.refresh in before.lost or bool(before.dead & before.lost)
+            # The vendor committed once more than was ever stored: an answer was lost, on the way or with its daemon.
+            is_lost = len(before.dead) > state["refreshes"]
+            sent_again = vendor.reused[reused:]
+            assert sent_again == [] or (state["state"] == "revoked" and is_lost and len(sent_again) == 1), (
+                f"round {number}, {point}, {fault}: a replaced token was sent again: {sent_again}"
+            )
             if state["state"] == "revoked":
                 self.reinstalls += 1
-                assert vendor.rotating and is_lost, (
+                is_unknown = is_double and state["reason"]["code"] == "refresh_outcome_unknown"
+                assert is_unknown or (vendor.rotating and is_lost), (
                     f"round {number}, {point}, {fault}: an installation was asked for and no answer was lost: {state}"
                 )
                 assert heir.install()["state"] == "active"
@@ -445,7 +467,6 @@ class Rounds:
         finally:
             vendor.faults.clear()
             standby.kill()
-        assert vendor.reused == [], f"round {number}, {point}, {fault}: a replaced token was sent again"
         assert vendor.overlaps == 0, f"round {number}: two refreshes at once"
 
     def standby(self) -> Daemon:
@@ -458,10 +479,14 @@ class Rounds:
 
     def want(self, daemon: Daemon) -> None:
         """Calls the vendor through the daemon, so that a token is wanted now."""
-        for _ in range(3):
+        for _ in range(200):
             try:
-                Rest(daemon.url, daemon.token).request("GET", f"{self.it.url}/options/pipelines", timeout=20)
+                answer = Rest(daemon.url, daemon.token).request("GET", f"{self.it.url}/options/pipelines", timeout=20)
             except (OSError, http.client.HTTPException):
+                return
+            if answer.status != 503:
+                self.asked += 1
+            if answer.status == 200 and self.enough.is_set():
                 return
 
 
@@ -476,6 +501,8 @@ def test_crashes_and_races_cost_an_installation_only_where_the_answer_was_lost(i
     rounds = Rounds(it, rng)
     for number in range(ROUNDS // 2):
         rounds.play(number)
-    if not rotating:
-        assert rounds.reinstalls == 0
-    print(f"rotating {rotating}: {ROUNDS // 2} rounds, {rounds.reinstalls} reinstalls, {rounds.allowed} lost answers")
+    if rotating:
+        assert rounds.reinstalls > 0, "no answer was ever lost: this proves nothing"
+    print(
+        f"rotating {rotating}: {ROUNDS // 2} rounds, {rounds.reinstalls} reinstalls, {rounds.allowed} lost answers, "
+        f"{len(it.vendor.refreshes)} refreshes, {rounds.asked} wants")
