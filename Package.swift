@@ -149,6 +149,9 @@ let package = Package(
             ]),
         tests(
             "MilepostEngine",
-            ["MilepostModel", "MilepostRules", "MilepostStore", "MilepostEgress", "MilepostPluginHost"]),
+            [
+                "MilepostModel", "MilepostRules", "MilepostStore", "MilepostEgress", "MilepostPluginHost",
+                "MilepostVault",
+            ]),
     ]
 )

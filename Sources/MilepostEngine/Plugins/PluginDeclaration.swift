@@ -3,10 +3,10 @@
 import FoundationEssentials
 import MilepostEgress
 import MilepostModel
-import MilepostPluginHost
+package import MilepostPluginHost
 
 /// What egress needs of a plugin's manifest, joined with what the configuration overrides.
-struct PluginDeclaration: Sendable {
+package struct PluginDeclaration: Sendable {
     let manifest: PluginManifest
     /// Final base URLs by endpoint name, without trailing slash.
     let endpoints: [String: String]
@@ -20,7 +20,7 @@ struct PluginDeclaration: Sendable {
 
     /// - Parameter overrides: endpoints that the administrator put in the configuration; they alone may be plain http or
     ///   private addresses (decisions 26).
-    init(manifest: PluginManifest, overrides: [String: String]) throws {
+    package init(manifest: PluginManifest, overrides: [String: String]) throws {
         struct Egress: Decodable {
             struct Auth: Decodable {
                 var credential: String

@@ -18,6 +18,7 @@ struct destination {
     uint64_t submitted;    /* the operation that waits for the vendor's answer */
     uint64_t provisioning; /* and the one that waits for what it makes */
     char base[256];
+    char held[64]; /* the credential that the connection holds */
 };
 
 static mp_view text(const char *string) {
@@ -62,6 +63,7 @@ static int32_t create(const mp_host *host, uint64_t instance, mp_view config, vo
     self->host = host;
     self->instance = instance;
     copy_value(config, "\"api\":\"", self->base, sizeof self->base);
+    copy_value(config, "\"ref\":\"", self->held, sizeof self->held);
     *ret_self = self;
     return MP_OK;
 }
@@ -78,8 +80,14 @@ static int32_t well(void *pointer, const mp_op *op) {
 
 static int32_t connect_account(void *pointer, const mp_op *op) {
     struct destination *self = pointer;
-    self->host->op_complete(self->instance, op->id, MP_OK,
-                            text("{\"account\":{\"id\":\"bad\",\"label\":\"Bad\"}}"));
+    char account[64], lacks[64], answer[512];
+    copy_value(op->body, "\"account\":\"", account, sizeof account);
+    copy_value(op->body, "\"lacks\":\"", lacks, sizeof lacks);
+    snprintf(answer, sizeof answer,
+             "{\"account\":{\"id\":\"%s\",\"label\":\"holds %s\"},\"missing_scopes\":[%s%s%s]}",
+             account[0] ? account : "bad", self->held, lacks[0] ? "\"" : "", lacks,
+             lacks[0] ? "\"" : "");
+    self->host->op_complete(self->instance, op->id, MP_OK, text(answer));
     return MP_OK;
 }
 
