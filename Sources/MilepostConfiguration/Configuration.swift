@@ -29,6 +29,7 @@ public struct Configuration: Sendable, Equatable {
     public var log = Log()
     public var metrics = Metrics()
     public var bots = Bots()
+    public var identity = Identity()
     /// Plans by name; none means that everything is allowed (PLAN-05).
     public var plans: [String: Plan] = [:]
     /// Plugins by name, which is file stem, REST name and key at once (decisions 18).
@@ -156,6 +157,15 @@ extension Configuration {
     public struct Bots: Sendable, Equatable {
         /// Words that mark a user agent as a robot's, compared without case.
         public var extraAgents: [String] = []
+        public init() {}
+    }
+
+    /// How clicks find their contact (RES-06).
+    public struct Identity: Sendable, Equatable {
+        /// How far apart a click and the form that names its sender may be.
+        public var matchWindow = Duration.seconds(14 * 86_400)
+        /// How long a click waits for such a form.
+        public var hold = Duration.seconds(72 * 3600)
         public init() {}
     }
 

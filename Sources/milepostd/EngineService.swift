@@ -90,6 +90,7 @@ final class EngineService: Service, DaemonControl {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await running.engine.scheduler.run() }
             group.addTask { try await running.engine.tokens.run() }
+            group.addTask { try await running.engine.pump.run() }
             group.addTask { try await self.keepRetention(running.store) }
             group.addTask { [logger, clock] in
                 try await StorageWatch(store: running.store, clock: clock, logger: logger).run()
@@ -157,6 +158,7 @@ final class EngineService: Service, DaemonControl {
                             trialDays: $0.days)
                     }),
                 analyticsURLTemplate: configuration.publicURL.map { $0 + "/workspaces/{workspace}/links/{scope}" },
+                matchWindow: configuration.identity.matchWindow, hold: configuration.identity.hold,
                 oauth: OAuthSurroundings.settings(configuration)),
             reporter: reporter)
         let roster = PluginRoster(host: host, plugins: plugins)
@@ -267,6 +269,7 @@ final class EngineService: Service, DaemonControl {
         var errors: [String] = []
         if let running {
             await running.roster.apply(merged)
+            running.engine.pump.nudge()
             errors = running.roster.refusals.map { "plugin \($0.name): \($0.reason.message)" }
         }
         return ReloadReport(applied: difference.applied, restartRequired: difference.restartRequired, errors: errors)

@@ -735,6 +735,8 @@ class TestCommandLine:
             "links.describe": ["import", "clicks", str(feed), "--format", "bitly"],
             "links.put": ["links", "set", "x", "title=y"],
             "links.explain": ["explain", "x"],
+            "events.explain": ["explain", "--event", "e"],
+            "held.list": ["held"],
             "members.get": ["members", "show", "jo"],
             "members.put": ["members", "set", "jo", "--crm-opt-out", "true"],
             "integrations.list": ["integrations"],

@@ -161,6 +161,24 @@ public struct Pages: Sendable {
         return parts.joined(separator: "\n")
     }
 
+    /// What became of one click, a line for each connection and action.
+    public func explainEvent(_ answer: JSONValue) -> String {
+        list(
+            answer["explanations"]?.array ?? [], ["integration", "action", "outcome", "reason"],
+            empty: "the workspace has no connection")
+    }
+
+    public func held(_ answer: JSONValue) -> String {
+        var parts = [
+            list(
+                answer["held"]?.array ?? [],
+                ["event", "link", "integration", "state", "reason", "held_at", "until"], empty: "no held clicks")
+        ]
+        if let counts = answer["counts"] { parts.append("counts: \(counts.cell)") }
+        if let next = answer["next"]?.string { parts.append("more: --cursor \(next)") }
+        return parts.joined(separator: "\n")
+    }
+
     public func schedule(_ answer: JSONValue) -> String {
         list(
             answer["schedules"]?.array ?? [],

@@ -61,6 +61,12 @@ extension Configuration {
 
     private static let dataSettings: [Setting<Configuration>] = [
         Setting(
+            "identity.match_window", \.identity.matchWindow, .duration(.seconds(60) ... .seconds(90 * 86_400)),
+            "How far apart a click and a form with the same gclid or fbclid may be to be one person's."),
+        Setting(
+            "identity.hold", \.identity.hold, .duration(.seconds(1) ... .seconds(30 * 86_400)),
+            "How long a click whose contact nobody knows waits for such a form."),
+        Setting(
             "retention.clicks_days", \.retention.clicksDays, .integer(1...3650), hot: true,
             "Days for which raw clicks are kept. Totals stay for ever."),
         Setting(

@@ -12,7 +12,7 @@ public actor ClickPump {
     private let clock: any DaemonClock
     private let reporter: any EngineReporter
     private let arrivals: ArrivalSignal.Subscription
-    private var running: Set<ConnectionID> = []
+    private var running: [ConnectionID: ArrivalSignal.Subscription] = [:]
 
     public init(
         store: any Store, plugins: any PluginPort, stream: ConnectionStream, clock: any DaemonClock,
@@ -49,16 +49,20 @@ public actor ClickPump {
             arrivals.nudge()
             return
         }
-        for connection in connections where connection.state != .disconnected && !running.contains(connection.id) {
+        // One that waits for its plugin hears of nothing else when the plugin is back.
+        for subscription in running.values { subscription.nudge() }
+        for connection in connections where connection.state != .disconnected && running[connection.id] == nil {
             let plugin = connection.integration.plugin
             if plugins.clickActions(of: plugin).isEmpty {
                 // One that is only switched off keeps its place: it goes on where it was.
                 if plugins.obstacle(for: plugin) == nil { try? await store.closeStream(connection.id) }
                 continue
             }
-            running.insert(connection.id)
+            // First the subscription, then the look at what is stored: nothing falls between.
+            let subscription = store.arrivals.subscribe(workspace: connection.workspace)
+            running[connection.id] = subscription
             group.addTask {
-                await self.serve(connection.id, of: connection.workspace)
+                await self.serve(connection.id, of: connection.workspace, subscription)
                 await self.ended(connection.id)
             }
         }
@@ -66,13 +70,13 @@ public actor ClickPump {
 
     /// It may have been connected again while its stream was ending.
     private func ended(_ id: ConnectionID) {
-        running.remove(id)
+        running[id] = nil
         arrivals.nudge()
     }
 
-    private nonisolated func serve(_ id: ConnectionID, of workspace: WorkspaceID) async {
-        // First the subscription, then the look at what is stored: nothing falls between.
-        let subscription = store.arrivals.subscribe(workspace: workspace)
+    private nonisolated func serve(
+        _ id: ConnectionID, of workspace: WorkspaceID, _ subscription: ArrivalSignal.Subscription
+    ) async {
         var state = ConnectionStream.State(now: clock.now)
         while !Task.isCancelled {
             let next: ConnectionStream.Next

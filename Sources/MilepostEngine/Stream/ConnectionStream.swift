@@ -172,7 +172,7 @@ public struct ConnectionStream: Sendable {
         // Retention took the click itself: nothing is left to send.
         let there = Set(stored.map(\.position))
         commit.dropped = due.map(\.position).filter { !there.contains($0) }
-        let sorted = try await sort(stored, on: connection, skippedThrough: .start)
+        let sorted = try await sort(stored, on: connection, place: nil)
         commit.dropped += sorted.excluded.map(\.position)
         let causes = Dictionary(due.map { ($0.position, $0) }, uniquingKeysWith: { first, _ in first })
         for click in sorted.unknown {
@@ -203,7 +203,7 @@ public struct ConnectionStream: Sendable {
     ) async throws {
         var commit = StreamCommit(
             connection: connection.id, workspace: connection.workspace, at: clock.now, position: page.through)
-        let sorted = try await sort(page.clicks, on: connection, skippedThrough: place.skippedThrough)
+        let sorted = try await sort(page.clicks, on: connection, place: place)
         commit.count(.skipped, sorted.skipped)
         for (code, clicks) in Dictionary(grouping: sorted.excluded, by: \.code) {
             commit.count(StreamCount(outcome: "excluded:\(code)"), clicks.count)
@@ -240,7 +240,7 @@ public struct ConnectionStream: Sendable {
     }
 
     private func sort(
-        _ clicks: [StoredClick], on connection: Connection, skippedThrough: ClickPosition
+        _ clicks: [StoredClick], on connection: Connection, place: StreamPlace?
     ) async throws -> Sorted {
         var sorted = Sorted()
         let policy = connection.policy.stream ?? StreamPolicy()
@@ -249,7 +249,7 @@ public struct ConnectionStream: Sendable {
         let gate = try await gate(of: connection)
         var links: [LinkID: StreamCommit.LinkTreatment] = [:]
         for click in clicks {
-            guard click.position > skippedThrough else {
+            guard place?.isSkipped(click.position) != true else {
                 sorted.skipped += 1
                 continue
             }

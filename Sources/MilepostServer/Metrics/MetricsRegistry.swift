@@ -61,6 +61,15 @@ public final class MetricsRegistry: Sendable {
         .init(
             name: "milepost_egress_limiter_wait_milliseconds_total", kind: .counter,
             help: "Milliseconds that requests waited for a vendor's budget."),
+        .init(
+            name: "milepost_stream_clicks_total", kind: .counter,
+            help: "Clicks of destinations that take every click, by action and outcome."),
+        .init(
+            name: "milepost_stream_lag_seconds", kind: .histogram, help: "From a click's receipt to its delivery.",
+            buckets: [0.01, 0.05, 0.25, 1, 5, 30, 120, 600, 3600]),
+        .init(
+            name: "milepost_held_clicks", kind: .gauge,
+            help: "Clicks held for their identity now, and those released and expired so far."),
         .init(name: "milepost_plugin_up", kind: .gauge, help: "1 while the plugin is loaded."),
         .init(name: "milepost_plugin_restarts_total", kind: .gauge, help: "Worker restarts since the daemon started."),
         .init(

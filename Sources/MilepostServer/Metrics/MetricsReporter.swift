@@ -84,6 +84,26 @@ public struct MetricsReporter: EngineReporter {
         }
     }
 
+    public func streamed(_ counts: [StreamCount: Int64], lag: Duration?, on connection: Connection) {
+        for (what, clicks) in counts where clicks > 0 {
+            metrics.add(
+                "milepost_stream_clicks_total", Int(clicks),
+                [
+                    "integration": connection.integration.description, "action": what.action,
+                    "outcome": what.outcome,
+                ])
+        }
+        if let lag {
+            metrics.observe("milepost_stream_lag_seconds", Double(max(0, lag.wholeMilliseconds)) / 1000)
+        }
+    }
+
+    public func streamFailed(_ connection: ConnectionID, _ problem: String) {
+        logger.error(
+            "a connection's clicks could not be dealt with; it goes on in a moment, where it was",
+            metadata: ["connection": "\(connection)", "error": "\(problem)"])
+    }
+
     public func tickFailed(_ workspace: WorkspaceID, _ problem: String) {
         logger.error(
             "a workspace was left out of the tick; the next tick tries again",

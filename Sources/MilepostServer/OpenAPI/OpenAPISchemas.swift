@@ -62,6 +62,9 @@ enum OpenAPISchemas {
             "credentials": ["type": "object", "additionalProperties": text], "thresholds": list(number),
             "aggregation": ["type": "string", "enum": ["link", "folder"]],
             "count": ["type": "string", "enum": ["all", "people"]], "fire_current": flag,
+            "bots": ["type": "string", "enum": ["exclude", "include"]],
+            "unknown_contact": ["type": "string", "enum": ["hold", "dead"]],
+            "excluded_links": ["type": "string", "enum": ["skip", "send"]],
         ]),
         "Connection": object(
             [
@@ -98,6 +101,20 @@ enum OpenAPISchemas {
                 "remote_url": optionalText, "created_at": time, "updated_at": time, "next_attempt_at": optionalTime,
                 "journal": list(["type": "object"]), "history": list(["type": "object"]), "payload": ["type": "object"],
             ], required: ["id", "state", "integration", "action", "threshold", "attempts"]),
+        "HeldClick": object(
+            [
+                "event": optionalText, "link": optionalText, "ts": optionalTime, "integration": optionalText,
+                "state": [
+                    "type": "string",
+                    "enum": .array(HeldClick.State.allCases.map { .string($0.rawValue) }),
+                ],
+                "reason": text, "held_at": time, "until": time, "changed_at": time, "age_seconds": number,
+            ], required: ["event", "integration", "state", "reason", "held_at", "until", "age_seconds"]),
+        "EventExplanation": object(
+            [
+                "integration": text, "action": optionalText, "outcome": text, "reason_code": text, "reason": text,
+                "delivery": optionalText,
+            ], required: ["integration", "action", "outcome", "reason_code", "reason"]),
         "Tick": object(
             [
                 "started_at": time, "finished_at": time, "duration_ms": number, "workspaces": number,
@@ -187,5 +204,24 @@ enum OpenAPISchemas {
                 "reason": ["type": ["object", "null"]], "expires_at": time,
             ], required: ["id", "state"]),
         "integrations.authorize.complete": reference("Connection"),
+        "held.list": object(
+            [
+                "held": list(reference("HeldClick")),
+                "counts": object(
+                    ["held": number, "released": number, "expired": number],
+                    required: ["held", "released", "expired"]),
+                "next": optionalText,
+            ], required: ["held", "counts", "next"]),
+        "events.explain": object(
+            [
+                "event": text, "link": text, "ts": time, "received_at": time, "bot": flag,
+                "explanations": list(reference("EventExplanation")),
+            ], required: ["event", "link", "explanations"]),
+        "contacts.export": object(
+            [
+                "contact": text, "clicks": list(["type": "object"]), "forms": list(["type": "object"]),
+                "held_clicks": list(["type": "object"]), "deliveries": list(reference("Delivery")),
+                "touches": list(["type": "object"]),
+            ], required: ["contact", "clicks", "forms", "held_clicks", "deliveries", "touches"]),
     ]
 }

@@ -26,6 +26,7 @@ extension MilepostServer {
                     "clicks_erased": .integer(Int64(result.clicks)),
                     "deliveries_erased": .integer(Int64(result.deliveries)),
                     "forms_erased": .integer(Int64(result.forms)),
+                    "held_erased": .integer(Int64(result.held)),
                 ])
             },
         ]
@@ -81,8 +82,22 @@ extension MilepostServer {
             cursor = page.next
         } while cursor != nil
         let forms = try await store.forms(workspace: workspace, contact: contact, limit: 10_000)
+        let stream = try await store.streamExport(workspace: workspace, contact: contact)
+        let held = try await store.clicks(at: Array(Set(stream.held.map(\.position))))
         return Answer([
             "contact": .string(contact), "clicks": .array(clicks), "forms": .array(forms.map(\.json)),
+            "held_clicks": .array(held.map(\.click.json)),
+            "deliveries": .array(
+                stream.deliveries.map { delivery in
+                    .object(delivery.json.merging(["payload": delivery.payload]) { _, new in new })
+                }),
+            "touches": .array(
+                stream.touches.map {
+                    [
+                        "connection": .string($0.connection.rawValue), "contact": .string($0.contact),
+                        "touched_at": $0.touchedAt.json,
+                    ]
+                }),
         ])
     }
 }

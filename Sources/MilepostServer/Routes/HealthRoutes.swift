@@ -59,6 +59,7 @@ extension MilepostServer {
                     labels.merging(["state": state.rawValue]) { _, new in new })
             }
         }
+        try await refreshHeldGauges(connections, call)
         for plugin in await call.server.control.plugins() {
             guard let name = plugin["name"]?.string else { continue }
             metrics.set("milepost_plugin_up", plugin["state"]?.string == "loaded" ? 1 : 0, ["plugin": name])

@@ -63,6 +63,7 @@ extension SQLiteStore {
             guard let connection = try ConnectionRow.find(id: id, context.db) else { throw StoreError.noConnection(id) }
             guard connection.state != state else { return nil }
             try context.addWaiting(connection, becoming: state, at: at)
+            if state == .disconnected { try context.pauseStream(id) }
             try context.db.execute(
                 sql:
                     """

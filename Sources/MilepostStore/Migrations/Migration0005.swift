@@ -33,7 +33,7 @@ enum Migration0005 {
     // the clicks that the values on a contact come from.
     private static let streams = """
         CREATE TABLE streams (
-            connection_id TEXT PRIMARY KEY, started INTEGER NOT NULL, position INTEGER NOT NULL
+            connection_id TEXT PRIMARY KEY, started INTEGER NOT NULL, position INTEGER NOT NULL, disconnected INTEGER
         ) STRICT, WITHOUT ROWID;
         CREATE TABLE stream_gaps (
             connection_id TEXT NOT NULL, after INTEGER NOT NULL, through INTEGER NOT NULL,

@@ -98,7 +98,7 @@ extension SQLiteStore {
             return try Row.fetchAll(
                 db.cachedStatement(
                     sql: """
-                        SELECT h.*, ? AS connection_id FROM held_clicks h
+                        SELECT h.*, ? AS connection_id FROM held_clicks h INDEXED BY held_clicks_due
                         WHERE connection = ? AND state = 'due' ORDER BY position LIMIT ?
                         """), arguments: [connection.rawValue, number, limit]
             ).map(HeldRow.held(from:))

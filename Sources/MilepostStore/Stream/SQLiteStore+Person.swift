@@ -89,7 +89,9 @@ extension SQLiteStore {
                         """, arguments: [workspace.rawValue, table.base, contact])
             }
             var seen: Set<String> = []
-            export.held = found.map(HeldRow.held(from:)).filter { seen.insert("\($0.connection) \($0.position)").inserted }
+            export.held = found.map(HeldRow.held(from:)).filter {
+                seen.insert("\($0.connection) \($0.position)").inserted
+            }
             export.touches = try Row.fetchAll(
                 db,
                 sql: """

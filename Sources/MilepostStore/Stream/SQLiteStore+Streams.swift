@@ -9,7 +9,7 @@ extension SQLiteStore {
         return try await write { context in
             try context.openStream(connection, after: nil)
             return try StreamRow.place(of: connection, context.db)
-                ?? StreamPlace(started: .start, position: .start, skippedThrough: .start)
+                ?? StreamPlace(started: .start, position: .start)
         }
     }
 
@@ -92,18 +92,19 @@ extension SQLiteStore {
 
 enum StreamRow {
     static func place(of connection: ConnectionID, _ db: Database) throws -> StreamPlace? {
-        try Row.fetchOne(
+        let found = try Row.fetchOne(
+            db.cachedStatement(sql: "SELECT started, position FROM streams WHERE connection_id = ?"),
+            arguments: [connection.rawValue])
+        guard let found else { return nil }
+        let position: Int64 = found["position"]
+        let gaps = try Row.fetchAll(
             db.cachedStatement(
-                sql: """
-                    SELECT started, position,
-                        (SELECT max(through) FROM stream_gaps g WHERE g.connection_id = s.connection_id) AS skipped
-                    FROM streams s WHERE connection_id = ?
-                    """), arguments: [connection.rawValue]
-        ).map {
-            StreamPlace(
-                started: ClickPosition($0["started"]), position: ClickPosition($0["position"]),
-                skippedThrough: ClickPosition($0["skipped"] ?? 0))
-        }
+                sql: "SELECT after, through FROM stream_gaps WHERE connection_id = ? AND through > ? ORDER BY after"),
+            arguments: [connection.rawValue, position])
+        return StreamPlace(
+            started: ClickPosition(found["started"]), position: ClickPosition(position),
+            gaps: gaps.map { StreamPlace.Gap(after: ClickPosition($0["after"]), through: ClickPosition($0["through"])) }
+        )
     }
 }
 

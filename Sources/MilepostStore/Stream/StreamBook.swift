@@ -51,13 +51,28 @@ public struct StreamPlace: Sendable, Equatable {
     public var started: ClickPosition
     /// Clicks up to here have been dealt with.
     public var position: ClickPosition
-    /// The end of the last stretch that passed while the connection was disconnected (decisions 11).
-    public var skippedThrough: ClickPosition
+    /// Stretches ahead that passed while the connection was disconnected (decisions 11).
+    public var gaps: [Gap]
 
-    public init(started: ClickPosition, position: ClickPosition, skippedThrough: ClickPosition) {
+    /// Clicks after one position, through another.
+    public struct Gap: Sendable, Equatable {
+        public var after: ClickPosition
+        public var through: ClickPosition
+
+        public init(after: ClickPosition, through: ClickPosition) {
+            self.after = after
+            self.through = through
+        }
+    }
+
+    public init(started: ClickPosition, position: ClickPosition, gaps: [Gap] = []) {
         self.started = started
         self.position = position
-        self.skippedThrough = skippedThrough
+        self.gaps = gaps
+    }
+
+    public func isSkipped(_ position: ClickPosition) -> Bool {
+        gaps.contains { $0.after < position && position <= $0.through }
     }
 }
 

@@ -12,12 +12,19 @@ extension WriteContext {
             sql: "INSERT INTO streams (connection_id, started, position) VALUES (?1, ?2, ?2) ON CONFLICT DO NOTHING"
         ).execute(arguments: [id.rawValue, newest])
         guard db.changesCount == 0, let existing, existing.state == .disconnected else { return }
-        // What was queued when it was disconnected is in the gap too: nobody wants it half a year later.
+        // What was queued when it was disconnected still goes out.
         try db.execute(
             sql: """
                 INSERT INTO stream_gaps (connection_id, after, through)
-                SELECT connection_id, position, ?2 FROM streams WHERE connection_id = ?1 AND position < ?2
+                SELECT connection_id, coalesce(disconnected, position), ?2 FROM streams
+                WHERE connection_id = ?1 AND coalesce(disconnected, position) < ?2
                 ON CONFLICT (connection_id, after) DO UPDATE SET through = excluded.through
                 """, arguments: [id.rawValue, newest])
+    }
+
+    /// Remembers where the log ended when a connection was disconnected.
+    func pauseStream(_ id: ConnectionID) throws {
+        try db.cachedStatement(sql: "UPDATE streams SET disconnected = ? WHERE connection_id = ?")
+            .execute(arguments: [state.clickPosition, id.rawValue])
     }
 }

@@ -20,7 +20,8 @@ struct AccessTests {
     private static let needs: [String: AccessScope] = [
         "events.post": .ingest, "forms.post": .ingest, "metrics": .viewer, "workspaces.list": .viewer,
         "workspaces.put": .admin, "links.list": .viewer, "links.get": .viewer, "links.put": .operator,
-        "links.explain": .viewer, "members.get": .viewer, "members.put": .operator, "integrations.list": .viewer,
+        "links.explain": .viewer, "events.explain": .viewer, "held.list": .viewer, "members.get": .viewer,
+        "members.put": .operator, "integrations.list": .viewer,
         "integrations.get": .viewer, "integrations.connect": .admin, "integrations.change": .admin,
         "integrations.disconnect": .admin, "integrations.options": .operator, "integrations.options.trial": .admin,
         "deliveries.list": .viewer, "deliveries.export": .viewer, "deliveries.replay.bulk": .operator,

@@ -45,6 +45,35 @@ struct QueryPlanTests {
             "SELECT * \(filter) AND scope_kind = 'link' AND scope_id = 'a' ORDER BY number DESC LIMIT 5",
             "deliveries_scope"
         ),
+        (
+            "forms by advertisement",
+            """
+            SELECT * FROM forms WHERE workspace = 1 AND gclid = 'g' AND (contact IS NOT NULL OR email IS NOT NULL)
+            ORDER BY at DESC, id DESC LIMIT 5
+            """, "forms_gclid"
+        ),
+        (
+            "held clicks that end",
+            """
+            SELECT until FROM held_clicks WHERE connection = 1 AND state = 'held' AND until IS NOT NULL
+            ORDER BY until LIMIT 1
+            """, "held_clicks_ending"
+        ),
+        (
+            "held clicks that are due",
+            """
+            SELECT * FROM held_clicks INDEXED BY held_clicks_due WHERE connection = 1 AND state = 'due'
+            ORDER BY position LIMIT 5
+            """,
+            "held_clicks_due"
+        ),
+        (
+            "held clicks of a state",
+            """
+            SELECT * FROM held_clicks h WHERE workspace = 1 AND state = 'held' AND (position, connection) < (5, 5)
+            ORDER BY position DESC, connection DESC LIMIT 5
+            """, "held_clicks_listed"
+        ),
         ("forms to drop", "SELECT id FROM forms WHERE received_at < 5 LIMIT 5", "forms_received"),
         (
             "the highest threshold",
