@@ -8,7 +8,7 @@
 SHELL := /bin/bash
 DIST := .build/dist
 VENV := .venv
-PLUGINS := pipedrive custom-hook
+PLUGINS := pipedrive hubspot custom-hook
 SWIFT_FLAGS := -c release
 # Where the vendors' API descriptions and the real click data lie; a checkout beside this one by default.
 export MILEPOST_SHARED ?= $(abspath ../shared)

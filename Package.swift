@@ -151,6 +151,7 @@ let package = Package(
             "MilepostEngine",
             [
                 "MilepostModel", "MilepostRules", "MilepostStore", "MilepostEgress", "MilepostPluginHost", "MilepostIntake",
+                "MilepostVault",
             ]),
     ]
 )

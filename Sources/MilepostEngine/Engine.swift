@@ -22,6 +22,7 @@ public final class Engine: Sendable {
     public let apps: AppService
     public let tokens: TokenKeeper
     public let rules: RollingRooms
+    public let provision: ProvisionService
     /// What counts while nobody handed a matrix in by REST.
     public let configuredPlans: PlanMatrix
     /// This process's name on claims and locks.
@@ -107,6 +108,8 @@ public final class Engine: Sendable {
             keeper: tokens, client: tokens.client, clock: clock, random: random,
             redirectURI: settings.oauth.redirectURI)
         apps = AppService(store: store, vault: vault, plugins: plugins, keeper: tokens, clock: clock)
+        provision = ProvisionService(
+            store: store, plugins: plugins, clock: clock, requestTimeout: settings.limits.requestTimeout)
         explainer = Explainer(store: store, plans: settings.plans, plugins: plugins, clock: clock)
         let resolver = ContactResolver(store: store, arrivals: store.arrivals, window: settings.matchWindow)
         let stream = ConnectionStream(

@@ -90,8 +90,8 @@ final class EngineService: Service, DaemonControl {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await running.engine.scheduler.run() }
             group.addTask { [clock] in try await Heartbeat(store: running.store, clock: clock).run() }
-            group.addTask { try await running.engine.tokens.run() }
             group.addTask { try await running.engine.rules.engine.run() }
+            group.addTask { try await running.engine.tokens.run() }
             group.addTask { try await running.engine.pump.run() }
             group.addTask { try await self.keepRetention(running.store) }
             group.addTask { [logger, clock] in

@@ -52,6 +52,7 @@ class Vendor:
         self.refreshes: list[dict[str, Any]] = []
         self.exchanges: list[dict[str, str]] = []
         self.reused: list[str] = []
+        self.paths: list[str] = []
         self.overlaps = 0
         self._inside = 0
         self.calls: list[tuple[str, str, int]] = []
@@ -113,13 +114,14 @@ class Vendor:
         length = int(request.headers.get("content-length") or 0)
         body = request.rfile.read(length)
         path = urllib.parse.urlsplit(request.path).path
-        if path == "/oauth/token":
+        if path.endswith("/token"):
             self.token(request, body)
         else:
             self.forward(request, body)
 
     def token(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
         form = dict(urllib.parse.parse_qsl(body.decode()))
+        form["path"] = request.path
         is_refresh = form.get("grant_type") == "refresh_token"
         with self.lock:
             self._inside += is_refresh
@@ -160,6 +162,7 @@ class Vendor:
                 self._inside -= is_refresh
 
     def note(self, form: dict[str, str], fault: Any, committed: bool) -> None:
+        self.paths.append(form.pop("path"))
         if form.get("grant_type") == "refresh_token":
             self.refreshes.append({"token": form.get("refresh_token"), "fault": fault, "committed": committed})
         else:
@@ -167,6 +170,7 @@ class Vendor:
 
     def commit(self, request: BaseHTTPRequestHandler, form: dict[str, str]) -> tuple[int, Any, Grant | None, str | None]:
         client = base64.b64decode((request.headers.get("authorization") or "Basic ").split(" ", 1)[1]).decode()
+        client = client or f"{form.get('client_id')}:{form.get('client_secret')}"
         if client != f"{self.CLIENT}:{self.SECRET}":
             return 401, {"error": "invalid_client"}, None, None
         if form.get("grant_type") == "authorization_code":
@@ -209,6 +213,9 @@ class Vendor:
     def forward(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
         bearer = (request.headers.get("authorization") or "").removeprefix("Bearer ")
         known = self.access.get(bearer)
+        pasted = request.headers.get("x-api-token") == self.upstream_token and not bearer
+        if pasted:
+            known = (Grant(-1, [], ""), time.monotonic() + 60)
         if not known or time.monotonic() > known[1] or not known[0].alive:
             self.calls.append((request.command, request.path, 401))
             return send(request, 401, {"success": False, "error": f"Unauthorized {bearer}"})

@@ -108,6 +108,12 @@ class TestAccess:
         sandbox.clear_faults()
         assert shared.rest.request("POST", f"{workspace.base}/deliveries/{dead['id']}/replay").status == 202
         shared.rest.post(f"{workspace.base}/deliveries/replay", {"state": "dead"})
+        # A plugin that provisions nothing answers so, and that is a change that was asked for.
+        shared.rest.put("/v1/admin/apps/pipedrive", {"client_id": "audited", "client_secret": "audited-secret"})
+        for place in (f"{workspace.base}/integrations/pipedrive", "/v1/admin/apps/pipedrive"):
+            assert shared.rest.post(f"{place}/provision", {}) == {"objects": []}
+            assert shared.rest.post(f"{place}/deprovision", {"objects": ["x"]}) == {"objects": []}
+        shared.rest.delete("/v1/admin/apps/pipedrive")
         shared.rest.delete(f"{workspace.base}/contacts/jo")
         made = shared.rest.post("/v1/admin/tokens", {"name": "audited", "scopes": ["viewer"]})
         shared.rest.delete(f"/v1/admin/tokens/{made['id']}")

@@ -187,12 +187,15 @@ struct LimiterMachineTests {
             ("retry-after", "30", 30), ("retry-after", "1", 2), ("retry-after", "Sat, 21 Nov 2026 12:00:45 GMT", 45),
             ("retry-after", "Sat, 21 Nov 2020 12:00:45 GMT", 2), ("retry-after", "soon", 2), ("x-reset", "7", 7),
             ("x-reset", "0", 2), ("x-none", "9", 2), ("retry-after", "999999999", 86_400),
+            ("x-interval-ms", "10000", 10),
+            ("x-interval-ms", "500", 2), ("x-interval-ms", "-1", 2),
         ])
     func refused(_ name: String, _ value: String, _ seconds: Int) {
         var machine = LimiterMachine()
         machine.define(
             RateBucket(
-                key: "k", capacity: 20, period: .rolling(.seconds(2)), headers: .init(resetSeconds: "x-reset")))
+                key: "k", capacity: 20, period: .rolling(.seconds(2)),
+                headers: .init(resetSeconds: "x-reset", intervalMilliseconds: "x-interval-ms")))
         _ = machine.observe(keys: ["k"], status: 429, header: { $0 == name ? value : nil }, at: Self.noon)
         let (ticket, decisions) = enqueue(&machine, [.init(key: "k")])
         #expect(decisions.isEmpty)

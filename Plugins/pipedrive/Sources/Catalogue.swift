@@ -96,7 +96,7 @@ enum Page: Equatable {
     func query(limit: Int) -> String {
         switch self {
         case .first: "limit=\(limit)"
-        case .cursor(let cursor): "limit=\(limit)&cursor=\(queryEncoded(cursor))"
+        case .cursor(let cursor): "limit=\(limit)&cursor=\(VendorText.urlEncoded(cursor))"
         case .offset(let start): "limit=\(limit)&start=\(start)"
         }
     }

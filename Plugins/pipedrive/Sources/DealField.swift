@@ -66,7 +66,7 @@ extension DealField {
         switch type {
         case "varchar", "text", "varchar_auto", "phone":
             let text = try Self.text(value)
-            return [key: .string(DealText.plain(text, longest: type == "text" ? 5_000 : 255))]
+            return [key: .string(VendorText.line(text, longest: type == "text" ? 5_000 : 255))]
         case "double":
             return [key: try Self.number(value)]
         case "date":
@@ -96,7 +96,7 @@ extension DealField {
             let text = try Self.text(value)
             return [key: api == .v2 ? ["value": .string(text)] : .string(text)]
         default:
-            throw FieldRefusal(reason: "fields of type \(DealText.plain(type, longest: 40)) are not supported")
+            throw FieldRefusal(reason: "fields of type \(VendorText.line(type, longest: 40)) are not supported")
         }
     }
 

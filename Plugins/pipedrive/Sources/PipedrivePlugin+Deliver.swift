@@ -60,7 +60,7 @@ extension PipedrivePlugin: Delivering {
     static func crossing(of record: DeliveryRecord, action: String) throws -> ThresholdCrossing {
         guard action == "deal" else {
             throw Verdict.rejected(
-                code: "action_unknown", message: "Pipedrive has no action \(DealText.plain(action, longest: 80)).")
+                code: "action_unknown", message: "Pipedrive has no action \(VendorText.line(action, longest: 80)).")
         }
         do { return try record.payload.decoded() } catch {
             throw Verdict.rejected(
@@ -151,7 +151,7 @@ extension PipedrivePlugin: Delivering {
         _ crossing: ThresholdCrossing, _ settings: Settings, _ vendor: Vendor, _ warnings: inout [Warning],
         _ operation: Operation
     ) async throws -> CustomFields {
-        var result = CustomFields(linkValue: DealText.plain(crossing.scope.id, longest: 255))
+        var result = CustomFields(linkValue: VendorText.line(crossing.scope.id, longest: 255))
         var wanted: [(name: String, value: JSONValue, isLink: Bool)] = []
         for (name, value) in settings.fields.sorted(by: { $0.key < $1.key }) {
             let filled = value.string.map { JSONValue.string(DealText.fill($0, crossing)) } ?? value
@@ -179,7 +179,7 @@ extension PipedrivePlugin: Delivering {
                 warnings.append(
                     Warning(
                         code: "field_invalid",
-                        message: "Field \(DealText.plain(field.label, longest: 80)) was left out: \(error.reason)."))
+                        message: "Field \(VendorText.line(field.label, longest: 80)) was left out: \(error.reason)."))
             }
         }
         return result

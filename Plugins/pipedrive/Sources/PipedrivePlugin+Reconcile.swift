@@ -100,7 +100,7 @@ extension PipedrivePlugin: Reconciling {
         }
         return Plan(
             title: DealText.title(crossing, template: settings.titleTemplate), pipelineID: settings.pipelineID ?? 0,
-            fieldKey: key, fieldValue: DealText.plain(crossing.scope.id, longest: 255))
+            fieldKey: key, fieldValue: VendorText.line(crossing.scope.id, longest: 255))
     }
 
     /// Deals added since then, newest first. These listings do not use the search index (crm-apis 2.8).
@@ -147,7 +147,7 @@ extension PipedrivePlugin: Reconciling {
     private func searchedDeals(
         key: String, value: String, since: Int64, _ vendor: Vendor, _ operation: Operation
     ) async throws -> [Deal] {
-        let term = queryEncoded(value)
+        let term = VendorText.urlEncoded(value)
         let query =
             vendor.api == .v2
             ? "entity_type=deal&field=\(key)&match=exact&term=\(term)&limit=100"
@@ -191,7 +191,7 @@ extension PipedrivePlugin: Reconciling {
                 operation)
             for note in json["data"]?.array ?? [] {
                 guard let id = note["id"]?.int, let content = note["content"]?.string,
-                    DealText.text(content, holds: marker)
+                    VendorText.text(content, holds: marker)
                 else { continue }
                 return .applied(
                     step: "note", result: ["note_id": .int(id)], remoteID: String(dealID), remoteURL: dealPage(dealID),

@@ -164,7 +164,7 @@ extension PipedrivePlugin: Connecting, Configuring, Choosing {
 
     /// What is wrong with a field's name; nil when it names one field.
     static func warning(about name: String, in fields: [DealField]) -> Warning? {
-        let shown = DealText.plain(name, longest: 80)
+        let shown = VendorText.line(name, longest: 80)
         switch DealField.find(name, in: fields) {
         case .found: return nil
         case .unknown:
@@ -210,11 +210,11 @@ extension PipedrivePlugin: Connecting, Configuring, Choosing {
         default:
             throw Verdict.rejected(
                 code: "picker_unknown",
-                message: "Pipedrive has no picker \(DealText.plain(request.picker, longest: 80)).")
+                message: "Pipedrive has no picker \(VendorText.line(request.picker, longest: 80)).")
         }
         guard let search = request.search?.lowercased(), !search.isEmpty else { return result }
         var filtered = result
-        filtered.items = result.items.filter { DealText.text($0.label.lowercased(), holds: search) }
+        filtered.items = result.items.filter { VendorText.text($0.label.lowercased(), holds: search) }
         return filtered
     }
 }

@@ -77,6 +77,6 @@ struct Deal: Sendable, Equatable {
     }
 
     func bears(_ plan: Plan) -> Bool {
-        DealText.plain(title, longest: DealText.longestTitle) == plan.title
+        VendorText.line(title, longest: DealText.longestTitle) == plan.title
     }
 }

@@ -109,7 +109,7 @@ struct Vendor: Sendable {
         case 429: verdict = rateLimit(response)
         case 503:
             verdict = .retry(
-                code: "vendor_unavailable", message: "Pipedrive is not available (503).", after: retryAfter(response))
+                code: "vendor_unavailable", message: "Pipedrive is not available (503).", after: response.retryAfter)
         case 500...599:
             verdict = Verdict(
                 changes ? .uncertain : .retry, code: "vendor_unavailable",
@@ -132,19 +132,14 @@ struct Vendor: Sendable {
             return .rateLimited(
                 code: "daily_budget_spent",
                 message: "The company's daily budget of API tokens is spent; it returns at Pipedrive's midnight.",
-                after: retryAfter(response) ?? .seconds(3_600), scope: "account")
+                after: response.retryAfter ?? .seconds(3_600), scope: "account")
         }
         let reset = response.header("x-ratelimit-reset").flatMap { Int64($0) }.map { Duration.seconds($0) }
         // At least the two seconds of the burst window (crm-apis 2.4).
-        let wait = max(retryAfter(response) ?? reset ?? .seconds(2), .seconds(2))
+        let wait = max(response.retryAfter ?? reset ?? .seconds(2), .seconds(2))
         return .rateLimited(
             code: "rate_limited", message: "Pipedrive asks to wait \(wait.components.seconds) s (429).",
             after: min(wait, .seconds(86_400)), scope: "token")
-    }
-
-    private func retryAfter(_ response: HTTPResponse) -> Duration? {
-        guard let text = response.header("retry-after"), let seconds = Int64(text), seconds >= 0 else { return nil }
-        return .seconds(min(seconds, 86_400))
     }
 }
 
@@ -156,24 +151,11 @@ struct VendorError {
 
     init(_ response: HTTPResponse) {
         let json = response.json
-        let isHTML = DealText.text(response.header("content-type")?.lowercased() ?? "", holds: "html")
+        let isHTML = VendorText.text(response.header("content-type")?.lowercased() ?? "", holds: "html")
         // An empty 403 is a permission: only a page of the CDN has a body that is no JSON.
         isJSON = !isHTML && (json != nil || response.body.isEmpty)
         let said = json?["error"]?.string ?? json?["message"]?.string ?? "no reason given"
-        text = DealText.plain(said, longest: 300)
-        code = json?["code"]?.string.map { DealText.plain($0, longest: 80) }
+        text = VendorText.line(said, longest: 300)
+        code = json?["code"]?.string.map { VendorText.line($0, longest: 80) }
     }
-}
-
-/// A text as a part of a query: everything but unreserved characters is percent-encoded.
-func queryEncoded(_ text: String) -> String {
-    let digits = Array("0123456789ABCDEF".utf8)
-    var bytes: [UInt8] = []
-    for byte in text.utf8 {
-        switch byte {
-        case 48...57, 65...90, 97...122, 45, 46, 95, 126: bytes.append(byte)
-        default: bytes += [37, digits[Int(byte >> 4)], digits[Int(byte & 15)]]
-        }
-    }
-    return String(decoding: bytes, as: UTF8.self)
 }

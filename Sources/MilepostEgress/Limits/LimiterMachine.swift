@@ -246,6 +246,10 @@ package struct LimiterMachine {
             let remaining = number(names.remaining)
             let reset = number(names.resetSeconds).map { min(.seconds($0), Self.longestClosure) }
             if let reset { resets.append(reset) }
+            // A rolling window has room again after its own length at the latest.
+            if status == 429, reset == nil, let interval = number(names.intervalMilliseconds) {
+                resets.append(min(.milliseconds(interval), Self.longestClosure))
+            }
             buckets[key]?.window?.correct(limit: limit, remaining: remaining, reset: reset, at: now)
             buckets[key]?.day?.correct(limit: limit, remaining: remaining, at: now)
             if status == 429 {

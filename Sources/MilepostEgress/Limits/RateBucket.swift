@@ -20,16 +20,23 @@ public struct RateBucket: Sendable, Equatable {
         public var limit: String?
         public var remaining: String?
         public var resetSeconds: String?
+        /// The window's length in milliseconds, by vendors that name no reset: how long a refusal lasts at most.
+        public var intervalMilliseconds: String?
 
-        public init(limit: String? = nil, remaining: String? = nil, resetSeconds: String? = nil) {
+        public init(
+            limit: String? = nil, remaining: String? = nil, resetSeconds: String? = nil,
+            intervalMilliseconds: String? = nil
+        ) {
             self.limit = limit
             self.remaining = remaining
             self.resetSeconds = resetSeconds
+            self.intervalMilliseconds = intervalMilliseconds
         }
 
         enum CodingKeys: String, CodingKey {
             case limit, remaining
             case resetSeconds = "reset_seconds"
+            case intervalMilliseconds = "interval_milliseconds"
         }
     }
 

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import MilepostEgress
-import MilepostModel
-import MilepostPluginHost
-import MilepostVault
+package import MilepostEgress
+package import MilepostModel
+package import MilepostPluginHost
+package import MilepostVault
 
 /// A new pair of tokens, as an answer brought it.
-struct TokenGrant: Sendable {
-    var access: SecretBytes
+package struct TokenGrant: Sendable {
+    package var access: SecretBytes
     /// Nil when the vendor sent none: then the old one goes on (RFC 6749, section 6).
-    var refresh: SecretBytes?
-    var lifetime: Duration
+    package var refresh: SecretBytes?
+    package var lifetime: Duration
     /// Nil when the answer does not say.
-    var scopes: [String]?
-    var account: String?
+    package var scopes: [String]?
+    package var account: String?
 }
 
 /// What an answer of a token endpoint means. Every byte of it is the vendor's, so nothing of it is taken for granted, and
 /// nothing of it is repeated in a message but a code that the manifest knows.
-enum TokenAnswer: Sendable {
+package enum TokenAnswer: Sendable {
     case granted(TokenGrant)
     /// The grant is refused for good (OAU-13).
     case revoked(Reason)
@@ -35,7 +35,7 @@ enum TokenAnswer: Sendable {
     private static let longestLifetime: Int64 = 400 * 86_400
     private static let longestToken = 16 * 1024
 
-    init(_ outcome: EgressOutcome, for declaration: OAuthDeclaration) {
+    package init(_ outcome: EgressOutcome, for declaration: OAuthDeclaration) {
         guard let response = outcome.response else {
             let failure = outcome.failure
             let message = failure?.message ?? "no answer"

@@ -50,7 +50,7 @@ extension TokenKeeper {
     }
 
     /// Brings the record up to date with what is stored. A record that lags behind after a crash only sees less.
-    func recordLineage() async {
+    package func recordLineage() async {
         guard let chains = try? await store.chains() else { return }
         var record = LineageRecord(place: place)
         for chain in chains {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import MilepostEgress
+package import MilepostEgress
 public import MilepostModel
 import MilepostPluginHost
-import MilepostStore
-import MilepostVault
+package import MilepostStore
+package import MilepostVault
 
 /// Keeps every chain of tokens alive: refreshes ahead of expiry, one refresh a chain at a time, with the intent on disk
 /// before the request leaves and the new pair on disk before anybody uses it (section R, decisions 10).
@@ -37,7 +37,7 @@ public actor TokenKeeper: TokenSupply {
     static let parallelRefreshes = 16
     static let longestNap: Duration = .seconds(60)
 
-    init(
+    package init(
         store: any Store, vault: Vault, plugins: any PluginDirectory, egress: any Egress, clock: any DaemonClock,
         random: any RandomSource, reporter: any EngineReporter, owner: String, place: String, policy: RefreshPolicy,
         requestTimeout: Duration
@@ -55,7 +55,7 @@ public actor TokenKeeper: TokenSupply {
         seal = TokenSeal(vault: vault)
     }
 
-    func onResume(_ body: @escaping @Sendable (Connection) async -> Void) { resume = body }
+    package func onResume(_ body: @escaping @Sendable (Connection) async -> Void) { resume = body }
 
     // MARK: Schedule
 
@@ -127,7 +127,7 @@ public actor TokenKeeper: TokenSupply {
 
     // MARK: TokenSupply
 
-    func ready(_ id: ConnectionID, credential: String) async -> TokenReadiness {
+    package func ready(_ id: ConnectionID, credential: String) async -> TokenReadiness {
         guard var chain = try? await store.chain(id), chain.credential == credential,
             let connection = try? await store.connection(id: id)
         else { return .unmanaged }
@@ -153,7 +153,7 @@ public actor TokenKeeper: TokenSupply {
         return .closed(until: max(chain.nextAttemptAt ?? clock.now, clock.now + .milliseconds(100)), reason)
     }
 
-    func refused(_ id: ConnectionID, credential: String, version: Int64) async -> Bool {
+    package func refused(_ id: ConnectionID, credential: String, version: Int64) async -> Bool {
         guard let chain = try? await store.chain(id), chain.credential == credential else { return false }
         if chain.version > version { return true }
         if let running = flights[id] {
@@ -167,7 +167,7 @@ public actor TokenKeeper: TokenSupply {
         return ((try? await store.chain(id))?.version ?? version) > version
     }
 
-    func examine(_ id: ConnectionID) async {
+    package func examine(_ id: ConnectionID) async {
         guard let chain = try? await store.chain(id), let connection = try? await store.connection(id: id) else {
             return
         }

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import MilepostModel
-import MilepostStore
-import MilepostVault
+package import MilepostModel
+package import MilepostStore
+package import MilepostVault
 
 /// Seals a pair of tokens together with a check over the row that describes them, and finds out whether somebody else
 /// changed any of it (OAU-09).
-struct TokenSeal: Sendable {
+package struct TokenSeal: Sendable {
     let vault: Vault
+
+    package init(vault: Vault) { self.vault = vault }
 
     /// What opening and comparing found.
     enum Examination: Sendable, Equatable {
@@ -19,7 +21,7 @@ struct TokenSeal: Sendable {
     }
 
     /// All three are bound to the chain's version: an older row in a newer one's place does not open.
-    func seal(access: SecretBytes, refresh: SecretBytes, for chain: TokenChain) async throws(VaultError)
+    package func seal(access: SecretBytes, refresh: SecretBytes, for chain: TokenChain) async throws(VaultError)
         -> [SealedCredential]
     {
         var check = Array(Self.digest(of: chain).utf8)
@@ -72,7 +74,7 @@ struct TokenSeal: Sendable {
     }
 
     /// Half of SHA-256 over lineage and token: tells two tokens apart and gives none away.
-    static func fingerprint(of refresh: SecretBytes, lineage: String) -> String {
+    package static func fingerprint(of refresh: SecretBytes, lineage: String) -> String {
         unsafe refresh.withBytes { token in
             var bytes = Array(lineage.utf8) + [0]
             unsafe bytes.append(contentsOf: token)

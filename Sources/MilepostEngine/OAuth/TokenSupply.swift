@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import MilepostModel
+package import MilepostModel
 import MilepostPluginHost
 
 /// What the gateway asks before and after a request that carries an OAuth token.
-protocol TokenSupply: Sendable {
+package protocol TokenSupply: Sendable {
     /// Makes sure that the stored access token lives, refreshing it when it does not.
     func ready(_ connection: ConnectionID, credential: String) async -> TokenReadiness
     /// The vendor answered 401 to a request that carried `version` or an older token. True when a newer one is stored now,
@@ -14,7 +14,7 @@ protocol TokenSupply: Sendable {
     func examine(_ connection: ConnectionID) async
 }
 
-enum TokenReadiness: Sendable, Equatable {
+package enum TokenReadiness: Sendable, Equatable {
     /// No chain: the connection is being proved, or the credential is of another kind.
     case unmanaged
     case ready(version: Int64)
@@ -25,7 +25,7 @@ enum TokenReadiness: Sendable, Equatable {
 }
 
 /// What the keeper must know of plugins; `HostedPlugins`, or a double in tests.
-protocol PluginDirectory: Sendable {
+package protocol PluginDirectory: Sendable {
     func declaration(of plugin: PluginName) -> PluginDeclaration?
     func obstacle(for plugin: PluginName) -> Reason?
 }

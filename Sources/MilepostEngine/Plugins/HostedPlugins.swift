@@ -84,7 +84,7 @@ public final class HostedPlugins: PluginPort {
         guard let declared = declaration(of: plugin)?.settingNames, !declared.isEmpty else { return nil }
         return declared
     }
-    func declaration(of plugin: PluginName) -> PluginDeclaration? { state.withLock { $0.loaded[plugin]?.declaration } }
+    package func declaration(of plugin: PluginName) -> PluginDeclaration? { state.withLock { $0.loaded[plugin]?.declaration } }
     public var enabledNames: [PluginName] {
         state.withLock { Array(Set($0.loaded.keys).union($0.refused.keys)) }.sorted()
     }
@@ -103,10 +103,13 @@ public final class HostedPlugins: PluginPort {
     }
 
     public func clickActions(of plugin: PluginName) -> [ClickAction] {
-        (manifest(of: plugin)?.actions ?? []).filter { $0.trigger == "click" }.map {
+        guard let manifest = manifest(of: plugin) else { return [] }
+        let settings = manifest.configSchema?["properties"]
+        return (manifest.actions ?? []).filter { $0.trigger == "click" }.map { action in
             ClickAction(
-                name: $0.name, maximumBatch: $0.maxRecords, coalesces: $0.coalesce == "contact",
-                enabledBy: $0.enabledBy)
+                name: action.name, maximumBatch: action.maxRecords, coalesces: action.coalesce == "contact",
+                enabledBy: action.enabledBy,
+                isOnByDefault: action.enabledBy.flatMap { settings?[$0]?["default"]?.bool } ?? true)
         }
     }
 
@@ -160,16 +163,32 @@ public final class HostedPlugins: PluginPort {
             closed: &closed)
     }
 
+    /// An operation that may change the vendor outside of any delivery, with its intents on disk.
+    func provision(_ verb: PluginVerb, body: JSONValue, on connection: Connection) async -> OperationResult {
+        let journal = ProvisionJournal(store: gateway.store, connection: connection.id)
+        var closed: ClosedBudget?
+        return await perform(
+            verb, body: body, on: connection, attempt: 1, records: [],
+            context: OperationContext(deliveries: [], attempts: [], provision: journal), alone: false,
+            timeout: max(operationTimeout, Self.provisionTimeout), closed: &closed)
+    }
+
+    /// Vendors take up to a minute to show what they made (HCON-05), and a plugin waits for it.
+    private static let provisionTimeout = Duration.seconds(120)
+
     /// - Parameters:
     ///   - records: the deliveries in `body`: a crash is charged to them.
     ///   - alone: with nothing else of the plugin in flight, whatever its connection.
+    ///   - timeout: nil for the configured one.
     ///   - closed: the budget that stopped one of the operation's requests, if any did.
     private func perform(
         _ verb: PluginVerb, body: JSONValue, on connection: Connection, attempt: Int, records: [DeliveryID],
-        context: OperationContext?, alone: Bool, closed: inout ClosedBudget?
+        context: OperationContext?, alone: Bool, timeout: Duration? = nil, closed: inout ClosedBudget?
     ) async -> OperationResult {
         let (result, budget) = await turns.take(of: connection.integration.plugin, alone: alone) {
-            await performNow(verb, body: body, on: connection, attempt: attempt, records: records, context: context)
+            await performNow(
+                verb, body: body, on: connection, attempt: attempt, records: records, context: context,
+                timeout: timeout ?? operationTimeout)
         }
         closed = budget
         return result
@@ -177,14 +196,14 @@ public final class HostedPlugins: PluginPort {
 
     private func performNow(
         _ verb: PluginVerb, body: JSONValue, on connection: Connection, attempt: Int, records: [DeliveryID],
-        context: OperationContext?
+        context: OperationContext?, timeout: Duration
     ) async -> (OperationResult, ClosedBudget?) {
         do {
             let instance = try await instance(for: connection)
             let operation = instance.reserveOperation()
             if let context { gateway.contexts.begin(operation, context) }
             let result = await instance.perform(
-                verb, body: body.bytes, timeout: operationTimeout, attempt: UInt32(clamping: attempt),
+                verb, body: body.bytes, timeout: timeout, attempt: UInt32(clamping: attempt),
                 operation: operation, records: records)
             return (result, await gateway.contexts.end(operation))
         } catch {
@@ -252,13 +271,24 @@ public final class HostedPlugins: PluginPort {
                 code: .pluginUnavailable, detail: obstacle(for: name)?.message ?? "The plugin \(name) is not loaded.")
         }
         gateway.open(
-            connection.id, declaration: loaded.declaration, held: loaded.declaration.held(by: connection),
+            connection.id, declaration: loaded.declaration, held: loaded.declaration.credentials(of: connection),
             account: connection.account?.id,
             ratePlan: connection.settings["rate_plan"]?.string ?? loaded.configuration.ratePlan)
         let config = VerbBody.instance(
-            connection, declaration: loaded.declaration, requestTimeout: requestTimeout)
+            connection, declaration: loaded.declaration, app: try await app(of: name), requestTimeout: requestTimeout)
         return try await loaded.plugin.makeInstance(connection: connection.id, config: config.bytes)
     }
+
+    /// What instances are told of the vendor's app; null where none is set up.
+    private func app(of plugin: PluginName) async throws -> JSONValue {
+        guard let app = try await gateway.store.app(plugin) else { return .null }
+        let journal = ProvisionJournal(store: gateway.store, connection: AppRegistration.connection(of: plugin))
+        let objects = try await journal.objects(at: gateway.clock.now)
+        return ["id": JSONValue(app.facts["app_id"]), "objects": .object(objects.mapValues(JSONValue.string))]
+    }
+
+    /// Lets go of a plugin's instances, so that the next operations make new ones with what is known now.
+    func renew(_ plugin: PluginName) async { await closeInstances(of: plugin) }
 
     private func closeInstances(of plugin: PluginName) async {
         let gone = state.withLock { state -> [PluginInstance] in

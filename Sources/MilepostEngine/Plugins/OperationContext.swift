@@ -8,6 +8,8 @@ struct OperationContext: Sendable {
     /// By the record's index in the operation.
     var deliveries: [DeliveryID]
     var attempts: [Int]
+    /// Where the intents of a provisioning are kept; nil for deliveries.
+    var provision: ProvisionJournal?
 }
 
 /// A budget that was closed when an operation wanted to send: nothing left, whatever the plugin makes of it.

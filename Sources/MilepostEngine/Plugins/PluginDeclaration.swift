@@ -3,10 +3,10 @@
 import FoundationEssentials
 import MilepostEgress
 import MilepostModel
-import MilepostPluginHost
+package import MilepostPluginHost
 
 /// What egress needs of a plugin's manifest, joined with what the configuration overrides.
-struct PluginDeclaration: Sendable {
+package struct PluginDeclaration: Sendable {
     let manifest: PluginManifest
     /// Final base URLs by endpoint name, without trailing slash.
     let endpoints: [String: String]
@@ -20,7 +20,7 @@ struct PluginDeclaration: Sendable {
 
     /// - Parameter overrides: endpoints that the administrator put in the configuration; they alone may be plain http or
     ///   private addresses (decisions 26).
-    init(manifest: PluginManifest, overrides: [String: String]) throws {
+    package init(manifest: PluginManifest, overrides: [String: String]) throws {
         struct Egress: Decodable {
             struct Auth: Decodable {
                 var credential: String
@@ -31,7 +31,11 @@ struct PluginDeclaration: Sendable {
                 var ports: [Int]?
                 var methods: [String]?
             }
+            struct App: Decodable {
+                var credentials: [Auth]?
+            }
             var auth: [Auth]?
+            var app: App?
             var egress: [Rule]?
             var rate_limits: [RateLimitDeclaration]?
             var config_schema: Schema?
@@ -45,7 +49,8 @@ struct PluginDeclaration: Sendable {
         self.endpoints = endpoints
         let declared = try JSONDecoder().decode(Egress.self, from: JSONEncoder().encode(manifest))
         placements = Dictionary(
-            (declared.auth ?? []).map { ($0.credential, $0.placements ?? []) }, uniquingKeysWith: { first, _ in first })
+            ((declared.auth ?? []) + (declared.app?.credentials ?? [])).map { ($0.credential, $0.placements ?? []) },
+            uniquingKeysWith: { first, _ in first })
         rateLimits = declared.rate_limits ?? []
         settingNames = Set((declared.config_schema?.properties ?? [:]).keys)
         overridden = Set(overrides.values.compactMap { EgressPolicy.Origin(url: $0) })

@@ -9,7 +9,7 @@ import Synchronization
 /// What the core does for plugins: sends their requests with intent and outcome on disk around them, keeps their journal
 /// and small storage, passes on their log lines.
 public final class PluginGateway: PluginServices {
-    private let store: any Store
+    let store: any Store
     let egress: any Egress
     private let limiter: RateLimiter
     let clock: any DaemonClock
@@ -102,16 +102,19 @@ public final class PluginGateway: PluginServices {
             intent = nil
         } else {
             guard let step = call.step, let context = contexts.context(of: call.operation) else {
-                // Outside a delivery nothing may be changed: connect proves and changes nothing (decisions 16).
+                // Outside of these nothing may be changed: connect proves and changes nothing (decisions 16).
                 return .refused(PluginCallStatus.denied)
             }
             let indexes = call.records.map(Int.init)
-            guard !indexes.isEmpty, indexes.allSatisfy(context.deliveries.indices.contains) else {
+            if let provision = context.provision {
+                intent = Intent(operation: call.operation, deliveries: [], step: step, attempt: 1, provision: provision)
+            } else if !indexes.isEmpty, indexes.allSatisfy(context.deliveries.indices.contains) {
+                intent = Intent(
+                    operation: call.operation, deliveries: indexes.map { context.deliveries[$0] }, step: step,
+                    attempt: context.attempts[indexes[0]])
+            } else {
                 return .refused(PluginCallStatus.invalid)
             }
-            intent = Intent(
-                operation: call.operation, deliveries: indexes.map { context.deliveries[$0] }, step: step,
-                attempt: context.attempts[indexes[0]])
         }
         let request = EgressRequest(
             method: call.method, url: call.url, headers: call.headers, body: call.body, credentials: credentials,
@@ -170,6 +173,7 @@ public final class PluginGateway: PluginServices {
         var deliveries: [DeliveryID]
         var step: String
         var attempt: Int
+        var provision: ProvisionJournal?
     }
 
     private func send(_ request: EgressRequest, intent: Intent?) async -> EgressOutcome {
@@ -179,6 +183,12 @@ public final class PluginGateway: PluginServices {
             guard contexts.mayWriteIntent(for: intent.operation) else { throw CancellationError() }
             defer { contexts.wroteIntent(for: intent.operation) }
             CrashPoint.reach("before_intent")
+            if let provision = intent.provision {
+                try await provision.open(intent.step, at: clock.now)
+                isIntentStored.withLock { $0 = true }
+                CrashPoint.reach("after_intent")
+                return
+            }
             try await store.storeIntent(
                 deliveries: intent.deliveries, step: intent.step, attempt: intent.attempt, at: clock.now)
             isIntentStored.withLock { $0 = true }
@@ -187,6 +197,14 @@ public final class PluginGateway: PluginServices {
         if let intent, isIntentStored.withLock({ $0 }) {
             CrashPoint.reach("before_outcome")
             do {
+                if let provision = intent.provision {
+                    // 503 and 429 say "not applied"; after any other failure on the vendor's side nobody knows.
+                    let status = outcome.response?.status
+                    let isKnown = outcome.wire == .neverSent || status.map { $0 < 500 || $0 == 503 } == true
+                    if isKnown { try await provision.close(intent.step) }
+                    CrashPoint.reach("after_outcome")
+                    return outcome
+                }
                 try await store.storeOutcome(
                     deliveries: intent.deliveries, step: intent.step, wire: outcome.wire.rawValue,
                     httpStatus: outcome.response?.status, body: journalText(outcome.response), at: clock.now)

@@ -34,16 +34,22 @@ public struct ClickAction: Sendable, Equatable {
     public var coalesces: Bool
     /// The connection's setting that switches it.
     public var enabledBy: String?
+    /// What that setting is while nobody has set it: its default in the plugin's `config_schema`.
+    public var isOnByDefault: Bool
 
-    public init(name: String, maximumBatch: Int = 1, coalesces: Bool = false, enabledBy: String? = nil) {
+    public init(
+        name: String, maximumBatch: Int = 1, coalesces: Bool = false, enabledBy: String? = nil,
+        isOnByDefault: Bool = true
+    ) {
         self.name = name
         self.maximumBatch = maximumBatch
         self.coalesces = coalesces
         self.enabledBy = enabledBy
+        self.isOnByDefault = isOnByDefault
     }
 
     func isEnabled(on connection: Connection) -> Bool {
-        enabledBy.flatMap { connection.settings[$0]?.bool } ?? true
+        enabledBy.flatMap { connection.settings[$0]?.bool } ?? isOnByDefault
     }
 }
 

@@ -9,21 +9,22 @@ enum VerbBody {
     /// Answers of plugins are bounded like everything from outside.
     static let limits = JSONLimits(bytes: 8 << 20, depth: 32)
 
-    static func instance(_ connection: Connection, declaration: PluginDeclaration, requestTimeout: Duration)
-        -> JSONValue
-    {
+    static func instance(
+        _ connection: Connection, declaration: PluginDeclaration, app: JSONValue, requestTimeout: Duration
+    ) -> JSONValue {
         [
             "plugin": .string(connection.integration.plugin.rawValue), "connection": .string(connection.id.rawValue),
             "workspace": .string(connection.workspace.rawValue), "settings": connection.settings,
             "endpoints": .object(declaration.endpoints.mapValues(JSONValue.string)),
             "credentials": .array(
-                declaration.held(by: connection).map {
+                declaration.credentials(of: connection).map {
                     [
                         "ref": .string($0.credential), "scheme": .string($0.scheme),
                         "account": JSONValue(connection.account?.id),
                         "expires_at": .null, "scopes": [],
                     ]
                 }),
+            "app": app,
             "account": connection.account.map {
                 ["id": .string($0.id), "label": JSONValue($0.label), "domain": JSONValue($0.domain)]
             } ?? .null,

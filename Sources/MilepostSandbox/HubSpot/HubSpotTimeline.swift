@@ -149,7 +149,11 @@ extension HubSpot {
         let (templateID, id) = (call.part(4), call.part(5))
         let event = portals[call.hubID]?.events.last { $0.kind == .timeline && $0.type == templateID && $0.id == id }
         guard let event, let template = app.template(templateID) else { throw .notFound }
-        let tokens = event.sent["tokens"]?.object ?? JSONObject()
+        var tokens = event.sent["tokens"]?.object ?? JSONObject()
+        // Both templates may name what came with the event besides its tokens.
+        for member in event.sent["extraData"]?.object?.members ?? [] {
+            tokens["extraData." + member.key] = member.value
+        }
         switch call.part(6) {
         case "":
             try call.takes()

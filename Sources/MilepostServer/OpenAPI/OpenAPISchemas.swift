@@ -149,7 +149,20 @@ enum OpenAPISchemas {
             ], required: ["crossings", "delivered", "errors"]),
     ]
 
+    private static let objectKeys = object(["objects": list(text)])
+    private static let provisioned = object(
+        [
+            "objects": list(
+                object(
+                    [
+                        "key": text, "state": ["type": "string", "enum": ["created", "existing", "absent"]],
+                        "remote_id": optionalText,
+                    ], required: ["key", "state"]))
+        ], required: ["objects"])
+
     static let request: [String: JSONValue] = [
+        "integrations.provision": objectKeys, "integrations.deprovision": objectKeys,
+        "apps.provision": objectKeys, "apps.deprovision": objectKeys,
         "events.post": ["oneOf": [reference("Event"), list(reference("Event"))]],
         "links.put": reference("LinkFacts"),
         "links.describe": object(
@@ -199,6 +212,8 @@ enum OpenAPISchemas {
             required: ["plans", "source"]),
         "managed.list": object(["managed": list(reference("Managed"))], required: ["managed"]),
         "integrations.compare": object(["different": list(text)], required: ["different"]),
+        "integrations.provision": provisioned, "integrations.deprovision": provisioned,
+        "apps.provision": provisioned, "apps.deprovision": provisioned,
         "events.post": reference("EventsAnswer"),
         "links.get": reference("Link"),
         "links.put": reference("Link"),

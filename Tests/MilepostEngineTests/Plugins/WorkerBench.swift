@@ -78,6 +78,8 @@ final class HeldEgress: Egress {
         var sent = 0
         var kept = 0
         var onSend: (@Sendable () async -> Void)?
+        /// nil: the answer is lost.
+        var status: Int? = 201
     }
     private let state = Mutex(State())
 
@@ -99,6 +101,9 @@ final class HeldEgress: Egress {
     /// Called in the moment in which the bytes leave.
     func onSend(_ body: @escaping @Sendable () async -> Void) { state.withLock { $0.onSend = body } }
 
+    /// What the next requests are answered with; nil loses their answers.
+    func answer(_ status: Int?) { state.withLock { $0.status = status } }
+
     func send(_ request: EgressRequest, beforeSend: @Sendable () async throws -> Void) async -> EgressOutcome {
         await withCheckedContinuation { continuation in
             let isHeld = state.withLock { state in
@@ -116,6 +121,9 @@ final class HeldEgress: Egress {
             return state.onSend
         }
         await onSend?()
-        return EgressOutcome(wire: .answered, response: EgressResponse(status: 201, headers: [], body: []))
+        guard let status = state.withLock({ $0.status }) else {
+            return EgressOutcome(wire: .maybeSent, failure: EgressFailure(code: .reset, message: "cut"))
+        }
+        return EgressOutcome(wire: .answered, response: EgressResponse(status: status, headers: [], body: []))
     }
 }

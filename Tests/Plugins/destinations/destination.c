@@ -15,9 +15,11 @@
 struct destination {
     const mp_host *host;
     uint64_t instance;
-    uint64_t submitted; /* the operation that waits for the vendor's answer */
-    unsigned waiting;   /* its records, when it takes the answer well */
+    uint64_t submitted;    /* the operation that waits for the vendor's answer */
+    unsigned waiting;      /* its records, when it takes the answer well */
+    uint64_t provisioning; /* and the one that waits for what it makes */
     char base[256];
+    char held[64]; /* the credential that the connection holds */
 };
 
 static mp_view text(const char *string) {
@@ -62,6 +64,7 @@ static int32_t create(const mp_host *host, uint64_t instance, mp_view config, vo
     self->host = host;
     self->instance = instance;
     copy_value(config, "\"api\":\"", self->base, sizeof self->base);
+    copy_value(config, "\"ref\":\"", self->held, sizeof self->held);
     *ret_self = self;
     return MP_OK;
 }
@@ -78,8 +81,14 @@ static int32_t well(void *pointer, const mp_op *op) {
 
 static int32_t connect_account(void *pointer, const mp_op *op) {
     struct destination *self = pointer;
-    self->host->op_complete(self->instance, op->id, MP_OK,
-                            text("{\"account\":{\"id\":\"bad\",\"label\":\"Bad\"}}"));
+    char account[64], lacks[64], answer[512];
+    copy_value(op->body, "\"account\":\"", account, sizeof account);
+    copy_value(op->body, "\"lacks\":\"", lacks, sizeof lacks);
+    snprintf(answer, sizeof answer,
+             "{\"account\":{\"id\":\"%s\",\"label\":\"holds %s\"},\"missing_scopes\":[%s%s%s]}",
+             account[0] ? account : "bad", self->held, lacks[0] ? "\"" : "", lacks,
+             lacks[0] ? "\"" : "");
+    self->host->op_complete(self->instance, op->id, MP_OK, text(answer));
     return MP_OK;
 }
 
@@ -116,6 +125,39 @@ static void submit(struct destination *self, const mp_op *op) {
     };
     self->submitted = op->id;
     self->host->http_submit(self->instance, &request);
+}
+
+/* One thing of the vendor's, made anew each time the request arrives. */
+static int32_t provision(void *pointer, const mp_op *op) {
+    struct destination *self = pointer;
+    char url[300];
+    snprintf(url, sizeof url, "%s/templates", self->base);
+    mp_http_request request = {
+        .struct_size = sizeof request,
+        .op = op->id,
+        .token = 2,
+        .method = text("POST"),
+        .url = text(url),
+        .body = text("{}"),
+        .credential = text("api_token"),
+        .placement = text("header"),
+        .step = text("template"),
+    };
+    self->provisioning = op->id;
+    if (self->host->http_submit(self->instance, &request) != MP_CALL_OK)
+        self->host->op_complete(self->instance, op->id, MP_REJECTED,
+                                text("{\"code\":\"denied\",\"message\":\"denied\"}"));
+    return MP_OK;
+}
+
+static void provisioned(struct destination *self, const mp_event *event) {
+    if (event->http_status >= 200 && event->http_status < 300)
+        self->host->op_complete(
+            self->instance, self->provisioning, MP_OK,
+            text("{\"objects\":[{\"key\":\"template\",\"state\":\"created\",\"remote_id\":\"7\"}]}"));
+    else
+        self->host->op_complete(self->instance, self->provisioning, MP_UNCERTAIN,
+                                text("{\"code\":\"lost\",\"message\":\"The answer was lost.\"}"));
 }
 
 static int32_t deliver(void *pointer, const mp_op *op) {
@@ -177,6 +219,8 @@ static void cancel(void *pointer, uint64_t op) {
 
 static void on_event(void *pointer, const mp_event *event) {
     struct destination *self = pointer;
+    if (event->kind == MP_EVENT_HTTP && event->token == 2)
+        return provisioned(self, event);
     if (event->kind != MP_EVENT_HTTP || event->op != self->submitted)
         return;
     if (self->waiting == 0)
@@ -192,6 +236,7 @@ static const mp_plugin table = {
     .destroy = destroy,
     .configure = well,
     .connect = connect_account,
+    .provision = provision,
     .deliver = deliver,
     .reconcile = reconcile,
     .ping = well,

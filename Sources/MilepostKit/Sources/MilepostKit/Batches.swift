@@ -28,33 +28,74 @@ struct WireRecords<Element: Encodable>: Encodable {
     var records: [Element]
 }
 
+/// What became of the records of a batch, by the record's index.
+public typealias Outcomes = [UInt32: Result<Delivered, Verdict>]
+
+extension Operation {
+    /// This operation for one record of its batch: its steps and its journal.
+    public func of(_ record: DeliveryRecord) -> Operation { at(record: record.index) }
+
+    /// Delivers records one after another. A verdict that the next record would meet, too (a rate limit, a refused
+    /// credential), is given to the rest without asking the vendor again.
+    public func each(
+        _ records: [DeliveryRecord], _ deliver: (DeliveryRecord, Operation) async throws -> Delivered
+    ) async -> Outcomes {
+        var outcomes: Outcomes = [:]
+        var wall: Verdict?
+        for record in records {
+            if let wall {
+                outcomes[record.index] = .failure(wall)
+            } else {
+                let at = of(record)
+                do {
+                    outcomes[record.index] = .success(try await deliver(record, at))
+                } catch {
+                    let verdict = verdict(for: error, at.trace)
+                    if verdict.holdsForTheWholeBatch { wall = verdict }
+                    outcomes[record.index] = .failure(verdict)
+                }
+            }
+            // Told early, so that a crash at the next record leaves this one known.
+            if records.count > 1 { tell(record, outcomes[record.index]) }
+        }
+        return outcomes
+    }
+
+    /// Tells the host a record's outcome before the operation ends.
+    public func tell(_ record: DeliveryRecord, _ outcome: Result<Delivered, Verdict>?) {
+        guard let outcome else { return }
+        // The result holds strings and integers only: encoding it cannot fail.
+        if let bytes = try? jsonBytes(WireRecordResult(record.index, outcome)) { partial(bytes) }
+    }
+}
+
+extension WireRecordResult {
+    init(_ index: UInt32, _ outcome: Result<Delivered, Verdict>) {
+        switch outcome {
+        case .success(let done):
+            self.init(
+                index: index, class: "ok", remote_id: done.remoteID, remote_url: done.remoteURL,
+                warnings: done.warnings.isEmpty ? nil : done.warnings)
+        case .failure(let verdict): self.init(index: index, class: verdict.status.name, error: verdict.wire)
+        }
+    }
+}
+
 func deliverBatch(_ plugin: any Delivering, _ request: DeliverRequest, _ operation: Operation) async throws
     -> WireRecords<WireRecordResult>
 {
-    var results: [WireRecordResult] = []
-    var wall: Verdict?
-    for record in request.records {
-        let result: WireRecordResult
-        if let wall {
-            result = WireRecordResult(index: record.index, class: wall.status.name, error: wall.wire)
-        } else {
-            let at = operation.at(record: record.index)
-            do {
-                let done = try await plugin.deliver(record, action: request.action, at)
-                result = WireRecordResult(
-                    index: record.index, class: "ok", remote_id: done.remoteID, remote_url: done.remoteURL,
-                    warnings: done.warnings.isEmpty ? nil : done.warnings)
-            } catch {
-                let verdict = verdict(for: error, at.trace)
-                if verdict.holdsForTheWholeBatch { wall = verdict }
-                result = WireRecordResult(index: record.index, class: verdict.status.name, error: verdict.wire)
-            }
-        }
-        results.append(result)
-        // Told early, so that a crash at the next record leaves this one known.
-        if request.records.count > 1 { operation.partial(try jsonBytes(result)) }
+    let outcomes: Outcomes
+    if let plugin = plugin as? any BatchDelivering {
+        outcomes = try await plugin.deliver(batch: request.records, action: request.action, operation)
+    } else {
+        outcomes = await operation.each(request.records) { try await plugin.deliver($0, action: request.action, $1) }
     }
-    return WireRecords(records: results)
+    return WireRecords(
+        records: request.records.map { record in
+            let missing = Verdict.uncertain(
+                code: "result_missing", message: "The plugin gave no result for the record.")
+            return WireRecordResult(record.index, outcomes[record.index] ?? .failure(missing))
+        })
 }
 
 /// The verdict of an error. The plugin's own verdict stands; of any other error only what was sent decides.

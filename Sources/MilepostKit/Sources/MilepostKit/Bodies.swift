@@ -28,8 +28,18 @@ public struct InstanceConfiguration: Sendable, Decodable {
         public var domain: String?
     }
 
+    /// The vendor's app that the plugin works as, where the host knows one.
+    public struct App: Sendable, Decodable {
+        /// The vendor's id of it.
+        public var id: String?
+        /// What `provision` with scope "app" brought into being: the vendor's id by the object's key.
+        public var objects: [String: String]?
+    }
+
     public var plugin: String?
     public var connection: String
+    /// nil where no app is set up, and from hosts that do not tell.
+    public var app: App?
     /// nil before the first connect, and from hosts that do not tell.
     public var account: Account?
     public var workspace: String?
@@ -40,7 +50,7 @@ public struct InstanceConfiguration: Sendable, Decodable {
     public var request_timeout_ms: Int64?
 
     enum CodingKeys: String, CodingKey {
-        case plugin, connection, workspace, account, settings, endpoints, credentials, request_timeout_ms
+        case plugin, connection, workspace, app, account, settings, endpoints, credentials, request_timeout_ms
     }
 
     public init(from decoder: any Decoder) throws {
@@ -48,6 +58,7 @@ public struct InstanceConfiguration: Sendable, Decodable {
         plugin = try container.decodeIfPresent(String.self, forKey: .plugin)
         connection = try container.decodeIfPresent(String.self, forKey: .connection) ?? ""
         account = try container.decodeIfPresent(Account.self, forKey: .account)
+        app = try container.decodeIfPresent(App.self, forKey: .app)
         workspace = try container.decodeIfPresent(String.self, forKey: .workspace)
         settings = try container.decodeIfPresent(JSONValue.self, forKey: .settings) ?? [:]
         endpoints = try container.decodeIfPresent([String: String].self, forKey: .endpoints) ?? [:]

@@ -24,10 +24,12 @@ public struct HTTPRequest: Sendable {
     public var bucket: String?
 
     /// A request that may be repeated with the effect of one.
-    public static func idempotent(_ method: String, _ url: String, credential: String?, cost: UInt32 = 0)
-        -> HTTPRequest
-    {
-        HTTPRequest(method: method, url: url, headers: [], body: nil, credential: credential, step: nil, cost: cost)
+    public static func idempotent(
+        _ method: String, _ url: String, json: JSONValue? = nil, credential: String?, cost: UInt32 = 0
+    ) -> HTTPRequest {
+        HTTPRequest(
+            method: method, url: url, headers: json == nil ? [] : [("content-type", "application/json")],
+            body: json?.bytes, credential: credential, step: nil, cost: cost)
     }
 
     /// A request that changes something each time it arrives: the host writes its intent to disk before it leaves.

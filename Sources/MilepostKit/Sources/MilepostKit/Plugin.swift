@@ -58,6 +58,25 @@ public protocol Delivering: Plugin {
     func deliver(_ record: DeliveryRecord, action: String, _ operation: Operation) async throws -> Delivered
 }
 
+/// A plugin whose vendor takes many records in one request.
+public protocol BatchDelivering: Delivering {
+    /// Makes the records of a batch happen and tells what became of each, by the record's index. A record that is
+    /// missing in the answer counts as uncertain. An error thrown is the verdict of every record.
+    ///
+    /// `operation.of(record)` is the operation of one record, for its steps and its journal; `operation.each` goes
+    /// through records one after another, as a plugin without batches would.
+    func deliver(batch records: [DeliveryRecord], action: String, _ operation: Operation) async throws -> Outcomes
+}
+
+extension BatchDelivering {
+    public func deliver(_ record: DeliveryRecord, action: String, _ operation: Operation) async throws -> Delivered {
+        guard let outcome = try await deliver(batch: [record], action: action, operation)[record.index] else {
+            throw Verdict.uncertain(code: "result_missing", message: "The plugin gave no result for the record.")
+        }
+        return try outcome.get()
+    }
+}
+
 public protocol Reconciling: Plugin {
     /// Finds out whether a step of unknown outcome was applied. Sends no change. An error counts as "unknown".
     func reconcile(_ record: DeliveryRecord, action: String, _ operation: Operation) async throws -> Finding
