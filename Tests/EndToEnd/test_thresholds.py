@@ -90,7 +90,7 @@ class TestSchedule:
     def test_what_the_seeds_window_would_see_is_seen_by_the_next_tick_once(
         self, workspace: Workspace, sandbox: Sandbox
     ) -> None:
-        """THR-03, Z-03: the cursor replaces the window of seven minutes (docs/decisions/0010)."""
+        """THR-03, Z-03: the cursor replaces the window of seven minutes (docs/decisions/0008)."""
         workspace.connect(thresholds=[2])
         ages = {"new": 1, "mid": 200, "late": 6 * 60 + 59, "older": 3600}
         for name, seconds in ages.items():

@@ -6,7 +6,7 @@ import MilepostStore
 
 /// What provisioning must not forget: requests whose outcome nobody knows, and what was brought into being.
 ///
-/// Deliveries have a journal of their own; a provisioning belongs to no delivery (docs/decisions/0010). It lies in the plugins'
+/// Deliveries have a journal of their own; a provisioning belongs to no delivery (docs/decisions/0009). It lies in the plugins'
 /// small storage under an id that no instance has, so that no plugin reads or writes it.
 struct ProvisionJournal: Sendable {
     let store: any Store
