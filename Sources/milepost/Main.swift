@@ -33,8 +33,7 @@ struct Milepost: ParsableCommand {
             Init.self, Status.self, Doctor.self, Connect.self, Disconnect.self, Integrations.self, Options.self,
             Import.self, Tick.self, Schedule.self, Deliveries.self, Replay.self, Explain.self, Rules.self, Held.self,
             Links.self, Members.self, Forms.self, Provision.self, Workspaces.self, Plans.self, Plugins.self, App.self,
-            Keys.self,
-            Tokens.self, Audit.self, Backup.self,
+            Keys.self, Tokens.self, Audit.self, Backup.self,
             Reload.self,
             Export.self, Erase.self, ConfigurationCommand.self, Apply.self,
         ])

@@ -43,7 +43,9 @@ struct Connect: ParsableCommand {
     var features: [String] = []
     @Flag(name: .customLong("no-wait"), help: "Print the link and end.")
     var endsEarly = false
-    @Option(name: .customLong("authorization"), help: "The id of a link printed before: wait for it, or with --code end it.")
+    @Option(
+        name: .customLong("authorization"), help: "The id of a link printed before: wait for it, or with --code end it."
+    )
     var authorization: String?
     @Option(help: "The code that the vendor's page showed.")
     var code: String?
