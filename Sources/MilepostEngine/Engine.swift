@@ -27,16 +27,19 @@ public final class Engine: Sendable {
         public var backoff: Backoff
         public var plans: PlanMatrix
         public var analyticsURLTemplate: String?
+        /// For how long clicks are kept.
+        public var clickRetentionDays: Int?
 
         public init(
             interval: Duration = .seconds(300), limits: DeliveryMachine.Limits = .init(), backoff: Backoff = Backoff(),
-            plans: PlanMatrix = PlanMatrix(), analyticsURLTemplate: String? = nil
+            plans: PlanMatrix = PlanMatrix(), analyticsURLTemplate: String? = nil, clickRetentionDays: Int? = nil
         ) {
             self.interval = interval
             self.limits = limits
             self.backoff = backoff
             self.plans = plans
             self.analyticsURLTemplate = analyticsURLTemplate
+            self.clickRetentionDays = clickRetentionDays
         }
     }
 
@@ -67,7 +70,8 @@ public final class Engine: Sendable {
         explainer = Explainer(store: store, plans: settings.plans, plugins: plugins, clock: clock)
         rules = RollingRooms(
             store: store, port: plugins, clock: clock, random: random, plans: settings.plans, ticker: ticker,
-            resolver: ContactResolver(store: store, arrivals: arrivals), arrivals: arrivals, reporter: reporter)
+            resolver: ContactResolver(store: store, arrivals: arrivals), arrivals: arrivals, reporter: reporter,
+            retentionDays: settings.clickRetentionDays)
     }
 
     /// Finds out what a crash left behind: claims of a process that is gone become uncertain where a request may have left,

@@ -158,7 +158,8 @@ final class EngineService: Service, DaemonControl {
                             integrations: $0.integrations.map { Set($0.map { PluginName($0) }) }, fires: $0.fires,
                             trialDays: $0.days)
                     }),
-                analyticsURLTemplate: configuration.publicURL.map { $0 + "/workspaces/{workspace}/links/{scope}" }),
+                analyticsURLTemplate: configuration.publicURL.map { $0 + "/workspaces/{workspace}/links/{scope}" },
+                clickRetentionDays: configuration.retention.clicksDays),
             reporter: reporter, arrivals: arrivals)
         let roster = PluginRoster(host: host, plugins: plugins)
         return Running(engine: engine, host: host, roster: roster, egress: egress, store: store)
