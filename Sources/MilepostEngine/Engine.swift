@@ -39,6 +39,8 @@ public final class Engine: Sendable {
         /// How long a click waits for its identity (RES-06).
         public var hold: Duration
 
+        /// For how long clicks are kept.
+        public var clickRetentionDays: Int?
         public var oauth: OAuth
 
         /// What OAuth must know of the daemon's surroundings.
@@ -62,7 +64,8 @@ public final class Engine: Sendable {
         public init(
             interval: Duration = .seconds(300), limits: DeliveryMachine.Limits = .init(), backoff: Backoff = Backoff(),
             plans: PlanMatrix = PlanMatrix(), analyticsURLTemplate: String? = nil,
-            matchWindow: Duration = .seconds(14 * 86_400), hold: Duration = .seconds(72 * 3600), oauth: OAuth = OAuth()
+            matchWindow: Duration = .seconds(14 * 86_400), hold: Duration = .seconds(72 * 3600), clickRetentionDays: Int? = nil,
+            oauth: OAuth = OAuth()
         ) {
             self.oauth = oauth
             self.interval = interval
@@ -72,6 +75,7 @@ public final class Engine: Sendable {
             self.analyticsURLTemplate = analyticsURLTemplate
             self.matchWindow = matchWindow
             self.hold = hold
+            self.clickRetentionDays = clickRetentionDays
         }
     }
 
@@ -119,7 +123,7 @@ public final class Engine: Sendable {
         clickExplainer = ClickExplainer(store: store, plugins: plugins)
         rules = RollingRooms(
             store: store, port: plugins, clock: clock, random: random, plans: settings.plans, ticker: ticker,
-            resolver: resolver, arrivals: store.arrivals, reporter: reporter)
+            resolver: resolver, arrivals: store.arrivals, reporter: reporter, retentionDays: settings.clickRetentionDays)
     }
 
     /// Finds out what a crash left behind: claims of a process that is gone become uncertain where a request may have left,

@@ -173,7 +173,8 @@ final class EngineService: Service, DaemonControl {
                             trialDays: $0.trialDays)
                     }),
                 analyticsURLTemplate: configuration.analyticsURL, matchWindow: configuration.identity.matchWindow,
-                hold: configuration.identity.hold, oauth: OAuthSurroundings.settings(configuration)),
+                hold: configuration.identity.hold, clickRetentionDays: configuration.retention.clicksDays,
+                oauth: OAuthSurroundings.settings(configuration)),
             reporter: reporter)
         let roster = PluginRoster(host: host, plugins: plugins)
         return Running(engine: engine, host: host, roster: roster, egress: egress, store: store)

@@ -13,6 +13,7 @@ struct RollingEvaluator: Sendable {
     let store: any Store
     let resolver: ContactResolver
     let cache: RuleCache
+    let clock: any DaemonClock
 
     /// Clicks in one transaction.
     static let pageSize = 1000
@@ -74,13 +75,29 @@ struct RollingEvaluator: Sendable {
         var evaluation = RuleEvaluation(
             workspace: workspace, filling: filling, from: from, to: RuleCursor(position: page.through, now: from.now))
         let touches = try await touches(of: page.clicks, lane, workspace, counts: &evaluation.counts)
-        try await fold(page.clicks, touches, lane, into: &evaluation)
+        do { try await fold(page.clicks, touches, lane, into: &evaluation) } catch let lost as LostWindow {
+            try await rebuild(lost.rule, lane, workspace)
+            return Step(hasMore: true, reached: from.position, now: from.now)
+        }
         if !evaluation.progress.isEmpty { CrashPoint.reach("before_rule_commit") }
         try await store.commitRules(evaluation)
         if !evaluation.progress.isEmpty { CrashPoint.reach("after_rule_commit") }
         return Step(
             clicks: page.clicks.count, firings: evaluation.firings.count, hasMore: page.hasMore,
             reached: evaluation.to.position, now: evaluation.to.now)
+    }
+
+    /// Counts a rule's windows anew from the log: one of them is damaged, so none can be relied on.
+    private func rebuild(_ number: Int64, _ lane: RuleCache.Lane, _ workspace: WorkspaceID) async throws {
+        defer { cache.forget(workspace) }
+        guard let index = lane.stored.firstIndex(where: { $0.number == number }) else { return }
+        let stored = lane.stored[index]
+        _ = try await store.saveRules(
+            [
+                RuleDraft(
+                    id: stored.id, document: stored.document, isManaged: stored.isManaged, warnings: stored.warnings,
+                    window: lane.index.rules[index].trigger.window)
+            ], workspace: workspace, at: clock.now)
     }
 
     /// A click that counts for somebody.
@@ -196,15 +213,15 @@ struct RollingEvaluator: Sendable {
     }
 }
 
+/// A stored window cannot be read. The next click under its rule has all of the rule's windows counted anew.
+struct LostWindow: Error, CustomStringConvertible {
+    var rule: Int64
+    var description: String { "a window of rule number \(rule) cannot be read; it is counted anew with the next click" }
+}
+
 extension ContactProgress {
     init(_ row: RuleProgress, of name: RuleContact) throws {
-        guard let window = ClickWindow(encoded: row.window) else {
-            throw StoreError(
-                code: .corrupt,
-                detail:
-                    "the window of rule number \(name.rule) for a contact cannot be read; save the rule anew with another "
-                    + "window to count again from history, or restore the newest backup")
-        }
+        guard let window = ClickWindow(encoded: row.window) else { throw LostWindow(rule: name.rule) }
         self.init(window: window, arming: row.arming, isArmed: row.isArmed, botClicks: row.botClicks)
     }
 }

@@ -12,19 +12,23 @@ public struct RollingRooms: Sendable {
     public let explainer: RuleExplainer
     public let simulator: RuleSimulator
 
-    /// - Parameter arrivals: the signal that `store` raises.
+    /// - Parameters:
+    ///   - arrivals: the signal that `store` raises.
+    ///   - retentionDays: for how long clicks are kept; rules with longer windows get a warning.
     public init(
         store: any Store, port: any RulePort, clock: any DaemonClock, random: any RandomSource, plans: PlanMatrix,
-        ticker: Ticker, resolver: ContactResolver, arrivals: ArrivalSignal, reporter: any EngineReporter
+        ticker: Ticker, resolver: ContactResolver, arrivals: ArrivalSignal, reporter: any EngineReporter,
+        retentionDays: Int? = nil
     ) {
         let cache = RuleCache(store: store)
         // The service wakes the engine, which holds the service.
         let bell = Bell()
         service = RuleService(
-            store: store, port: port, clock: clock, cache: cache, reporter: reporter, wake: { bell.ring($0) })
+            store: store, port: port, clock: clock, cache: cache, reporter: reporter, retentionDays: retentionDays,
+            wake: { bell.ring($0) })
         engine = RollingEngine(
             store: store, clock: clock, cache: cache,
-            evaluator: RollingEvaluator(store: store, resolver: resolver, cache: cache),
+            evaluator: RollingEvaluator(store: store, resolver: resolver, cache: cache, clock: clock),
             settler: FiringSettler(
                 store: store, port: port, clock: clock, random: random, plans: plans, reporter: reporter),
             ticker: ticker, service: service, reporter: reporter, arrivals: arrivals)

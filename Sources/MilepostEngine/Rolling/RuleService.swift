@@ -14,6 +14,8 @@ public struct RuleService: Sendable {
     let clock: any DaemonClock
     let cache: RuleCache
     let reporter: any EngineReporter
+    /// For how long clicks are kept; nil when that is not known.
+    let retentionDays: Int?
     /// Called after a change, so that it takes effect at once.
     let wake: @Sendable (WorkspaceID) -> Void
 
@@ -58,7 +60,9 @@ public struct RuleService: Sendable {
             }
             checked.append(
                 Checked(
-                    rule: rule, warnings: RuleAdvice.warnings(rule, firstClick: first, now: now) + found.warnings))
+                    rule: rule,
+                    warnings: RuleAdvice.warnings(rule, firstClick: first, retentionDays: retentionDays, now: now)
+                        + found.warnings))
         }
         try Self.refuse(errors)
         return checked
@@ -289,7 +293,7 @@ public struct RuleService: Sendable {
     private func recheck(_ stored: StoredRule, firstClick: Timestamp?, shelf: inout VendorShelf) async {
         guard let rule = RollingRuleReader.read(stored.document).rules.first else { return }
         let now = clock.now
-        var warnings = RuleAdvice.warnings(rule, firstClick: firstClick, now: now)
+        var warnings = RuleAdvice.warnings(rule, firstClick: firstClick, retentionDays: retentionDays, now: now)
         do {
             let found = try await vendorProblems(rule, workspace: stored.workspace, shelf: &shelf)
             warnings += found.warnings

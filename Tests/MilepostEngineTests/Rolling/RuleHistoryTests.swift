@@ -223,6 +223,43 @@ struct RuleHistoryTests {
             }, uniquingKeysWith: { $1 })
     }
 
+    @Test("A damaged window is noticed with the next click, and the rule's windows are counted anew from the log")
+    func damagedWindow() async throws {
+        let world = try await world()
+        let rule = try #require(try await world.make(RulesWorld.document("r", threshold: 5)).first)
+        try await world.click(times: 3)
+        try await world.catchUp()
+        let key = RuleContact(rule: rule.number, contact: "c1")
+        let cursor = try await world.store.ruleCursor(workspace: world.workspace)
+        var damage = RuleEvaluation(workspace: world.workspace, filling: nil, from: cursor, to: cursor)
+        damage.progress = [(key, RuleProgress(window: [0x80], arming: 0, isArmed: true, botClicks: 0))]
+        try await world.store.commitRules(damage)
+        try await world.click()
+        try await world.catchUp()
+        let contact = try await world.rules.explainer.explain(contact: "c1", workspace: world.workspace)
+        #expect(contact.map(\.count) == [4])
+        try await world.click()
+        try await world.catchUp()
+        #expect(world.crm.moves == ["9001:qualifiedtobuy"])
+        await world.end()
+    }
+
+    @Test("RES-01, RES-02: a contact is known by a form that came in with the click's advertisement id")
+    func contactByForm() async throws {
+        let world = try await world()
+        try await world.make(RulesWorld.document("r", threshold: 1))
+        let form = FormSubmission(id: "f1", time: world.clock.now, contactID: "c1", googleClickID: "g1")
+        _ = try await world.store.appendForms([form], workspace: world.workspace, receivedAt: world.clock.now)
+        let click = Click(id: "x", link: "brochure", time: world.clock.now, googleClickID: "g1")
+        _ = try await world.store.append(
+            [IdentifiedClick(click: click, identity: Array(repeating: 9, count: 16))], workspace: world.workspace,
+            receivedAt: world.clock.now)
+        try await world.catchUp()
+        #expect(try await world.firings().map { $0.person["via"]?.string } == ["form"])
+        #expect(world.crm.moves == ["9001:qualifiedtobuy"])
+        await world.end()
+    }
+
     @Test("EXT-17: a simulation asks no vendor and gives the same bytes each time, by either clock")
     func simulation() async throws {
         let world = try await world()
