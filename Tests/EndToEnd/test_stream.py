@@ -286,7 +286,7 @@ def test_clicks_wait_for_their_identity_and_expire(streaming, receiver: Receiver
     wait_for("released", lambda: receiver.events()["mine"] == 1, timeout=4)
     assert receiver.records()[0]["click"]["at"] == at
     assert receiver.records()[0]["contact"] == {"id": None, "email": "ada@example.org", "via": "form"}
-    assert [item["event"] for item in held(workspace, "released")] == ["mine"]
+    wait_for("listed", lambda: [item["event"] for item in held(workspace, "released")] == ["mine"])
     wait_for("expired", lambda: len(held(workspace, "expired")) == 2, timeout=20)
     assert explained(workspace, "nobody") == {None: "expired"}
     assert daemon.metrics()[metric % "held"] == 0 and daemon.metrics()[metric % "expired"] == 2
