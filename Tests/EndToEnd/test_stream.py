@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import collections
+import http.client
 import http.server
 import json
+import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -84,6 +87,8 @@ class Receiver:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        # A daemon that is killed cuts its connections; that is the test and no error of the receiver.
+        self.server.handle_error = lambda request, address: None
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -166,7 +171,8 @@ def connect(workspace: Workspace, **settings: Any) -> None:
 
 def post(workspace: Workspace, clicks: list[dict[str, Any]]) -> None:
     for start in range(0, len(clicks), 5000):
-        body = "\n".join(json.dumps({"ts": rfc3339(seconds=5), "link": "pricing", **c}) for c in clicks[start : start + 5000])
+        lines = [json.dumps({"ts": rfc3339(seconds=5), "link": "pricing", **c}) for c in clicks[start : start + 5000]]
+        body = "\n".join(lines)
         answer = workspace.rest.post(
             f"{workspace.base}/events", body.encode(), headers={"Content-Type": "application/x-ndjson"}
         )
@@ -196,10 +202,11 @@ def test_every_click_arrives_soon_with_its_own_time_and_is_explained(streaming, 
         post(workspace, [click])
         accepted = time.time()
         wait_for("the click arrives", lambda: len(receiver.records()) > number, pause=0.002)
-        lags.append(max(0.0, next(moment for moment, name, _ in reversed(receiver.calls) if name == "timeline") - accepted))
-    print(f"from the answer to the receiver: p50 {statistics.median(lags) * 1000:.1f} ms, max {max(lags) * 1000:.1f} ms")
+        arrived = next(moment for moment, name, _ in reversed(receiver.calls) if name == "timeline")
+        lags.append(1000 * max(0.0, arrived - accepted))
+    print(f"from the answer to the receiver: p50 {statistics.median(lags):.1f} ms, max {max(lags):.1f} ms")
     # The aim is 50 ms; builds without optimisation on a machine that others use need room.
-    assert statistics.median(lags) < 0.25
+    assert statistics.median(lags) < 250
     assert set(receiver.events()) == {f"e{number}" for number in range(30)}, "nothing from before the connection"
     record = receiver.records()[-1]
     assert record["click"]["at"] == at and record["contact"] == {"id": "7", "email": None, "via": "click"}
@@ -213,7 +220,9 @@ def test_every_click_arrives_soon_with_its_own_time_and_is_explained(streaming, 
 
 
 @pytest.mark.parametrize("point", ["before_stream_commit", "after_stream_commit"])
-def test_a_kill_between_sending_and_the_cursor_repeats_and_loses_nothing(streaming, receiver: Receiver, point: str) -> None:
+def test_a_kill_between_sending_and_the_cursor_repeats_and_loses_nothing(
+    streaming, receiver: Receiver, point: str
+) -> None:
     """DUP-06, TL-06, decisions 25: what is sent again carries the same keys."""
     daemon = streaming().start()
     workspace = daemon.workspace("acme")
@@ -239,6 +248,45 @@ def test_a_kill_between_sending_and_the_cursor_repeats_and_loses_nothing(streami
         assert max(counts.values()) == 1, "what the cursor passed is not sent again"
     for record in receiver.records():
         assert first.get(record["click"]["id"], record["key"]) == record["key"]
+
+
+def test_random_kills_lose_no_click_and_change_no_key(streaming, receiver: Receiver) -> None:
+    """ING-04, DUP-06, invariants 1 and 4: what was acknowledged arrives, whenever the daemon dies."""
+    rng = random.Random(int(os.environ.get("MILEPOST_SEED") or 20261121))
+    daemon = streaming().start()
+    workspace = daemon.workspace("acme")
+    connect(workspace)
+    sent: list[dict[str, Any]] = []
+    unacknowledged: list[dict[str, Any]] = []
+    for life in range(5):
+        if life:
+            daemon.start()
+        died = threading.Timer(rng.uniform(0.1, 0.8), daemon.process.kill)
+        died.start()
+        while True:
+            batch = unacknowledged + [
+                {"id": f"r{len(sent) + number}", "contact_id": str(rng.randrange(50)), "utm": {"source": "s"}}
+                for number in range(rng.randrange(1, 40))
+            ]
+            sent += batch[len(unacknowledged) :]
+            try:
+                post(workspace, batch)
+                unacknowledged = []
+            except (OSError, http.client.HTTPException):
+                unacknowledged = batch
+                break
+        died.join()
+    daemon.start()
+    post(workspace, unacknowledged)
+    wait_for("all arrive", lambda: len(receiver.events()) == len(sent), timeout=30)
+    assert set(receiver.events()) == {click["id"] for click in sent}
+    keys: dict[str, set[str]] = collections.defaultdict(set)
+    for record in receiver.records():
+        keys[record["click"]["id"]].add(record["key"])
+    assert all(len(of_click) == 1 for of_click in keys.values())
+    repeats = sum(receiver.events().values()) - len(sent)
+    print(f"{len(sent)} clicks over 5 kills, {repeats} sent again")
+    assert repeats <= 5 * 500, "one batch a kill at most"
 
 
 def test_ten_thousand_clicks_of_an_outage_leave_within_a_minute(streaming, receiver: Receiver) -> None:
@@ -286,7 +334,7 @@ def test_clicks_wait_for_their_identity_and_expire(streaming, receiver: Receiver
     wait_for("released", lambda: receiver.events()["mine"] == 1, timeout=4)
     assert receiver.records()[0]["click"]["at"] == at
     assert receiver.records()[0]["contact"] == {"id": None, "email": "ada@example.org", "via": "form"}
-    assert [item["event"] for item in held(workspace, "released")] == ["mine"]
+    wait_for("listed", lambda: [item["event"] for item in held(workspace, "released")] == ["mine"])
     wait_for("expired", lambda: len(held(workspace, "expired")) == 2, timeout=20)
     assert explained(workspace, "nobody") == {None: "expired"}
     assert daemon.metrics()[metric % "held"] == 0 and daemon.metrics()[metric % "expired"] == 2
@@ -300,7 +348,8 @@ def test_clicks_wait_for_their_identity_and_expire(streaming, receiver: Receiver
     wait_for("held again", lambda: [item["reason"] for item in held(workspace)] == ["contact_unknown"])
     workspace.rest.patch(f"{workspace.base}/integrations/stream", {"unknown_contact": "dead"})
     post(workspace, [{"id": "unknown2", "contact_id": "404"}])
-    wait_for("a dead letter", lambda: [d["reason_code"] for d in workspace.deliveries(state="dead")] == ["contact_unknown"])
+    dead = lambda: [delivery["reason_code"] for delivery in workspace.deliveries(state="dead")]  # noqa: E731
+    wait_for("a dead letter", lambda: dead() == ["contact_unknown"])
     assert explained(workspace, "unknown2")["timeline"] == "dead"
     receiver.unknown = set()
     workspace.rest.post(f"{workspace.base}/deliveries/replay", {"state": "dead"})
@@ -319,7 +368,8 @@ def test_a_connection_that_lost_its_token_loses_no_click_and_flushes_at_once(str
     wait_for("needs reauth", lambda: state() == "needs_reauth")
     calls = len(receiver.calls)
     post(workspace, [{"id": f"w{number}", "contact_id": str(number)} for number in range(1000)])
-    post(workspace, [{"id": "inside", "contact_id": "1", "link": "inside"}, {"id": "robot", "contact_id": "1", "bot": True}])
+    post(workspace, [{"id": "inside", "contact_id": "1", "link": "inside"}])
+    post(workspace, [{"id": "robot", "contact_id": "1", "bot": True}])
     workspace.tick()
     assert len(receiver.calls) == calls, "nothing is sent with a dead token"
     assert explained(workspace, "w5") == {None: "queued"}

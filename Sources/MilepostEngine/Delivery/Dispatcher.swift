@@ -62,10 +62,13 @@ public struct Dispatcher: Sendable {
 
     /// Delivers what is due of one action, for the click stream, which looks after its own retries.
     ///
-    /// - Parameter prepare: what a claim becomes before it is sent; nil when nothing of it is left to do.
+    /// - Parameters:
+    ///   - prepare: what a claim becomes before it is sent; nil when nothing of it is left to do.
+    ///   - after: hears of each batch when it is settled.
     func drain(
         _ connection: Connection, action: ClickAction, asOf: Timestamp,
-        prepare: @Sendable (ClaimedDelivery) async throws -> ClaimedDelivery?
+        prepare: @Sendable (ClaimedDelivery) async throws -> ClaimedDelivery?,
+        after: @Sendable ([ClaimedDelivery]) async throws -> Void
     ) async throws -> DeliveryTally {
         var tally = DeliveryTally()
         guard let traits = plugins.traits(of: connection.integration.plugin, action: action.name) else { return tally }
@@ -96,6 +99,7 @@ public struct Dispatcher: Sendable {
             if !ready.isEmpty {
                 try await work(
                     ready, on: current, machine: machine, canReconcile: traits.canReconcile, tally: &tally)
+                try await after(ready)
             }
         }
         return tally

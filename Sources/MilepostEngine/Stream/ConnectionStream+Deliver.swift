@@ -220,6 +220,29 @@ extension ConnectionStream {
         }
     }
 
+    /// A delivery that ended because the vendor does not know the contact goes back to where its clicks would be, had it
+    /// been the first try (RES-07).
+    func holdUnknown(_ claims: [ClaimedDelivery], on connection: Connection) async throws {
+        guard (connection.policy.stream ?? StreamPolicy()).unknownContact == .hold else { return }
+        var commit = StreamCommit(
+            connection: connection.id, workspace: connection.workspace, at: clock.now, position: nil)
+        for claim in claims {
+            let id = claim.delivery.id
+            guard let ended = try await store.delivery(id, workspace: connection.workspace), ended.state == .dead,
+                ended.reason?.code == "contact_unknown"
+            else { continue }
+            let clicks = try await store.clicks(at: store.streamClicks(of: id))
+            guard !clicks.isEmpty else { continue }
+            commit.withdrawn.append(id)
+            for click in clicks where !commit.holds.contains(where: { $0.position == click.position }) {
+                commit.holds.append(
+                    hold(click, .contactUnknown, until: nil, retryAt: clock.now + Self.firstRetryOfUnknown))
+                commit.count(.held)
+            }
+        }
+        if !commit.withdrawn.isEmpty { try await store.commitStream(commit) }
+    }
+
     private static let firstRetryOfUnknown: Duration = .seconds(3600)
 
     private func report(_ commit: StreamCommit, _ records: [StreamRecord], on connection: Connection) {

@@ -292,12 +292,14 @@ public struct ConnectionStream: Sendable {
         let now = clock.now
         var tally = DeliveryTally()
         for action in actions {
-            tally += try await dispatcher.drain(connection, action: action, asOf: now) { claim in
-                guard action.coalesces else { return claim }
-                let contact = QueuedTouch.contact(claim.delivery.payload)
-                let written = try await store.touches(connection: connection.id, contacts: [contact])
-                return QueuedTouch.without(written[contact], claim.delivery.payload).map { claim.carrying($0) }
-            }
+            tally += try await dispatcher.drain(
+                connection, action: action, asOf: now,
+                prepare: { claim in
+                    guard action.coalesces else { return claim }
+                    let contact = QueuedTouch.contact(claim.delivery.payload)
+                    let written = try await store.touches(connection: connection.id, contacts: [contact])
+                    return QueuedTouch.without(written[contact], claim.delivery.payload).map { claim.carrying($0) }
+                }, after: { try await holdUnknown($0, on: connection) })
         }
         guard
             let due = try await store.nextStreamDue(connection: connection.id, actions: actions.map(\.name))

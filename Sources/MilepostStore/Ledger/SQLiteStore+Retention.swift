@@ -172,13 +172,19 @@ extension WriteContext {
                 SELECT id FROM deliveries WHERE state IN ('delivered', 'dropped') AND updated_at < ?
                 ORDER BY updated_at LIMIT ?
                 """, arguments: [before.milliseconds, rows])
+        try forget(ids)
+        return ids.count
+    }
+
+    /// Takes deliveries away with all that hangs on them.
+    func forget(_ deliveries: [String]) throws {
+        guard !deliveries.isEmpty else { return }
         for table in [
             "delivery_steps WHERE delivery", "delivery_attempts WHERE delivery", "stream_deliveries WHERE delivery",
             "deliveries WHERE id",
         ] {
             let delete = try db.cachedStatement(sql: "DELETE FROM \(table) = ?")
-            for id in ids { try delete.execute(arguments: [id]) }
+            for id in deliveries { try delete.execute(arguments: [id]) }
         }
-        return ids.count
     }
 }

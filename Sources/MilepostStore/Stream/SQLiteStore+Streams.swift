@@ -40,6 +40,15 @@ extension SQLiteStore {
         }
     }
 
+    public func streamClicks(of delivery: DeliveryID) async throws -> [ClickPosition] {
+        try await read("reading the clicks of a delivery") { db in
+            try Int64.fetchAll(
+                db, sql: "SELECT position FROM stream_deliveries WHERE delivery = ? ORDER BY position",
+                arguments: [delivery.rawValue]
+            ).map { ClickPosition($0) }
+        }
+    }
+
     public func nextStreamDue(connection: ConnectionID, actions: [String]) async throws -> Timestamp? {
         try await read("looking for what is due") { db in
             let marks = actions.map { _ in "?" }.joined(separator: ",")
@@ -131,6 +140,7 @@ extension WriteContext {
         try store(commit.holds, of: commit)
         try finish(commit.released, as: .released, of: commit)
         try finish(commit.dropped, as: .expired, of: commit)
+        try forget(commit.withdrawn.map(\.rawValue))
         for treatment in commit.links { try note(treatment, connection: id) }
         try store(commit.touches, of: commit)
         try count(commit.counts, connection: commit.connection)

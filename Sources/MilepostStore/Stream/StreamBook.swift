@@ -36,6 +36,9 @@ public protocol StreamBook: Sendable {
     /// one is to be looked at.
     func sweepHeld(connection: ConnectionID, now: Timestamp, limit: Int) async throws -> HeldSweep
 
+    /// The clicks behind a delivery of the stream.
+    func streamClicks(of delivery: DeliveryID) async throws -> [ClickPosition]
+
     /// When the values on contacts were clicked that are written there already, by `ContactMatch.key`.
     func touches(connection: ConnectionID, contacts: [String]) async throws -> [String: TouchTimes]
 
@@ -156,6 +159,8 @@ public struct StreamCommit: Sendable {
     public var released: [ClickPosition] = []
     /// Held clicks that fire nothing any more, although their identity turned up.
     public var dropped: [ClickPosition] = []
+    /// Deliveries that are taken back, because their clicks are held now.
+    public var withdrawn: [DeliveryID] = []
     public var links: [LinkTreatment] = []
     public var touches: [String: TouchTimes] = [:]
     public var counts: [StreamCount: Int64] = [:]

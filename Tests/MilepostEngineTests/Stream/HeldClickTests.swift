@@ -105,6 +105,27 @@ struct HeldClickTests {
         }
     }
 
+    @Test("a click that met an outage first and an unknown contact then is held all the same (RES-07)")
+    func unknownAfterRetry() async throws {
+        let world = try await StreamWorld()
+        world.vendor.answer {
+            $0["kind"]?.string == "touch" ? .failing(.retry, "vendor_unavailable") : Verdict(kind: .ok)
+        }
+        let id = try await world.click(contact: "404", utm: UTM(source: "a"))
+        try await world.settle()
+        #expect(try await world.deliveries([.retrying]).count == 1)
+        world.vendor.answer { _ in .failing(.rejected, "contact_unknown") }
+        try await world.settle(for: .seconds(60))
+        #expect(try await world.deliveries().isEmpty)
+        #expect(try await world.held().map(\.reason) == [.contactUnknown])
+        #expect(try await world.explain(id) == ["held contact_unknown"])
+        world.vendor.answer { _ in Verdict(kind: .ok) }
+        try await world.settle(for: Self.hour * 2)
+        #expect(world.vendor.records("touch").last?["utm"]?["source"]?.string == "a")
+        #expect(try await world.held().map(\.state) == [.released])
+        await world.end()
+    }
+
     @Test("a contact that stays unknown is tried a few times and then expires")
     func staysUnknown() async throws {
         let world = try await StreamWorld(actions: [ClickAction(name: "timeline", maximumBatch: 10)])
