@@ -198,7 +198,7 @@ extension HubSpotPlugin {
             verdict = .retry(
                 code: "property_missing",
                 message: "A property is missing in HubSpot: milepost provision hubspot makes it. \(shown)",
-                after: .seconds(60))
+                after: .seconds(20))
         } else if VendorText.text(message, holds: "READ_ONLY_VALUE") || VendorText.text(message, holds: "calculated") {
             verdict = .rejected(
                 code: "property_read_only",

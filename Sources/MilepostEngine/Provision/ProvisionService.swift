@@ -44,7 +44,10 @@ public final class ProvisionService: Sendable {
             throw EngineError(
                 code: .notFound, detail: "Workspace \(workspace) has no connection \(integration); connect it first.")
         }
-        return try await run(connection, scope: "account", objects: objects, removing: removing)
+        let made = try await run(connection, scope: "account", objects: objects, removing: removing)
+        // What waited for an object is sent now and not at the end of its pause.
+        store.arrivals.raiseConnections(of: workspace)
+        return made
     }
 
     /// Objects of the vendor's app, made with the app's own credentials and shared by every connection (decisions 16).
@@ -66,6 +69,8 @@ public final class ProvisionService: Sendable {
         let made = try await run(app, scope: "app", objects: objects, removing: removing)
         // Connections learn of the app's objects when their instances are made.
         await plugins.renew(plugin)
+        let waiting = try await store.connections(workspace: nil).filter { $0.integration.plugin == plugin }
+        for workspace in Set(waiting.map(\.workspace)) { store.arrivals.raiseConnections(of: workspace) }
         return made
     }
 

@@ -7,7 +7,7 @@ extension SQLiteStore {
     public func saveConnection(
         _ connection: Connection, credentials: [SealedCredential], baseline: Reason?, chain: TokenChain?, at: Timestamp
     ) async throws -> Connection {
-        try await write { context in
+        let saved = try await write { context in
             let saved = try context.save(connection, credentials: credentials, baseline: baseline, at: at)
             try context.removeCredentials(of: saved.id, except: credentials.map(\.name))
             try context.db.execute(
@@ -18,6 +18,9 @@ extension SQLiteStore {
             }
             return saved
         }
+        // The click stream of the connection begins now.
+        arrivals.raise(saved.workspace) { $0.connections.insert(saved.workspace) }
+        return saved
     }
 
     public func chain(_ connection: ConnectionID) async throws -> TokenChain? {

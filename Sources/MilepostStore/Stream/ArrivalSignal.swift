@@ -32,6 +32,9 @@ public final class ArrivalSignal: Sendable {
         }
     }
 
+    /// Tells that something a workspace's connections wait for is there now, though no row of theirs changed.
+    public func raiseConnections(of workspace: WorkspaceID) { raise(workspace) { $0.connections.insert(workspace) } }
+
     func raise(_ workspace: WorkspaceID, _ change: (inout Arrivals) -> Void) {
         var sample = Arrivals()
         change(&sample)
