@@ -8,6 +8,8 @@ struct OperationContext: Sendable {
     /// By the record's index in the operation.
     var deliveries: [DeliveryID]
     var attempts: [Int]
+    /// Click actions leave no intent: whatever they send may be sent again.
+    var leavesIntents = true
 }
 
 /// A budget that was closed when an operation wanted to send: nothing left, whatever the plugin makes of it.
