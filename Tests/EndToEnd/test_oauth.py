@@ -152,7 +152,7 @@ class TestConnecting:
         it.workspace.clicks("spring", 2)
         it.workspace.tick()
         assert len(it.vendor.refreshes) == calls, "no retry storm (OAU-13)"
-        assert [d["state"] for d in it.workspace.deliveries(state="pending,retrying")] == ["pending"]
+        assert [d["state"] for d in it.workspace.deliveries(state="pending,held,retrying")] == ["held"]
         again = it.install()
         assert again["id"] == first["id"] and again["state"] == "active"
         assert again["settings"]["pipeline_id"] == 1 and again["oauth"]["token_version"] > 1

@@ -351,8 +351,11 @@ def test_clicks_wait_for_their_identity_and_expire(streaming, receiver: Receiver
     dead = lambda: [delivery["reason_code"] for delivery in workspace.deliveries(state="dead")]  # noqa: E731
     wait_for("a dead letter", lambda: dead() == ["contact_unknown"])
     assert explained(workspace, "unknown2")["timeline"] == "dead"
+    post(workspace, [{"id": "careless", "contact_id": "careless"}])
+    wait_for("refused", lambda: sorted(dead()) == ["contact_unknown", "denied"])
+    assert receiver.events()["careless"] == 0, "a request that may not be repeated never leaves a click action"
     receiver.unknown = set()
-    workspace.rest.post(f"{workspace.base}/deliveries/replay", {"state": "dead"})
+    workspace.rest.post(f"{workspace.base}/deliveries/replay", {"state": "dead", "code": "contact_unknown"})
     wait_for("the replay", lambda: receiver.events()["unknown2"] == 2)
 
 

@@ -131,8 +131,10 @@ public final class HostedPlugins: PluginPort {
 
     public func deliver(_ claims: [ClaimedDelivery], on connection: Connection) async -> [Verdict] {
         CrashPoint.reach("after_claim")
+        let action = claims.first?.delivery.action
         let context = OperationContext(
-            deliveries: claims.map(\.delivery.id), attempts: claims.map(\.delivery.attempts))
+            deliveries: claims.map(\.delivery.id), attempts: claims.map(\.delivery.attempts),
+            leavesIntents: !clickActions(of: connection.integration.plugin).contains { $0.name == action })
         var closed: ClosedBudget?
         let result = await perform(
             .deliver, body: VerbBody.records(claims), on: connection, attempt: context.attempts.max() ?? 1,

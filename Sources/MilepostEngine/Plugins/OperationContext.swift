@@ -10,6 +10,8 @@ struct OperationContext: Sendable {
     var attempts: [Int]
     /// Where the intents of a provisioning are kept; nil for deliveries.
     var provision: ProvisionJournal?
+    /// Click actions leave no intent: whatever they send may be sent again.
+    var leavesIntents = true
 }
 
 /// A budget that was closed when an operation wanted to send: nothing left, whatever the plugin makes of it.

@@ -101,8 +101,9 @@ public final class PluginGateway: PluginServices {
         if call.isIdempotent {
             intent = nil
         } else {
-            guard let step = call.step, let context = contexts.context(of: call.operation) else {
-                // Outside of these nothing may be changed: connect proves and changes nothing (decisions 16).
+            guard let step = call.step, let context = contexts.context(of: call.operation), context.leavesIntents else {
+                // Outside of these nothing may be changed: connect proves and changes nothing (decisions 16). A click is
+                // sent again after a crash, so its requests must say that they may be (decisions 25).
                 return .refused(PluginCallStatus.denied)
             }
             let indexes = call.records.map(Int.init)
@@ -229,6 +230,7 @@ public final class PluginGateway: PluginServices {
         guard let context = contexts.context(of: op), context.deliveries.indices.contains(Int(record)) else {
             return PluginCallStatus.stale
         }
+        guard context.leavesIntents else { return PluginCallStatus.denied }
         guard let value = try? JSONValue(parsing: result, limits: JSONLimits(bytes: 64 * 1024, depth: 16)) else {
             return PluginCallStatus.invalid
         }

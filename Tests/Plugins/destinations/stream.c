@@ -71,10 +71,13 @@ static int32_t deliver(void *pointer, const mp_op *op) {
     char action[64], url[340];
     copy_value(op->body, "\"action\":\"", action, sizeof action);
     snprintf(url, sizeof url, "%s/%s", self->base, action);
+    /* A careless plugin does not say that its request may be repeated. */
+    int is_careless = memmem(op->body.ptr, op->body.len, "careless", 8) != NULL;
+    uint32_t first = 0;
     mp_pair header = {text("content-type"), text("application/json")};
     mp_http_request request = {
         .struct_size = sizeof request,
-        .flags = MP_HTTP_IDEMPOTENT,
+        .flags = is_careless ? 0 : MP_HTTP_IDEMPOTENT,
         .op = op->id,
         .token = 1,
         .method = text("POST"),
@@ -84,6 +87,9 @@ static int32_t deliver(void *pointer, const mp_op *op) {
         .body = op->body,
         .credential = text("api_token"),
         .placement = text("header"),
+        .step = text("send"),
+        .records = &first,
+        .record_count = 1,
     };
     self->host->http_submit(self->instance, &request);
     return MP_OK;
@@ -101,7 +107,10 @@ static void on_event(void *pointer, const mp_event *event) {
         text("{\"code\":\"vendor_unavailable\",\"message\":\"The receiver gave no answer.\"}");
     if (event->kind != MP_EVENT_HTTP)
         return;
-    if (event->http_status == 200) {
+    if (event->status == MP_CALL_DENIED) {
+        status = MP_REJECTED;
+        body = text("{\"code\":\"denied\",\"message\":\"The host refused the request.\"}");
+    } else if (event->http_status == 200) {
         status = MP_OK;
         body = event->data;
     } else if (event->http_status == 401) {
