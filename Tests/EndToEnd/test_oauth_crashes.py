@@ -92,9 +92,12 @@ class Rounds:
                 )
                 assert heir.install()["state"] == "active"
             self.allowed += is_lost
+            # Asked to end, in the middle of whatever it does: no answer is lost by that.
+            assert standby.stop() == 0
         finally:
             vendor.faults.clear()
-            standby.kill()
+            if standby.process.alive:
+                standby.kill()
         assert vendor.overlaps == 0, f"round {number}: two refreshes at once"
 
     def standby(self) -> Daemon:

@@ -31,6 +31,7 @@ public actor TokenKeeper: TokenSupply {
     /// When a 401 last forced a refresh, so that a vendor that always answers so is not asked for tokens all the time.
     private var forced: [ConnectionID: Timestamp] = [:]
     private var nap: Task<Void, Never>?
+    private var isStopping = false
 
     static let pauseBetweenForced: Duration = .seconds(60)
     /// Refreshes under way at once; each waits for a vendor.
@@ -83,6 +84,14 @@ public actor TokenKeeper: TokenSupply {
     /// Looks again at once: a chain was made or changed.
     public func wake() { nap?.cancel() }
 
+    /// Begins no more refreshes and waits for those under way: cutting one off could cost an installation. Before egress
+    /// is shut down; takes a request's time-out at most while the store can be written.
+    public func stop() async {
+        isStopping = true
+        nap?.cancel()
+        for flight in Array(flights.values) { await flight.value }
+    }
+
     /// One pass over all chains: refreshes those that are due now.
     ///
     /// - Returns: when the next one is due; nil when there is none, or the store cannot be read now.
@@ -123,6 +132,7 @@ public actor TokenKeeper: TokenSupply {
     /// The refresh of a chain that is under way, or a new one.
     private func flight(_ id: ConnectionID, isForced: Bool) -> Task<Void, Never> {
         if let running = flights[id] { return running }
+        if isStopping { return Task {} }
         let task = Task {
             await self.refresh(id, isForced: isForced)
             self.flights[id] = nil

@@ -224,6 +224,27 @@ struct RefreshTests {
         await world.end()
     }
 
+    @Test("a daemon that is asked to end waits for a refresh under way and begins none")
+    func stopping() async throws {
+        let world = try await OAuthWorld()
+        let keeper = world.keeper
+        world.clock.advance(by: .seconds(1710))
+        let isStopping = Mutex<Task<Void, Never>?>(nil)
+        world.vendor.during.withLock {
+            $0 = {
+                isStopping.withLock { $0 = Task { await keeper.stop() } }
+                for _ in 0..<20 { await Task.yield() }
+            }
+        }
+        await keeper.refreshDue()
+        await isStopping.withLock { $0 }?.value
+        #expect(try await world.chain().version == 2)
+        world.clock.advance(by: .seconds(1710))
+        await keeper.refreshDue()
+        #expect(world.vendor.sent.count == 1)
+        await world.end()
+    }
+
     @Test("OBS-01: every attempt is counted, by result")
     func counted() async throws {
         let world = try await OAuthWorld()
