@@ -39,10 +39,6 @@ class Rounds:
         reused = len(vendor.reused)
         before = [grant for grant in vendor.grants if grant.alive][-1]
         kills = rng.random() < 0.75
-        # One disaster a round; in one of six both come together, and then nobody may be able to tell any more.
-        is_double = kills and bool(fault) and rng.random() < 1 / 6
-        if kills and not is_double:
-            fault = None
         if fault:
             vendor.fault(fault)
         # The first refresh comes at once: the last round's token has ended.
@@ -86,8 +82,7 @@ class Rounds:
             )
             if state["state"] == "revoked":
                 self.reinstalls += 1
-                is_unknown = is_double and state["reason"]["code"] == "refresh_outcome_unknown"
-                assert is_unknown or (vendor.rotating and is_lost), (
+                assert vendor.rotating and is_lost, (
                     f"round {number}, {point}, {fault}: an installation was asked for and no answer was lost: {state}"
                 )
                 assert heir.install()["state"] == "active"

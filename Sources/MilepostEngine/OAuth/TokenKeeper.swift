@@ -205,10 +205,6 @@ public actor TokenKeeper: TokenSupply {
             let oauth = declaration.oauth(chain.credential), await isIntact(chain, connection)
         else { return }
         let resent = chain.state == .uncertain ? chain.resent + 1 : chain.resent
-        if resent > RefreshPolicy.resends {
-            await end(policy.ended(chain, .revoked, RefreshPolicy.outcomeUnknown(chain)), connection)
-            return
-        }
         let url: String
         guard let app = try? await store.app(plugin) else {
             let reason = Reason(

@@ -173,13 +173,19 @@ struct RefreshTests {
         await world.end()
     }
 
-    @Test("OAU-15: two lost answers in a row end in a question to a person, not in a third send")
-    func lostTwice() async throws {
+    @Test("OAU-14, OAU-15: a vendor that hangs for ten minutes costs no installation; every try is counted, and waits grow")
+    func hanging() async throws {
         let world = try await OAuthWorld()
-        world.vendor.script(.loseBeforeCommitting, .loseBeforeCommitting)
-        await world.pass(.seconds(1800), step: .seconds(1))
-        #expect(world.vendor.sent.count == 2)
-        #expect(try await world.chain().reason?.code == "refresh_outcome_unknown")
+        world.vendor.state.withLock { $0.script = Array(repeating: .loseBeforeCommitting, count: 400) }
+        await world.pass(.seconds(1710 + 600), step: .seconds(1))
+        let chain = try await world.chain()
+        #expect(chain.state == .uncertain && chain.resent == world.vendor.sent.count - 1)
+        #expect((3...20).contains(world.vendor.sent.count), "\(world.vendor.sent.count) tries in ten minutes")
+        #expect(try await world.connectionState() == .active)
+        world.vendor.script()
+        await world.pass(.seconds(310), step: .seconds(1))
+        #expect(try await world.chain().state == .ok)
+        #expect(try await world.chain().resent == 0)
         await world.end()
     }
 
