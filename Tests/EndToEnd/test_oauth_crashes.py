@@ -51,20 +51,22 @@ class Rounds:
             wants = [threading.Thread(target=self.want, args=(daemon,)) for _ in range(6)]
             for thread in wants:
                 thread.start()
-            if kills:
-                daemon.process.wait(30)
-            else:
-                # The fault is past before the kill, which comes wherever the daemon happens to be.
-                began = len(vendor.refreshes)
+            # Without a crash point the kill comes once the fault is past, wherever the daemon happens to be; with one, an
+            # answer may be lost before it is reached, and then there is nothing left to refresh.
+            began = len(vendor.refreshes)
 
-                def is_over() -> bool:
-                    state = it.tokens()["state"]
-                    went_on = state == "ok" and len(vendor.refreshes) > began + 1
-                    return not vendor.faults and (went_on or state == "revoked")
+            def is_over() -> bool:
+                if kills and not daemon.process.alive:
+                    return True
+                # A daemon that has just started may not be ready yet.
+                answer = it.rest.request("GET", it.url)
+                state = answer.json["oauth"]["state"] if answer.status == 200 else "unknown"
+                went_on = not kills and state == "ok" and len(vendor.refreshes) > began + 1
+                return not vendor.faults and (went_on or state == "revoked")
 
-                wait_for("the chain settles", is_over)
-                self.enough.set()
-                daemon.kill()
+            wait_for("the daemon dies, or its chain settles", is_over, timeout=30)
+            self.enough.set()
+            daemon.kill()
             for thread in wants:
                 thread.join(30)
             standby.wait_ready(30)

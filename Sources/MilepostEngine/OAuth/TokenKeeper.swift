@@ -116,7 +116,8 @@ public actor TokenKeeper: TokenSupply {
             let connections = try? await store.connections(workspace: nil)
         else { return [] }
         let standing = Dictionary(
-            connections.filter { $0.state != .disconnected }.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+            connections.filter { $0.state != .disconnected }.map { ($0.id, $0) },
+            uniquingKeysWith: { first, _ in first })
         return chains.compactMap { chain in
             guard let connection = standing[chain.connection], let at = dueAt(chain, of: connection) else { return nil }
             return (chain.connection, at)

@@ -173,7 +173,9 @@ struct RefreshTests {
         await world.end()
     }
 
-    @Test("OAU-14, OAU-15: a vendor that hangs for ten minutes costs no installation; every try is counted, and waits grow")
+    @Test(
+        "OAU-14, OAU-15: a vendor that hangs for ten minutes costs no installation; every try is counted, and waits grow"
+    )
     func hanging() async throws {
         let world = try await OAuthWorld()
         world.vendor.state.withLock { $0.script = Array(repeating: .loseBeforeCommitting, count: 400) }
@@ -199,7 +201,7 @@ struct RefreshTests {
     }
 
     @Test(
-        "OAU-16: a 401 before the end forces one refresh for all who met it, and a vendor that always says 401 gets no storm"
+        "OAU-16: an early 401 forces one refresh for all who met it, and a vendor that always says 401 gets no storm"
     )
     func refusedEarly() async throws {
         let world = try await OAuthWorld()

@@ -26,7 +26,7 @@ extension Serialized {
             #expect(done.body["warnings"]?[0]?["code"] == "not_admin")
         }
 
-        @Test("PCON-17: an installed app's credential is the one that requests name, and its refusal asks for an installation")
+        @Test("PCON-17: requests name the installed app's credential, and its refusal asks for an installation")
         func installed() async throws {
             let account = Account(fault: { $0.step == "deal" ? .json(401, ["success": false]) : nil })
             let host = try #require(connected(account, credential: ["ref": "oauth", "scheme": "oauth2"]))
