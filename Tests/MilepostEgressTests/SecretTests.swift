@@ -83,7 +83,9 @@ struct SecretTests {
     @Test("an answer that brings secrets to the core comes whole, and its headers masked all the same")
     func answerForTheCore() async throws {
         let server = LoopbackServer { _, _ in
-            .reply(headers: [("X-Echo", Self.token.replacing("\"", with: "%22"))], body: bytes("{\"refresh_token\":\"\(Self.token)\"}"))
+            .reply(
+                headers: [("X-Echo", Self.token.replacing("\"", with: "%22"))],
+                body: bytes("{\"refresh_token\":\"\(Self.token)\"}"))
         }
         defer { server.close() }
         let egress = makeEgress()

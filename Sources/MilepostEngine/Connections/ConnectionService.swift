@@ -255,7 +255,8 @@ public struct ConnectionService: Sendable {
                 let checked: (settings: JSONValue, warnings: [Reason])
                 var untargeted: Reason?
                 do { checked = try Self.configured(configured, wanted: trial.settings) } catch let error as EngineError
-                where error.code == .validationFailed && granted != nil {
+                    where error.code == .validationFailed && granted != nil
+                {
                     // A code is good once: what is missing must not waste the consent.
                     checked = (trial.settings, [])
                     untargeted = Reason(code: "needs_target", message: error.detail)

@@ -20,9 +20,6 @@ public struct RefreshPolicy: Sendable {
         self.operatorPause = operatorPause
     }
 
-    /// Sends of one refresh token after its answer was lost (decisions 10).
-    static let resends = 1
-
     /// When the chain wants to be refreshed next; nil when only an installation can help.
     ///
     /// - Parameter margin: how long before its end a token is replaced; at most half of its life.
@@ -60,14 +57,11 @@ public struct RefreshPolicy: Sendable {
             }
             chain.nextAttemptAt = now + operatorPause
         case .uncertain(let reason):
-            if before.state == .uncertain {
-                // This was the one more try, and its answer is lost as well.
-                chain.resent += 1
-                return ended(chain, .revoked, Self.outcomeUnknown(before))
-            }
+            // Another lost answer is one more question, not an answer (docs/decisions/0007).
+            if before.state == .uncertain { chain.resent += 1 }
             chain.state = .uncertain
             chain.reason = reason
-            chain.nextAttemptAt = now + lostAnswerPause
+            chain.nextAttemptAt = now + max(lostAnswerPause, backoff.delay(attempt: chain.failures, unit: unit))
         case .revoked(let reason):
             return ended(chain, .revoked, Self.cause(of: reason, before))
         }
@@ -104,12 +98,5 @@ public struct RefreshPolicy: Sendable {
             code: "refresh_refused",
             message: "\(reason.message) The app was uninstalled, the token lay unused for too long, or another daemon "
                 + "uses restored or copied credentials. \(cure)")
-    }
-
-    static func outcomeUnknown(_ chain: TokenChain) -> Reason {
-        Reason(
-            code: "refresh_outcome_unknown",
-            message: "A token refresh was sent twice and both answers were lost: nobody can tell which token counts. "
-                + cure)
     }
 }

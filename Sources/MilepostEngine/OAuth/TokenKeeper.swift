@@ -31,6 +31,7 @@ public actor TokenKeeper: TokenSupply {
     /// When a 401 last forced a refresh, so that a vendor that always answers so is not asked for tokens all the time.
     private var forced: [ConnectionID: Timestamp] = [:]
     private var nap: Task<Void, Never>?
+    private var isStopping = false
 
     static let pauseBetweenForced: Duration = .seconds(60)
     /// Refreshes under way at once; each waits for a vendor.
@@ -83,6 +84,14 @@ public actor TokenKeeper: TokenSupply {
     /// Looks again at once: a chain was made or changed.
     public func wake() { nap?.cancel() }
 
+    /// Begins no more refreshes and waits for those under way: cutting one off could cost an installation. Before egress
+    /// is shut down; takes a request's time-out at most while the store can be written.
+    public func stop() async {
+        isStopping = true
+        nap?.cancel()
+        for flight in Array(flights.values) { await flight.value }
+    }
+
     /// One pass over all chains: refreshes those that are due now.
     ///
     /// - Returns: when the next one is due; nil when there is none, or the store cannot be read now.
@@ -107,7 +116,8 @@ public actor TokenKeeper: TokenSupply {
             let connections = try? await store.connections(workspace: nil)
         else { return [] }
         let standing = Dictionary(
-            connections.filter { $0.state != .disconnected }.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+            connections.filter { $0.state != .disconnected }.map { ($0.id, $0) },
+            uniquingKeysWith: { first, _ in first })
         return chains.compactMap { chain in
             guard let connection = standing[chain.connection], let at = dueAt(chain, of: connection) else { return nil }
             return (chain.connection, at)
@@ -123,6 +133,7 @@ public actor TokenKeeper: TokenSupply {
     /// The refresh of a chain that is under way, or a new one.
     private func flight(_ id: ConnectionID, isForced: Bool) -> Task<Void, Never> {
         if let running = flights[id] { return running }
+        if isStopping { return Task {} }
         let task = Task {
             await self.refresh(id, isForced: isForced)
             self.flights[id] = nil
@@ -195,10 +206,6 @@ public actor TokenKeeper: TokenSupply {
             let oauth = declaration.oauth(chain.credential), await isIntact(chain, connection)
         else { return }
         let resent = chain.state == .uncertain ? chain.resent + 1 : chain.resent
-        if resent > RefreshPolicy.resends {
-            await end(policy.ended(chain, .revoked, RefreshPolicy.outcomeUnknown(chain)), connection)
-            return
-        }
         let url: String
         guard let app = try? await store.app(plugin) else {
             let reason = Reason(

@@ -173,13 +173,21 @@ struct RefreshTests {
         await world.end()
     }
 
-    @Test("OAU-15: two lost answers in a row end in a question to a person, not in a third send")
-    func lostTwice() async throws {
+    @Test(
+        "OAU-14, OAU-15: a vendor that hangs for ten minutes costs no installation; every try is counted, and waits grow"
+    )
+    func hanging() async throws {
         let world = try await OAuthWorld()
-        world.vendor.script(.loseBeforeCommitting, .loseBeforeCommitting)
-        await world.pass(.seconds(1800), step: .seconds(1))
-        #expect(world.vendor.sent.count == 2)
-        #expect(try await world.chain().reason?.code == "refresh_outcome_unknown")
+        world.vendor.state.withLock { $0.script = Array(repeating: .loseBeforeCommitting, count: 400) }
+        await world.pass(.seconds(1710 + 600), step: .seconds(1))
+        let chain = try await world.chain()
+        #expect(chain.state == .uncertain && chain.resent == world.vendor.sent.count - 1)
+        #expect((3...20).contains(world.vendor.sent.count), "\(world.vendor.sent.count) tries in ten minutes")
+        #expect(try await world.connectionState() == .active)
+        world.vendor.script()
+        await world.pass(.seconds(310), step: .seconds(1))
+        #expect(try await world.chain().state == .ok)
+        #expect(try await world.chain().resent == 0)
         await world.end()
     }
 
@@ -193,7 +201,7 @@ struct RefreshTests {
     }
 
     @Test(
-        "OAU-16: a 401 before the end forces one refresh for all who met it, and a vendor that always says 401 gets no storm"
+        "OAU-16: an early 401 forces one refresh for all who met it, and a vendor that always says 401 gets no storm"
     )
     func refusedEarly() async throws {
         let world = try await OAuthWorld()
@@ -221,6 +229,27 @@ struct RefreshTests {
         await world.pass(.seconds(10 * 86_400), step: .seconds(6 * 3600))
         chain = try await world.chain()
         #expect(world.vendor.sent.count == calls && chain.state == .ok)
+        await world.end()
+    }
+
+    @Test("a daemon that is asked to end waits for a refresh under way and begins none")
+    func stopping() async throws {
+        let world = try await OAuthWorld()
+        let keeper = world.keeper
+        world.clock.advance(by: .seconds(1710))
+        let isStopping = Mutex<Task<Void, Never>?>(nil)
+        world.vendor.during.withLock {
+            $0 = {
+                isStopping.withLock { $0 = Task { await keeper.stop() } }
+                for _ in 0..<20 { await Task.yield() }
+            }
+        }
+        await keeper.refreshDue()
+        await isStopping.withLock { $0 }?.value
+        #expect(try await world.chain().version == 2)
+        world.clock.advance(by: .seconds(1710))
+        await keeper.refreshDue()
+        #expect(world.vendor.sent.count == 1)
         await world.end()
     }
 
