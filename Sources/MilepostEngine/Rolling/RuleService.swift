@@ -265,13 +265,6 @@ public struct RuleService: Sendable {
 
     private static let pagesLookedAt = 200
 
-    func hasUncheckedRules() async throws -> Bool {
-        for workspace in try await store.ruleWorkspaces() {
-            if try await store.rules(workspace: workspace).contains(where: isUnchecked) { return true }
-        }
-        return false
-    }
-
     private func isUnchecked(_ rule: StoredRule) -> Bool { clock.now >= rule.checkedAt + Self.checkInterval }
 
     /// Looks at every rule that was not looked at for a day. What it finds becomes the rule's warnings and a line in the
