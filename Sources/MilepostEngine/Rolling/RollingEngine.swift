@@ -95,7 +95,7 @@ public final class RollingEngine: Sendable {
             throw CancellationError()
         } catch {
             cache.forget(workspace)
-            reporter.tickFailed(workspace, "rules could not be evaluated: \(error)")
+            reporter.rulesNoticed(workspace, "rules could not be evaluated: \(error)")
             return .failed
         }
     }
@@ -109,7 +109,7 @@ public final class RollingEngine: Sendable {
         } catch is CancellationError {
             throw CancellationError()
         } catch {
-            reporter.tickFailed(workspace, "deliveries could not be taken up again: \(error)")
+            reporter.rulesNoticed(workspace, "deliveries could not be taken up again: \(error)")
         }
     }
 
@@ -133,7 +133,7 @@ public final class RollingEngine: Sendable {
                 throw CancellationError()
             } catch {
                 // What waits is on disk and due again: the next signal, click or hour finds it.
-                reporter.tickFailed(workspace, "crossings of rules could not be acted on: \(error)")
+                reporter.rulesNoticed(workspace, "crossings of rules could not be acted on: \(error)")
                 try await clock.sleep(for: Self.restAfterFailure)
             }
             let isDone = settling.withLock { settling -> Bool in

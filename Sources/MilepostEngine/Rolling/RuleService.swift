@@ -279,7 +279,7 @@ public struct RuleService: Sendable {
                 }
             }
         } catch {
-            reporter.tickFailed("", "rules could not be checked against the vendor: \(error)")
+            reporter.rulesNoticed("", "rules could not be checked against the vendor: \(error)")
         }
     }
 
@@ -296,7 +296,7 @@ public struct RuleService: Sendable {
                     message: "The rule does not fit the vendor's account any more: \(error.message).")
                 warnings.append(reason)
                 if !stored.warnings.contains(where: { $0.code == reason.code }) {
-                    reporter.tickFailed(stored.workspace, "rule \(stored.id): \(reason.message)")
+                    reporter.rulesNoticed(stored.workspace, "rule \(stored.id): \(reason.message)")
                 }
             }
         } catch {
@@ -306,7 +306,7 @@ public struct RuleService: Sendable {
         do {
             try await store.setWarnings(rule: stored.number, warnings, checkedAt: now)
         } catch {
-            reporter.tickFailed(stored.workspace, "warnings of rule \(stored.id) could not be stored: \(error)")
+            reporter.rulesNoticed(stored.workspace, "warnings of rule \(stored.id) could not be stored: \(error)")
         }
     }
 }

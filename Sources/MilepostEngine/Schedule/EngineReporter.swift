@@ -11,6 +11,12 @@ public protocol EngineReporter: Sendable {
     func connectionMoved(_ connection: Connection, to state: Connection.State, reason: Reason?)
     func ticked(_ report: TickReport)
     func tickFailed(_ workspace: WorkspaceID, _ problem: String)
+    /// Something about rolling rules that an operator should read.
+    func rulesNoticed(_ workspace: WorkspaceID, _ notice: String)
+}
+
+extension EngineReporter {
+    public func rulesNoticed(_ workspace: WorkspaceID, _ notice: String) {}
 }
 
 /// Hears nothing.
