@@ -194,6 +194,7 @@ final class EngineService: Service, DaemonControl {
     private func keepRetention(_ store: SQLiteStore) async throws {
         // The first hour belongs to whoever just started the daemon.
         var isSettled = false
+        var dayOfRules: Int32 = 0
         while true {
             let retention = state.withLock { $0.configuration.retention }
             let now = clock.now
@@ -202,9 +203,12 @@ final class EngineService: Service, DaemonControl {
                 _ = try await store.enforceRetention(
                     clicksBefore: before(retention.clicksDays), dedupeBefore: before(retention.dedupeDays),
                     deliveriesBefore: before(retention.deliveriesDays))
-                // Longer than any window: what is older says nothing.
-                _ = try await store.enforceRuleRetention(
-                    windowsBefore: before(401), firingsBefore: before(retention.deliveriesDays))
+                if now.day != dayOfRules {
+                    // Longer than any window: what is older says nothing.
+                    _ = try await store.enforceRuleRetention(
+                        windowsBefore: before(401), firingsBefore: before(retention.deliveriesDays))
+                    dayOfRules = now.day
+                }
             } catch let error as StoreError {
                 logger.error(
                     "retention could not be enforced; the next hour tries again", metadata: ["error": "\(error)"])

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from conftest import unique_name
@@ -175,6 +176,9 @@ class TestTheSeed:
         assert (delivery["state"], delivery["remote_id"], delivery["action"]) == ("delivered", "d-ada", "move")
         assert delivery["rule"] == "collateral-to-qualified"
         payload = workspace.delivery(delivery["id"])["payload"]
+        jsonschema.validate(payload, json.loads((ROOT / "include/milepost/schemas/payload.rule.json").read_text()))
+        notes = workspace.explain("brochure")["notes"]
+        assert [note["code"] for note in notes] == ["counts_for_rules"], notes
         assert payload["contact"] == {"id": "ada", "email": None, "via": "click"}
         assert payload["action"] == {
             "type": "move",

@@ -57,7 +57,7 @@ public struct RefreshPolicy: Sendable {
             }
             chain.nextAttemptAt = now + operatorPause
         case .uncertain(let reason):
-            // Another lost answer is one more question, not an answer (docs/decisions/0007).
+            // Another lost answer is one more question, not an answer (docs/decisions/0011).
             if before.state == .uncertain { chain.resent += 1 }
             chain.state = .uncertain
             chain.reason = reason

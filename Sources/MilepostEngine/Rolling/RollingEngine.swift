@@ -48,14 +48,24 @@ public final class RollingEngine: Sendable {
         try await withThrowingDiscardingTaskGroup { tasks in
             var due = Set(try await store.ruleWorkspaces())
             for workspace in due { tasks.addTask { try await self.deliverLeftovers(workspace) } }
+            var nextCheck = clock.now
             while true {
-                try Task.checkCancellation()
                 var hasFailed = false
-                for workspace in due.sorted() {
-                    if try await !evaluate(workspace) { hasFailed = true }
-                    if startSettling(workspace) { tasks.addTask { try await self.settle(workspace) } }
+                // A page for each workspace in turn, so that a busy one keeps no other waiting.
+                while !due.isEmpty {
+                    for workspace in due.sorted() {
+                        try Task.checkCancellation()
+                        let outcome = try await evaluate(workspace)
+                        if outcome == .failed { hasFailed = true }
+                        if outcome != .hasMore { due.remove(workspace) }
+                        if startSettling(workspace) { tasks.addTask { try await self.settle(workspace) } }
+                    }
+                    if !due.isEmpty { due.formUnion(takeDue(subscription.take())) }
                 }
-                if try await service.hasUncheckedRules() { tasks.addTask { await self.service.recheck() } }
+                if clock.now >= nextCheck {
+                    nextCheck = clock.now + Self.longestRest
+                    tasks.addTask { await self.service.recheck() }
+                }
                 due = try await nextDue(afterFailure: hasFailed)
             }
         }
@@ -75,17 +85,18 @@ public final class RollingEngine: Sendable {
 
     // MARK: Steps
 
-    /// False when the workspace failed and has to be tried again.
-    private func evaluate(_ workspace: WorkspaceID) async throws -> Bool {
+    private enum Outcome { case done, hasMore, failed }
+
+    /// One page. A workspace that fails is tried again later.
+    private func evaluate(_ workspace: WorkspaceID) async throws -> Outcome {
         do {
-            while try await evaluator.advance(workspace).hasMore { try Task.checkCancellation() }
-            return true
+            return try await evaluator.advance(workspace).hasMore ? .hasMore : .done
         } catch is CancellationError {
             throw CancellationError()
         } catch {
             cache.forget(workspace)
-            reporter.tickFailed(workspace, "rules could not be evaluated: \(error)")
-            return false
+            reporter.rulesNoticed(workspace, "rules could not be evaluated: \(error)")
+            return .failed
         }
     }
 
@@ -98,7 +109,7 @@ public final class RollingEngine: Sendable {
         } catch is CancellationError {
             throw CancellationError()
         } catch {
-            reporter.tickFailed(workspace, "deliveries could not be taken up again: \(error)")
+            reporter.rulesNoticed(workspace, "deliveries could not be taken up again: \(error)")
         }
     }
 
@@ -122,7 +133,7 @@ public final class RollingEngine: Sendable {
                 throw CancellationError()
             } catch {
                 // What waits is on disk and due again: the next signal, click or hour finds it.
-                reporter.tickFailed(workspace, "crossings of rules could not be acted on: \(error)")
+                reporter.rulesNoticed(workspace, "crossings of rules could not be acted on: \(error)")
                 try await clock.sleep(for: Self.restAfterFailure)
             }
             let isDone = settling.withLock { settling -> Bool in
@@ -158,13 +169,17 @@ public final class RollingEngine: Sendable {
             while let first = try await group.next() { if let first { return first } }
             return Arrivals()
         }
-        var due = changed.withLock { changed in
+        var due = takeDue(arrivals)
+        if clock.now >= now + pause { due.formUnion(try await store.ruleWorkspaces()) }
+        return due
+    }
+
+    /// The workspaces that an arrival or a change concerns.
+    private func takeDue(_ arrivals: Arrivals) -> Set<WorkspaceID> {
+        let changed = self.changed.withLock { changed in
             defer { changed = [] }
             return changed
         }
-        due.formUnion(arrivals.clicks)
-        due.formUnion(arrivals.connections)
-        if clock.now >= now + pause { due.formUnion(try await store.ruleWorkspaces()) }
-        return due
+        return changed.union(arrivals.clicks).union(arrivals.connections)
     }
 }

@@ -68,6 +68,22 @@ public struct RuleExplainer: Sendable {
         return (lines, firings.items, notes)
     }
 
+    // MARK: A link
+
+    /// Which rules the link's clicks count towards; nil when none does.
+    public func note(on link: Link) async throws -> Reason? {
+        let rules = try await store.rules(workspace: link.workspace).compactMap {
+            RollingRuleReader.read($0.document).rules.first
+        }
+        let index = RuleIndex(rules)
+        let ids = index.matches(link: link.id, tags: link.tags).map { index.rules[$0].id }
+        guard !ids.isEmpty else { return nil }
+        return Reason(
+            code: "counts_for_rules",
+            message: "Its clicks count towards the rolling rules \(ids.prefix(20).joined(separator: ", ")) from now on."
+        )
+    }
+
     // MARK: A contact
 
     public func explain(contact: String, workspace: WorkspaceID) async throws -> [Line] {

@@ -265,13 +265,6 @@ public struct RuleService: Sendable {
 
     private static let pagesLookedAt = 200
 
-    func hasUncheckedRules() async throws -> Bool {
-        for workspace in try await store.ruleWorkspaces() {
-            if try await store.rules(workspace: workspace).contains(where: isUnchecked) { return true }
-        }
-        return false
-    }
-
     private func isUnchecked(_ rule: StoredRule) -> Bool { clock.now >= rule.checkedAt + Self.checkInterval }
 
     /// Looks at every rule that was not looked at for a day. What it finds becomes the rule's warnings and a line in the
@@ -286,7 +279,7 @@ public struct RuleService: Sendable {
                 }
             }
         } catch {
-            reporter.tickFailed("", "rules could not be checked against the vendor: \(error)")
+            reporter.rulesNoticed("", "rules could not be checked against the vendor: \(error)")
         }
     }
 
@@ -303,7 +296,7 @@ public struct RuleService: Sendable {
                     message: "The rule does not fit the vendor's account any more: \(error.message).")
                 warnings.append(reason)
                 if !stored.warnings.contains(where: { $0.code == reason.code }) {
-                    reporter.tickFailed(stored.workspace, "rule \(stored.id): \(reason.message)")
+                    reporter.rulesNoticed(stored.workspace, "rule \(stored.id): \(reason.message)")
                 }
             }
         } catch {
@@ -313,7 +306,7 @@ public struct RuleService: Sendable {
         do {
             try await store.setWarnings(rule: stored.number, warnings, checkedAt: now)
         } catch {
-            reporter.tickFailed(stored.workspace, "warnings of rule \(stored.id) could not be stored: \(error)")
+            reporter.rulesNoticed(stored.workspace, "warnings of rule \(stored.id) could not be stored: \(error)")
         }
     }
 }

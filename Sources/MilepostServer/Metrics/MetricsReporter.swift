@@ -110,6 +110,10 @@ public struct MetricsReporter: EngineReporter {
             metadata: ["workspace": "\(workspace)", "error": "\(problem)"])
     }
 
+    public func rulesNoticed(_ workspace: WorkspaceID, _ notice: String) {
+        logger.warning("rules: \(notice)", metadata: ["workspace": "\(workspace)"])
+    }
+
     /// Counts requests that stood in line for a vendor's budget, and for how long (OBS-07).
     public func egressWaited(origin: String, for duration: Duration) {
         guard duration > .zero else { return }

@@ -210,7 +210,8 @@ extension MilepostServer {
 
     private static func explain(_ call: Call) async throws -> Answer {
         let link = try await link(call)
-        let (lines, notes) = try await call.engine.explainer.explain(link)
+        var (lines, notes) = try await call.engine.explainer.explain(link)
+        if let note = try await call.engine.rules.explainer.note(on: link) { notes.append(note) }
         return Answer([
             "link": .string(link.id.rawValue), "totals": link.totals.json,
             "explanations": .array(

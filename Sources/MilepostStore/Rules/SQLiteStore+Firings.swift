@@ -131,14 +131,6 @@ extension SQLiteStore {
         let steps: [(sql: String, arguments: StatementArguments)] = [
             (
                 """
-                DELETE FROM rule_contacts WHERE (rule, contact) IN (
-                    SELECT rule, contact FROM rule_contacts
-                    WHERE rule NOT IN (SELECT number FROM rules)
-                        OR (changed_at < ? AND is_armed = 1 AND arming = 0) LIMIT ?)
-                """, [windowsBefore.milliseconds, chunk]
-            ),
-            (
-                """
                 DELETE FROM rule_moves WHERE (connection_id, position, target) IN (
                     SELECT m.connection_id, m.position, m.target FROM rule_moves m
                     JOIN rule_firings f ON f.number = m.firing
@@ -153,6 +145,13 @@ extension SQLiteStore {
             ),
         ]
         var total = 0
+        var position: RuleContact? = RuleContact(rule: 0, contact: "")
+        while let start = position {
+            try Task.checkCancellation()
+            let step = try await write { try $0.pruneWindows(after: start, before: windowsBefore, rows: chunk) }
+            total += step.dropped
+            position = step.next
+        }
         for (sql, arguments) in steps {
             while true {
                 try Task.checkCancellation()
@@ -169,6 +168,26 @@ extension SQLiteStore {
 }
 
 extension WriteContext {
+    /// Looks at a stretch of the table, so that the writer is never held for long.
+    fileprivate func pruneWindows(
+        after start: RuleContact, before: Timestamp, rows: Int
+    ) throws -> (dropped: Int, next: RuleContact?) {
+        let end = try Row.fetchOne(
+            db,
+            sql: """
+                SELECT rule, contact FROM rule_contacts WHERE (rule, contact) > (?, ?) ORDER BY rule, contact
+                LIMIT 1 OFFSET ?
+                """, arguments: [start.rule, start.contact, max(0, rows - 1)]
+        ).map { RuleContact(rule: $0["rule"], contact: $0["contact"]) }
+        let last = end ?? RuleContact(rule: .max, contact: "")
+        try db.execute(
+            sql: """
+                DELETE FROM rule_contacts WHERE (rule, contact) > (?1, ?2) AND (rule, contact) <= (?3, ?4)
+                    AND (rule NOT IN (SELECT number FROM rules) OR (changed_at < ?5 AND is_armed = 1 AND arming = 0))
+                """, arguments: [start.rule, start.contact, last.rule, last.contact, before.milliseconds])
+        return (db.changesCount, end)
+    }
+
     /// Takes a contact out of windows and firings (PRV-02).
     func eraseRules(of contact: String, workspace: WorkspaceID) throws {
         try db.execute(

@@ -90,6 +90,35 @@ struct QueryPlanTests {
             "SELECT connection_id, threshold FROM crossings WHERE workspace = 'w' AND scope_kind = 'link' AND scope_id = 'a'",
             "crossings_scope"
         ),
+        (
+            "a contact's window", "SELECT times FROM rule_contacts WHERE rule = 1 AND contact = 'c'",
+            "USING PRIMARY KEY"
+        ),
+        (
+            "crossings that wait",
+            """
+            SELECT * FROM rule_firings f WHERE workspace = 'w' AND state = 'waiting' AND coalesce(next_attempt_at, 0) <= 5
+            AND NOT EXISTS (SELECT 1 FROM rule_firings e WHERE e.workspace = f.workspace AND e.state = 'waiting'
+                AND e.position = f.position AND e.integration = f.integration AND e.rule_id < f.rule_id)
+            ORDER BY position, rule_id LIMIT 5
+            """, "rule_firings_waiting"
+        ),
+        (
+            "what a rule did",
+            "SELECT * FROM rule_firings WHERE workspace = 'w' AND number < 9 AND rule_id = 'r' ORDER BY number DESC LIMIT 5",
+            "rule_firings_listed"
+        ),
+        (
+            "what a click moved", "SELECT target FROM rule_moves WHERE connection_id = 'c' AND position = 5",
+            "USING PRIMARY KEY"
+        ),
+        (
+            "a stretch of windows",
+            """
+            SELECT rule, contact FROM rule_contacts WHERE (rule, contact) > (1, 'c') ORDER BY rule, contact
+            LIMIT 1 OFFSET 20
+            """, "USING PRIMARY KEY"
+        ),
     ]
 
     @Test("each searches by its index", arguments: statements.indices)
