@@ -342,13 +342,13 @@ class TestLife:
 
     def test_an_enabled_plugin_that_is_absent_degrades_status_and_not_the_start(self, own) -> None:
         """decisions 19"""
-        daemon = own(plugins={"hubspot": {"enabled": True}}).start()
+        daemon = own(plugins={"absent-crm": {"enabled": True}}).start()
         plugins = {plugin["name"]: plugin for plugin in daemon.rest.get("/v1/admin/plugins")["plugins"]}
         assert plugins["pipedrive"]["state"] == "loaded"
-        assert plugins["hubspot"]["state"] not in ("loaded", "disabled") and plugins["hubspot"]["reason"], plugins[
-            "hubspot"
+        assert plugins["absent-crm"]["state"] not in ("loaded", "disabled") and plugins["absent-crm"]["reason"], plugins[
+            "absent-crm"
         ]
-        told = [entry for entry in daemon.rest.get("/v1/admin/status")["problems"] if "hubspot" in entry["message"]]
+        told = [entry for entry in daemon.rest.get("/v1/admin/status")["problems"] if "absent-crm" in entry["message"]]
         assert told and told[0]["cure"], told
 
     @pytest.mark.parametrize("mode", [0o666, 0o777])
