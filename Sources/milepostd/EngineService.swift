@@ -168,6 +168,7 @@ final class EngineService: Service, DaemonControl {
     /// Plugins first, so that nobody asks for egress any more; the store last, because everything else writes to it.
     private func stop() async {
         guard let running = state.withLock({ $0.running }) else { return }
+        await running.engine.tokens.stop()
         await running.host.shutdown()
         await running.egress.shutdown()
         await running.store.close()

@@ -100,12 +100,13 @@ final class PluginRoster: Sendable {
                 ],
                 "restarts": .integer(Int64(known?.restarts ?? 0)), "last_crash": JSONValue(known?.lastCrash),
                 "reason": JSONValue(refusal?.message ?? known?.reason), "code": JSONValue(refusal?.code),
-                "auth": .array((manifest?.auth ?? []).filter { manifest?.isHidden($0) == false }.map {
-                    [
-                        "credential": .string($0.credential), "scheme": .string($0.scheme),
-                        "title": JSONValue($0.raw["title"]?.string ?? $0.fields?.first?.title),
-                    ]
-                }),
+                "auth": .array(
+                    (manifest?.auth ?? []).filter { manifest?.isHidden($0) == false }.map {
+                        [
+                            "credential": .string($0.credential), "scheme": .string($0.scheme),
+                            "title": JSONValue($0.raw["title"]?.string ?? $0.fields?.first?.title),
+                        ]
+                    }),
                 "settings": .array(
                     (manifest?.configSchema?["properties"]?.object ?? [:]).keys.sorted().map(JSONValue.string)),
                 "pid": known?.workerProcessID.map { .integer(Int64($0)) } ?? .null,

@@ -463,6 +463,10 @@ class TestAccess:
         shared.rest.post(f"{workspace.base}/links", {"links": [{"id": "spring", "title": "y"}]})
         workspace.connect(thresholds=[2])
         workspace.patch(thresholds=[2, 3])
+        shared.rest.put("/v1/admin/apps/pipedrive", {"client_id": "x", "client_secret": "y"})
+        shared.rest.post(f"{workspace.base}/integrations/pipedrive/authorize", {})
+        shared.rest.post("/v1/admin/oauth/adopt")
+        shared.rest.delete("/v1/admin/apps/pipedrive")
         sandbox.fault("status", status=400, times=0)
         workspace.clicks("spring", 2)
         workspace.tick()
@@ -499,6 +503,8 @@ class TestAccess:
         ]
         # Clicks and forms are data, not changes; a picker with a trial credential changes nothing.
         unaudited = {"events.post", "forms.post", "integrations.options.trial"}
+        # Needs a vendor; test_oauth.py looks at its row.
+        unaudited.add("integrations.authorize.complete")
         expected = {operation["operationId"] for operation in operations} - unaudited
         assert actions >= expected, f"no audit row for {expected - actions}"
         assert all(entry["actor"] and entry["at"] and entry["target"] for entry in rows), rows

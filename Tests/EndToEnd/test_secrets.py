@@ -104,6 +104,7 @@ def test_no_answer_of_the_api_holds_the_token(used) -> None:
             "ws": ["acme"],
             "link": ["delivered", "refused", "echoed"],
             "integration": ["pipedrive"],
+            "plugin": ["pipedrive"],
             "id": [delivery["id"] for delivery in workspace.deliveries()],
             "member": ["jo"],
             "contact": ["jo"],

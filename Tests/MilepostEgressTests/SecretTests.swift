@@ -80,6 +80,26 @@ struct SecretTests {
         await egress.shutdown()
     }
 
+    @Test("an answer that brings secrets to the core comes whole, and its headers masked all the same")
+    func answerForTheCore() async throws {
+        let server = LoopbackServer { _, _ in
+            .reply(headers: [("X-Echo", Self.token.replacing("\"", with: "%22"))], body: bytes("{\"refresh_token\":\"\(Self.token)\"}"))
+        }
+        defer { server.close() }
+        let egress = makeEgress()
+        let request = EgressRequest.post(server).with {
+            $0.credentials = [credential(.form, target: "refresh_token")]
+            $0.headers = []
+            $0.isForSecrets = true
+        }
+        let response = try #require(await egress.send(request) {}.response)
+        #expect(response.body == bytes("{\"refresh_token\":\"\(Self.token)\"}"))
+        #expect(response.header("x-echo")?.contains("arker") == false)
+        let masked = try #require(await egress.send(request.with { $0.isForSecrets = false }) {}.response)
+        #expect(!String(decoding: masked.body, as: UTF8.self).contains("arker"))
+        await egress.shutdown()
+    }
+
     @Test("a token over chunk borders and one cut by the cap are masked")
     func borders() async throws {
         let chunked =

@@ -113,7 +113,9 @@ public struct Pages: Sendable {
         var text = "tokens     \(Terminal.harmless(value["state"]?.string ?? "-")), version "
         text += "\(value["token_version"]?.cell ?? "-"), refreshed \(Terminal.harmless(age))"
         if value["stale"]?.bool == true { text += " " + terminal.paint("(far later than its peers)", .yellow) }
-        if value["dormant"]?.bool == true { text += " " + terminal.paint("(dormant: the vendor may forget it)", .yellow) }
+        if value["dormant"]?.bool == true {
+            text += " " + terminal.paint("(dormant: the vendor may forget it)", .yellow)
+        }
         let scopes = (value["scopes"]?.array ?? []).compactMap(\.string)
         if !scopes.isEmpty { text += "\nscopes     " + Terminal.harmless(scopes.joined(separator: ", ")) }
         if let reason = value["reason"]?["message"]?.string { text += "\n\(Terminal.harmless(reason))" }

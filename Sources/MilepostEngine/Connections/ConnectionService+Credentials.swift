@@ -46,7 +46,8 @@ extension ConnectionService {
                     message: "\(oauth.credential) is given by the vendor when somebody consents; begin with authorize"))
         }
         guard errors.isEmpty else {
-            let takes = offered.isEmpty ? "no pasted credentials" : "the credentials \(offered.joined(separator: " or "))"
+            let takes =
+                offered.isEmpty ? "no pasted credentials" : "the credentials \(offered.joined(separator: " or "))"
             throw EngineError(
                 code: .validationFailed,
                 detail: "\(plugin) takes \(takes): " + errors.map(\.message).joined(separator: "; "), errors: errors)
@@ -61,8 +62,8 @@ extension ConnectionService {
         guard held == nil || held == trial.credential else {
             throw EngineError(
                 code: .conflict,
-                detail: "\(existing.integration) holds \(held ?? ""), not \(trial.credential ?? ""): connect it again to "
-                    + "change that; its history stays.")
+                detail: "\(existing.integration) holds \(held ?? ""), not \(trial.credential ?? ""): connect it again "
+                    + "to change that; its history stays.")
         }
     }
 
@@ -102,8 +103,8 @@ extension ConnectionService {
     static func scopesMissing(_ missing: [String], _ plugin: PluginName) -> EngineError {
         EngineError(
             code: .scopeMissing,
-            detail: "\(plugin) granted fewer scopes than the connection needs: \(missing.prefix(20).joined(separator: ", ")) "
-                + "\(missing.count == 1 ? "is" : "are") missing. Nothing was stored; add them to the app, or let somebody "
+            detail: "\(plugin) granted fewer scopes than the connection needs: "
+                + "\(missing.prefix(20).joined(separator: ", ")) \(missing.count == 1 ? "is" : "are") missing. Nothing was stored; add them to the app, or let somebody "
                 + "consent who may grant them.")
     }
 

@@ -37,6 +37,8 @@ public struct ConnectionService: Sendable {
         public var account: Connection.Account
         public var settings: JSONValue
         public var warnings: [Reason]
+        /// Why an installation cannot deliver yet: its target is chosen afterwards, from lists that need the tokens.
+        var untargeted: Reason?
     }
 
     // MARK: Connect
@@ -76,7 +78,9 @@ public struct ConnectionService: Sendable {
         let standing = existing.flatMap { $0.state == .disconnected ? nil : $0 }
         let policy = request.policy(over: existing?.policy ?? ThresholdPolicy())
         var connection = Connection(
-            id: id, workspace: workspace, integration: integration, stateSince: now, policy: standing?.policy ?? policy,
+            id: id, workspace: workspace, integration: integration,
+            state: proof.untargeted == nil ? .active : .needsTarget, stateSince: now, stateReason: proof.untargeted,
+            policy: standing?.policy ?? policy,
             settings: proof.settings, account: proof.account, warnings: proof.warnings, cursor: standing?.cursor ?? 0,
             connectedAt: now, credential: trial.credential)
         connection.warnings += try await warningsAboutSharing(proof.account, of: connection)
@@ -238,10 +242,18 @@ public struct ConnectionService: Sendable {
                 }
                 let lacking = try lackingScopes(answer, trial, isInstalled: granted != nil)
                 let configured = await perform(.configure, ["settings": trial.settings])
-                let checked = try Self.configured(configured, wanted: trial.settings)
+                let checked: (settings: JSONValue, warnings: [Reason])
+                var untargeted: Reason?
+                do { checked = try Self.configured(configured, wanted: trial.settings) } catch let error as EngineError
+                where error.code == .validationFailed && granted != nil {
+                    // A code is good once: what is missing must not waste the consent.
+                    checked = (trial.settings, [])
+                    untargeted = Reason(code: "needs_target", message: error.detail)
+                }
                 return Proof(
                     account: account, settings: checked.settings,
-                    warnings: VerbBody.reasons(answer["warnings"]) + lacking + checked.warnings)
+                    warnings: VerbBody.reasons(answer["warnings"]) + lacking + checked.warnings,
+                    untargeted: untargeted)
             }
         }
     }

@@ -32,10 +32,12 @@ public struct AppService: Sendable {
         var given: [String: String] = [:]
         for (name, value) in body.sorted(by: { $0.key < $1.key }) {
             let text = value.string
-            let isText = text.map { (1...Self.longest).contains($0.utf8.count) && $0.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F } }
+            let isText = text.map(Self.isWord)
             switch name {
             case "client_id":
-                guard isText == true, let text, !text.contains(":"), text.utf8.count <= 256 else { throw Self.wrong(name) }
+                guard isText == true, let text, !text.contains(":"), text.utf8.count <= 256 else {
+                    throw Self.wrong(name)
+                }
                 app.clientID = text
             case _ where Self.secretNames.contains(name):
                 if value == .null {
@@ -81,10 +83,13 @@ public struct AppService: Sendable {
         }
     }
 
+    private static func isWord(_ text: String) -> Bool {
+        (1...longest).contains(text.utf8.count) && text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F }
+    }
+
     private static func wrong(_ name: String) -> EngineError {
         EngineError(
             code: .validationFailed,
-            detail: "\(name) must be 1 to \(longest) printable characters without blanks (a client id without a colon).",
-            errors: [])
+            detail: "\(name) must be 1 to \(longest) printable characters without blanks; a client id has no colon.")
     }
 }

@@ -249,7 +249,8 @@ public struct OAuthService: Sendable {
             guard grant.refresh != nil else {
                 throw EngineError(
                     code: .vendorUnavailable,
-                    detail: "The vendor gave an access token and no refresh token; Milepost needs one to stay connected.")
+                    detail:
+                        "The vendor gave an access token and no refresh token, which Milepost needs to stay connected.")
             }
             return grant
         case .revoked(let reason):

@@ -109,6 +109,7 @@ public struct RefreshPolicy: Sendable {
     static func outcomeUnknown(_ chain: TokenChain) -> Reason {
         Reason(
             code: "refresh_outcome_unknown",
-            message: "A token refresh was sent twice and both answers were lost: nobody can tell which token counts. \(cure)")
+            message: "A token refresh was sent twice and both answers were lost: nobody can tell which token counts. "
+                + cure)
     }
 }

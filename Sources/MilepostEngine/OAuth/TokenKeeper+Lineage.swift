@@ -40,7 +40,8 @@ extension TokenKeeper {
         }
         guard let entry = record.entries[chain.connection.rawValue] else { return nil }
         // A vendor that does not rotate gave the same token again: an older row is as good as the newest.
-        let isOlder = entry.version > chain.version || (entry.version == chain.version && entry.lineage != chain.lineage)
+        let isOlder =
+            entry.version > chain.version || (entry.version == chain.version && entry.lineage != chain.lineage)
         guard isOlder, entry.fingerprint != chain.fingerprint || entry.lineage != chain.lineage else { return nil }
         return Reason(
             code: "credentials_restored",
@@ -70,7 +71,8 @@ extension TokenKeeper {
         for chain in try await store.chains() where chain.state == .held {
             var released = chain
             released.state = .ok
-            released.reason = Reason(code: RefreshPolicy.adopted, message: "Restored or copied; an administrator said go on.")
+            released.reason = Reason(
+                code: RefreshPolicy.adopted, message: "Restored or copied; an administrator said go on.")
             released.nextAttemptAt = nil
             released.failures = 0
             guard try await store.settleRefresh(released) else { continue }

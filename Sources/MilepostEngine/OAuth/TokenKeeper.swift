@@ -31,11 +31,14 @@ public actor TokenKeeper: TokenSupply {
     /// When a 401 last forced a refresh, so that a vendor that always answers so is not asked for tokens all the time.
     private var forced: [ConnectionID: Timestamp] = [:]
     private var nap: Task<Void, Never>?
+    private var isStopping = false
 
     static let pauseBetweenForced: Duration = .seconds(60)
     /// Refreshes under way at once; each waits for a vendor.
-    static let parallelRefreshes = 16
+    static let parallelRefreshes = 64
     static let longestNap: Duration = .seconds(60)
+    /// Many chains are looked at together, not one by one.
+    static let shortestNap: Duration = .milliseconds(250)
 
     package init(
         store: any Store, vault: Vault, plugins: any PluginDirectory, egress: any Egress, clock: any DaemonClock,
@@ -64,48 +67,60 @@ public actor TokenKeeper: TokenSupply {
         while true {
             try Task.checkCancellation()
             let next = await refreshDue()
-            let wait = next.map { max($0 - clock.now, .milliseconds(20)) } ?? Self.longestNap
+            let wait = next.map { max($0 - clock.now, Self.shortestNap) } ?? Self.longestNap
             let nap = Task<Void, Never> { [clock] in
                 // Cancelled to be woken: nothing to tell.
                 try? await clock.sleep(for: min(wait, Self.longestNap))
             }
             self.nap = nap
-            await withTaskCancellationHandler { await nap.value } onCancel: { nap.cancel() }
+            await withTaskCancellationHandler {
+                await nap.value
+            } onCancel: {
+                nap.cancel()
+            }
         }
     }
 
     /// Looks again at once: a chain was made or changed.
     public func wake() { nap?.cancel() }
 
+    /// Begins no more refreshes and waits for those under way: cutting one off could cost an installation. Before egress
+    /// is shut down; takes a request's time-out at most while the store can be written.
+    public func stop() async {
+        isStopping = true
+        nap?.cancel()
+        for flight in Array(flights.values) { await flight.value }
+    }
+
     /// One pass over all chains: refreshes those that are due now.
     ///
     /// - Returns: when the next one is due; nil when there is none, or the store cannot be read now.
     @discardableResult
     public func refreshDue() async -> Timestamp? {
-        guard let chains = try? await store.chains() else { return nil }
         let now = clock.now
-        var due: [ConnectionID] = []
-        for chain in chains {
-            guard let connection = try? await store.connection(id: chain.connection),
-                connection.state != .disconnected, let at = dueAt(chain, of: connection), at <= now
-            else { continue }
-            due.append(chain.connection)
-        }
+        let due = await schedule().filter { $0.at <= now }.map(\.chain)
         for start in stride(from: 0, to: due.count, by: Self.parallelRefreshes) {
             let flights = due[start...].prefix(Self.parallelRefreshes).map { flight($0, isForced: false) }
             for flight in flights { await flight.value }
         }
-        if !due.isEmpty { await recordLineage() }
-        var next: Timestamp?
-        for chain in (try? await store.chains()) ?? [] {
-            guard let connection = try? await store.connection(id: chain.connection),
-                connection.state != .disconnected, let at = dueAt(chain, of: connection)
-            else { continue }
-            // What stays due although it was tried (its plugin is switched off) must not make a busy loop.
-            let at2 = at > clock.now ? at : clock.now + .seconds(5)
-            next = next.map { min($0, at2) } ?? at2
+        guard !due.isEmpty else { return await schedule().map(\.at).min() }
+        await recordLineage()
+        // What stays due although it was tried (its plugin is switched off) must not make a busy loop.
+        let after = clock.now
+        return await schedule().map { $0.at > after ? $0.at : after + .seconds(5) }.min()
+    }
+
+    /// When each chain wants to be refreshed; empty while the store cannot be read, which its own health says.
+    private func schedule() async -> [(chain: ConnectionID, at: Timestamp)] {
+        guard let chains = try? await store.chains(), !chains.isEmpty,
+            let connections = try? await store.connections(workspace: nil)
+        else { return [] }
+        let standing = Dictionary(
+            connections.filter { $0.state != .disconnected }.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+        return chains.compactMap { chain in
+            guard let connection = standing[chain.connection], let at = dueAt(chain, of: connection) else { return nil }
+            return (chain.connection, at)
         }
-        return next
     }
 
     private func dueAt(_ chain: TokenChain, of connection: Connection) -> Timestamp? {
@@ -117,6 +132,7 @@ public actor TokenKeeper: TokenSupply {
     /// The refresh of a chain that is under way, or a new one.
     private func flight(_ id: ConnectionID, isForced: Bool) -> Task<Void, Never> {
         if let running = flights[id] { return running }
+        if isStopping { return Task {} }
         let task = Task {
             await self.refresh(id, isForced: isForced)
             self.flights[id] = nil

@@ -82,7 +82,9 @@ public final class HostedPlugins: PluginPort {
         guard let declared = declaration(of: plugin)?.settingNames, !declared.isEmpty else { return nil }
         return declared
     }
-    package func declaration(of plugin: PluginName) -> PluginDeclaration? { state.withLock { $0.loaded[plugin]?.declaration } }
+    package func declaration(of plugin: PluginName) -> PluginDeclaration? {
+        state.withLock { $0.loaded[plugin]?.declaration }
+    }
     public var enabledNames: [PluginName] {
         state.withLock { Array(Set($0.loaded.keys).union($0.refused.keys)) }.sorted()
     }

@@ -60,81 +60,104 @@ extension OAuthDeclaration {
 
     /// - Parameter endpoints: the names that the manifest declares.
     init(_ auth: PluginManifest.Auth, endpoints: Set<String>) throws(Malformed) {
-        let raw = auth.raw
-        func fail(_ problem: String) -> Malformed {
-            Malformed(problem: "declares oauth2 credential '\(auth.credential)' \(problem)")
+        let entry = Entry(auth: auth, endpoints: endpoints)
+        guard Self.isToken(auth.credential), !auth.credential.contains("."), auth.credential.utf8.count <= 64 else {
+            throw entry.fail("with a name that is no word without a dot")
         }
+        credential = auth.credential
+        title = entry["title"]?.string ?? "Install"
+        authorize = try entry.place("authorize")
+        token = try entry.place("token")
+        generations = try entry.generations()
+        generationSetting = entry["token"]?["generation_setting"]?.string
+        guard generationSetting == nil || !generations.isEmpty else {
+            throw entry.fail("with token.generation_setting and no token.paths to choose from")
+        }
+        let client = entry["token"]?["client_auth"]?.string ?? ClientAuthentication.body.rawValue
+        guard let kind = ClientAuthentication(rawValue: client) else {
+            throw entry.fail("with token.client_auth '\(client.prefix(32))'; body and basic are possible")
+        }
+        clientAuthentication = kind
+        let pkce = entry["pkce"] ?? .null
+        guard pkce == .null || pkce == "S256" else { throw entry.fail("with a pkce other than S256") }
+        usesPKCE = pkce == "S256"
+        let scopes = entry["scopes"]
+        separator = scopes?["separator"]?.string ?? " "
+        guard [" ", ","].contains(separator) else {
+            throw entry.fail("with scopes.separator other than a blank or a comma")
+        }
+        baseScopes = try entry.texts(scopes?["base"], "scopes.base")
+        featureScopes = try entry.features(scopes?["features"])
+        accountMember = entry["account_from"]?.string
+        let errors = entry["errors"]
+        revokedCodes = Self.standardRevoked.union(try entry.texts(errors?["revoked"], "errors.revoked"))
+        operatorCodes = Self.standardOperator.union(try entry.texts(errors?["operator"], "errors.operator"))
+        let seconds = entry["refresh"]?["margin_s"]?.integer ?? 90
+        guard (0...86_400).contains(seconds) else { throw entry.fail("with a refresh.margin_s outside 0 to 86400") }
+        margin = .seconds(seconds)
+    }
+
+    /// An entry being read.
+    private struct Entry {
+        let auth: PluginManifest.Auth
+        let endpoints: Set<String>
+
+        subscript(key: String) -> JSONValue? { auth.raw[key] }
+
+        func fail(_ problem: String) -> Malformed {
+            Malformed(problem: "declares oauth2 credential '\(auth.credential.prefix(64))' \(problem)")
+        }
+
         func place(_ key: String) throws(Malformed) -> Place {
-            guard let endpoint = raw[key]?["endpoint"]?.string, let path = raw[key]?["path"]?.string else {
+            guard let endpoint = self[key]?["endpoint"]?.string, let path = self[key]?["path"]?.string else {
                 throw fail("without \(key).endpoint and \(key).path")
             }
             guard endpoints.contains(endpoint) else {
                 throw fail("with \(key).endpoint '\(endpoint.prefix(64))', which is none of its endpoints")
             }
-            guard Self.isPath(path) else { throw fail("with a \(key).path that is no absolute path of printable ASCII") }
+            guard isPath(path) else { throw fail("with a \(key).path that is no absolute path of printable ASCII") }
             return Place(endpoint: endpoint, path: path)
         }
+
+        func generations() throws(Malformed) -> [String: String] {
+            var paths: [String: String] = [:]
+            for (name, value) in self["token"]?["paths"]?.object ?? [:] {
+                guard let path = value.string, isPath(path) else {
+                    throw fail("with a token.paths.\(name.prefix(32)) that is no absolute path of printable ASCII")
+                }
+                paths[name] = path
+            }
+            return paths
+        }
+
         func texts(_ value: JSONValue?, _ key: String) throws(Malformed) -> [String] {
             guard let value else { return [] }
             guard let items = value.array else { throw fail("with \(key) that is no list") }
             let texts = items.compactMap(\.string)
-            guard texts.count == items.count, texts.count <= 100, texts.allSatisfy(Self.isToken) else {
+            guard texts.count == items.count, texts.count <= 100, texts.allSatisfy(isToken) else {
                 throw fail("with \(key) that are not at most 100 words of printable ASCII")
             }
             return texts
         }
-        guard Self.isToken(auth.credential), !auth.credential.contains("."), auth.credential.utf8.count <= 64 else {
-            throw fail("with a name that is no word without a dot")
-        }
-        credential = auth.credential
-        title = raw["title"]?.string ?? "Install"
-        authorize = try place("authorize")
-        token = try place("token")
-        generationSetting = raw["token"]?["generation_setting"]?.string
-        var paths: [String: String] = [:]
-        for (name, value) in raw["token"]?["paths"]?.object ?? [:] {
-            guard let path = value.string, Self.isPath(path) else {
-                throw fail("with a token.paths.\(name.prefix(32)) that is no absolute path of printable ASCII")
+
+        func features(_ value: JSONValue?) throws(Malformed) -> [FeatureScope] {
+            let items = value?.array ?? []
+            guard items.count <= 100 else { throw fail("with more than 100 scopes.features") }
+            var features: [FeatureScope] = []
+            for item in items {
+                guard let scope = item["scope"]?.string, let feature = item["feature"]?.string, isToken(scope) else {
+                    throw fail("with scopes.features that lack scope or feature")
+                }
+                guard coreFeatures.contains(feature) || feature.hasPrefix("setting:") else {
+                    throw fail(
+                        "with the feature '\(feature.prefix(64))'; \(coreFeatures.sorted().joined(separator: ", ")) "
+                            + "and setting:NAME are possible")
+                }
+                let reason = item["reason"]?.string ?? "needed by \(feature)"
+                features.append(FeatureScope(scope: scope, feature: feature, reason: String(reason.prefix(300))))
             }
-            paths[name] = path
+            return features
         }
-        generations = paths
-        guard generationSetting == nil || !paths.isEmpty else {
-            throw fail("with token.generation_setting and no token.paths to choose from")
-        }
-        let client = raw["token"]?["client_auth"]?.string ?? ClientAuthentication.body.rawValue
-        guard let kind = ClientAuthentication(rawValue: client) else {
-            throw fail("with token.client_auth '\(client.prefix(32))'; body and basic are possible")
-        }
-        clientAuthentication = kind
-        switch raw["pkce"]?.string {
-        case nil where raw["pkce"] == nil || raw["pkce"] == .null: usesPKCE = false
-        case "S256": usesPKCE = true
-        default: throw fail("with a pkce other than S256")
-        }
-        separator = raw["scopes"]?["separator"]?.string ?? " "
-        guard [" ", ","].contains(separator) else { throw fail("with scopes.separator other than a blank or a comma") }
-        baseScopes = try texts(raw["scopes"]?["base"], "scopes.base")
-        var features: [FeatureScope] = []
-        for item in raw["scopes"]?["features"]?.array ?? [] {
-            guard let scope = item["scope"]?.string, let feature = item["feature"]?.string, Self.isToken(scope),
-                features.count < 100
-            else { throw fail("with scopes.features that lack scope or feature") }
-            guard Self.coreFeatures.contains(feature) || feature.hasPrefix("setting:") else {
-                throw fail(
-                    "with the feature '\(feature.prefix(64))'; \(Self.coreFeatures.sorted().joined(separator: ", ")) "
-                        + "and setting:NAME are possible")
-            }
-            let reason = item["reason"]?.string ?? "needed by \(feature)"
-            features.append(FeatureScope(scope: scope, feature: feature, reason: String(reason.prefix(300))))
-        }
-        featureScopes = features
-        accountMember = raw["account_from"]?.string
-        revokedCodes = Self.standardRevoked.union(try texts(raw["errors"]?["revoked"], "errors.revoked"))
-        operatorCodes = Self.standardOperator.union(try texts(raw["errors"]?["operator"], "errors.operator"))
-        let seconds = raw["refresh"]?["margin_s"]?.integer ?? 90
-        guard (0...86_400).contains(seconds) else { throw fail("with a refresh.margin_s outside 0 to 86400") }
-        margin = .seconds(seconds)
     }
 
     private static func isPath(_ text: String) -> Bool {
@@ -143,7 +166,8 @@ extension OAuthDeclaration {
     }
 
     private static func isToken(_ text: String) -> Bool {
-        (1...200).contains(text.utf8.count) && text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != 0x22 && $0 != 0x5C }
+        (1...200).contains(text.utf8.count)
+            && text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != 0x22 && $0 != 0x5C }
     }
 }
 

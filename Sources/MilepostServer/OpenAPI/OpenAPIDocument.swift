@@ -29,7 +29,7 @@ enum OpenAPIDocument {
                     "Problem": [
                         "description": "RFC 9457 problem document with a stable code",
                         "content": ["application/problem+json": ["schema": ["$ref": "#/components/schemas/Problem"]]],
-                    ]
+                    ],
                 ],
             ],
         ]

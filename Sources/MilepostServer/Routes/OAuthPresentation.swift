@@ -77,7 +77,8 @@ extension TokenChain {
 
     func json(now: Timestamp, isStale: Bool) -> JSONValue {
         [
-            "state": .string(state.rawValue), "reason": reason?.json ?? .null, "scopes": .array(scopes.map(JSONValue.string)),
+            "state": .string(state.rawValue), "reason": reason?.json ?? .null,
+            "scopes": .array(scopes.map(JSONValue.string)),
             "token_version": .integer(version), "expires_at": expiresAt.json, "last_refresh_at": lastRefreshAt.json,
             "last_refresh_age": JSONValue(lastRefreshAt.map { RefreshAges.text(now - $0) }),
             "refreshes": .integer(refreshes), "failures": .integer(Int64(failures)),

@@ -133,7 +133,8 @@ extension MilepostServer {
         var state = body["state"]?.string
         var returned = body["code"]?.string.map { OAuthService.Return.code($0) }
         if let url = body["redirect_url"]?.string {
-            guard url.utf8.count <= 8192, let query = url.split(separator: "?", maxSplits: 1).last.map(String.init) else {
+            guard url.utf8.count <= 8192, let query = url.split(separator: "?", maxSplits: 1).last.map(String.init)
+            else {
                 throw Problem.badRequest("redirect_url must be the whole address the vendor sent you back with.")
             }
             let members = FormFields(query)
@@ -189,7 +190,8 @@ extension MilepostServer {
                 .replacing("\"", with: "&quot;").replacing("'", with: "&#39;")
         }
         var answer = Answer(
-            text: "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>\(safe(title))</title></head>"
+            text: "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>\(safe(title))</title>"
+                + "</head>"
                 + "<body><h1>\(safe(title))</h1><p>\(safe(text))</p></body></html>\n",
             contentType: "text/html; charset=utf-8", status: status)
         answer.headers = [

@@ -20,11 +20,11 @@ struct App: ParsableCommand {
             abstract: "Set an app's client id and secret.",
             discussion: "On a terminal the secret is asked for; else it is the first line of standard input.")
         @Argument(help: "The plugin.") var plugin: String
-        @Option(name: .customLong("client-id"), help: "The app's client id; may be left out when only a secret changes.")
+        @Option(name: .customLong("client-id"), help: "The app's client id; left out when only a secret changes.")
         var clientID: String?
         @Option(name: .customLong("app-id"), help: "The app's number at the vendor, where the vendor has one.")
         var appID: String?
-        @Flag(name: .customLong("developer-key"), help: "Read a developer key after the client secret, on its own line.")
+        @Flag(name: .customLong("developer-key"), help: "Read a developer key after the secret, on its own line.")
         var readsDeveloperKey = false
         @Flag(name: .customLong("keep-secret"), help: "Leave the client secret as it is.")
         var keepsSecret = false

@@ -29,7 +29,9 @@ struct Connect: ParsableCommand {
     var features: [String] = []
     @Flag(name: .customLong("no-wait"), help: "Print the link and end.")
     var endsEarly = false
-    @Option(name: .customLong("authorization"), help: "The id of a link printed before: wait for it, or with --code end it.")
+    @Option(
+        name: .customLong("authorization"), help: "The id of a link printed before: wait for it, or with --code end it."
+    )
     var authorization: String?
     @Option(help: "The code that the vendor's page showed.")
     var code: String?
@@ -64,7 +66,8 @@ struct Connect: ParsableCommand {
             return try installation.begin(.object(body), waits: !endsEarly)
         }
         let credentialName =
-            self.credentialName ?? offered?.first { $0["scheme"]?.string != "oauth2" }?["credential"]?.string ?? "api_token"
+            self.credentialName ?? offered?.first { $0["scheme"]?.string != "oauth2" }?["credential"]?.string
+            ?? "api_token"
         let secrets = JSONValue.object(try gatherCredentials(credentialName))
         body["credentials"] = secrets
         if let thresholds { body["thresholds"] = try ConnectRequest.thresholds(thresholds) }

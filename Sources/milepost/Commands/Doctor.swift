@@ -25,6 +25,7 @@ struct Doctor: ParsableCommand {
                         cause: "the daemon says so",
                         cure: problem["cure"]?.string ?? Advice.cure(for: code) ?? "see 'milepost status'"))
             }
+            findings += Self.pasted(status)
         } catch {
             findings.append(
                 Finding(
@@ -46,5 +47,22 @@ struct Doctor: ParsableCommand {
             }.joined(separator: "\n")
         }
         if findings.contains(where: { $0.severity == .problem }) { throw ExitCode(ExitStatus.failure.rawValue) }
+    }
+
+    /// Z-18: a pasted token has all rights of its user and ends with them; an installation has those that were consented to.
+    private static func pasted(_ status: JSONValue) -> [Finding] {
+        let installable = (status["plugins"]?.array ?? []).filter { plugin in
+            (plugin["auth"]?.array ?? []).contains { $0["scheme"]?.string == "oauth2" }
+        }.compactMap { $0["name"]?.string }
+        return (status["connections"]?.array ?? []).compactMap { connection in
+            guard let plugin = connection["plugin"]?.string, installable.contains(plugin),
+                connection["oauth"] == .null, connection["state"]?.string != "disconnected",
+                let name = connection["integration"]?.string, let workspace = connection["workspace"]?.string
+            else { return nil }
+            return Finding(
+                code: "oauth_recommended", severity: .warning, what: "\(workspace)/\(name) holds a pasted token",
+                cause: "such a token may do whatever its user may, and marketplaces demand OAuth",
+                cure: "milepost connect \(name) --oauth -w \(workspace)")
+        }
     }
 }

@@ -30,7 +30,8 @@ struct Installation {
         if !scopes.isEmpty { lines.append("It asks for:") }
         for scope in scopes {
             lines.append(
-                "  \(Terminal.harmless(scope["scope"]?.string ?? "")): \(Terminal.harmless(scope["reason"]?.string ?? ""))")
+                "  \(Terminal.harmless(scope["scope"]?.string ?? "")): \(Terminal.harmless(scope["reason"]?.string ?? ""))"
+            )
         }
         if let id = answer["id"]?.string { lines.append("id: \(Terminal.harmless(id))") }
         return lines.joined(separator: "\n")
@@ -42,10 +43,6 @@ struct Installation {
             Prompt.say("Waiting. If the page cannot reach this daemon, paste its address or the code here.\n")
         }
         for _ in 0..<Self.longestWait {
-            if Prompt.isPossible, hasInput(), let line = readLine() {
-                let text = ConnectRequest.trimmed(line)
-                if !text.isEmpty { return try complete(text, id: id) }
-            }
             let status = try session.ask(
                 "GET", session.path("integrations", integration, "authorize"), query: ["id": id])
             switch status["state"]?.string {
@@ -60,6 +57,10 @@ struct Installation {
                     advice: "begin again")
             case "pending", "used": break
             default: throw Self.strange
+            }
+            if Prompt.isPossible, hasInput(), let line = readLine() {
+                let text = ConnectRequest.trimmed(line)
+                if !text.isEmpty { return try complete(text, id: id) }
             }
             ProcessEnvironment.pause(.seconds(1))
         }

@@ -48,7 +48,8 @@ struct LineageTests {
         await world.end()
     }
 
-    @Test("OAU-07: a restored database is noticed before a refresh, says so, and goes on after an installation (OAU-11)")
+    @Test(
+        "OAU-07: a restored database is noticed before a refresh, says so, and goes on after an installation (OAU-11)")
     func restored() async throws {
         let world = try await OAuthWorld()
         let copy = world.directory + "/backup.db"
@@ -174,7 +175,8 @@ struct LineageTests {
         let process = Process()
         process.executableURL = URL(filePath: "/usr/bin/env")
         process.arguments = [
-            "python3", "-c", "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]); c.commit(); c.close()",
+            "python3", "-c",
+            "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]); c.commit(); c.close()",
             path, sql,
         ]
         try process.run()

@@ -35,7 +35,9 @@ struct RefreshTests {
             last = chain.version
             #expect(try await world.stored("oauth.refresh") == world.vendor.state.withLock { $0.refresh })
             #expect(try await world.stored("oauth") == "access-\(world.vendor.state.withLock { $0.number })")
-            #expect(try await world.store.credential(CredentialReference(connection: "con_1", name: "oauth"))?.version == last)
+            #expect(
+                try await world.store.credential(CredentialReference(connection: "con_1", name: "oauth"))?.version
+                    == last)
         }
         #expect(world.vendor.state.withLock { $0.reused } == [])
         if isRotating { #expect(Set(world.vendor.sent).count == world.vendor.sent.count) }
@@ -63,7 +65,8 @@ struct RefreshTests {
         try await world.store.beginRefresh("con_1", version: 1, owner: "run_1", resent: 0, at: world.clock.now)
         for version in [1, 2] as [Int64] {
             await #expect(throws: StoreError.self) {
-                try await world.store.beginRefresh("con_1", version: version, owner: "run_9", resent: 0, at: world.clock.now)
+                try await world.store.beginRefresh(
+                    "con_1", version: version, owner: "run_9", resent: 0, at: world.clock.now)
             }
         }
         var chain = try await world.chain()
@@ -116,10 +119,14 @@ struct RefreshTests {
         await world.end()
     }
 
-    @Test("OAU-14: a vendor that is down for ten minutes ends nothing; the waits grow, and the old token lives on meanwhile")
+    @Test(
+        "OAU-14: a vendor that is down for ten minutes ends nothing; the waits grow, and the old token lives on meanwhile"
+    )
     func tenMinutesDown() async throws {
         let world = try await OAuthWorld()
-        let down: [VendorDouble.Act] = (0..<400).map { $0 % 3 == 0 ? .neverSent : .status($0 % 3 == 1 ? 503 : 429, "{}") }
+        let down: [VendorDouble.Act] = (0..<400).map {
+            $0 % 3 == 0 ? .neverSent : .status($0 % 3 == 1 ? 503 : 429, "{}")
+        }
         world.vendor.state.withLock { $0.script = down }
         await world.pass(.seconds(1710))
         #expect(await world.keeper.ready("con_1", credential: "oauth") == .ready(version: 1))
@@ -185,7 +192,9 @@ struct RefreshTests {
         await world.end()
     }
 
-    @Test("OAU-16: a 401 before the end forces one refresh for all who met it, and a vendor that always says 401 gets no storm")
+    @Test(
+        "OAU-16: a 401 before the end forces one refresh for all who met it, and a vendor that always says 401 gets no storm"
+    )
     func refusedEarly() async throws {
         let world = try await OAuthWorld()
         let keeper = world.keeper
@@ -212,6 +221,27 @@ struct RefreshTests {
         await world.pass(.seconds(10 * 86_400), step: .seconds(6 * 3600))
         chain = try await world.chain()
         #expect(world.vendor.sent.count == calls && chain.state == .ok)
+        await world.end()
+    }
+
+    @Test("a daemon that is asked to end waits for a refresh under way and begins none")
+    func stopping() async throws {
+        let world = try await OAuthWorld()
+        let keeper = world.keeper
+        world.clock.advance(by: .seconds(1710))
+        let isStopping = Mutex<Task<Void, Never>?>(nil)
+        world.vendor.during.withLock {
+            $0 = {
+                isStopping.withLock { $0 = Task { await keeper.stop() } }
+                for _ in 0..<20 { await Task.yield() }
+            }
+        }
+        await keeper.refreshDue()
+        await isStopping.withLock { $0 }?.value
+        #expect(try await world.chain().version == 2)
+        world.clock.advance(by: .seconds(1710))
+        await keeper.refreshDue()
+        #expect(world.vendor.sent.count == 1)
         await world.end()
     }
 

@@ -60,7 +60,9 @@ final class VendorDouble: Egress {
             let clear: String?
             // An unknown secret is what a deleted or edited row looks like: egress says so and sends nothing.
             do {
-                clear = try await unsafe secrets.withSecret(use.reference) { unsafe String(decoding: $0, as: UTF8.self) }
+                clear = try await unsafe secrets.withSecret(use.reference) {
+                    unsafe String(decoding: $0, as: UTF8.self)
+                }
             } catch { clear = nil }
             guard let clear else { return failed(.neverSent, .secretUnavailable) }
             fields[use.placement.kind == .basic ? "client" : use.placement.target] = clear

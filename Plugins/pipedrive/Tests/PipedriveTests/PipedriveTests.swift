@@ -26,6 +26,19 @@ extension Serialized {
             #expect(done.body["warnings"]?[0]?["code"] == "not_admin")
         }
 
+        @Test("PCON-17: an installed app's credential is the one that requests name, and its refusal asks for an installation")
+        func installed() async throws {
+            let account = Account(fault: { $0.step == "deal" ? .json(401, ["success": false]) : nil })
+            let host = try #require(connected(account, credential: ["ref": "oauth", "scheme": "oauth2"]))
+            defer { host.destroy() }
+            _ = await host.run(MP_VERB_CONNECT, ["settings": [:]])
+            let done = await host.run(MP_VERB_DELIVER, deliver(payload()))
+            #expect(!host.sent.isEmpty && host.sent.allSatisfy { $0.credential == "oauth" })
+            #expect(done.body["records"]?[0]?["class"] == "auth_revoked")
+            #expect(done.body["records"]?[0]?["error"]?["message"]?.string?.contains("Install it again") == true)
+            #expect(host.rejectedCredentials == ["oauth"])
+        }
+
         @Test("PCON-19: an administrator's token brings no warning")
         func administrator() async throws {
             let account = Account()

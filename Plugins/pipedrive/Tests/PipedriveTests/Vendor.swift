@@ -129,7 +129,7 @@ func deliver(_ payload: JSONValue, journal: JSONValue = []) -> JSONValue {
 /// - Parameter base: what the account's addresses begin with.
 func connected(
     _ vendor: Account, settings: JSONValue = [:], account: JSONValue = .null,
-    base: String = "https://api.pipedrive.com"
+    base: String = "https://api.pipedrive.com", credential: JSONValue = ["ref": "api_token", "scheme": "api_key"]
 ) -> FakeHost? {
     var all: [String: JSONValue] = ["pipeline_id": 1, "stage_id": 11]
     all.merge(settings.object ?? [:]) { $1 }
@@ -138,7 +138,7 @@ func connected(
         configuration: [
             "plugin": "pipedrive", "connection": "con_1", "account": account, "settings": .object(all),
             "endpoints": ["api": "https://api.pipedrive.com"],
-            "credentials": [["ref": "api_token", "scheme": "api_key"]],
+            "credentials": [credential],
         ],
         script: { request in
             var request = request
