@@ -113,6 +113,8 @@ final class PluginRoster: Sendable {
                             "title": JSONValue($0.raw["title"]?.string ?? $0.fields?.first?.title),
                         ]
                     }),
+                "settings": .array(
+                    (manifest?.configSchema?["properties"]?.object ?? [:]).keys.sorted().map(JSONValue.string)),
                 "pid": known?.workerProcessID.map { .integer(Int64($0)) } ?? .null,
             ]
         }

@@ -193,13 +193,13 @@ class TestLife:
 
     def test_an_enabled_plugin_that_is_absent_degrades_status_and_not_the_start(self, own) -> None:
         """decisions 19"""
-        daemon = own(plugins={"absent": {"enabled": True}}).start()
+        daemon = own(plugins={"absent-crm": {"enabled": True}}).start()
         plugins = {plugin["name"]: plugin for plugin in daemon.rest.get("/v1/admin/plugins")["plugins"]}
         assert plugins["pipedrive"]["state"] == "loaded"
-        assert plugins["absent"]["state"] not in ("loaded", "disabled") and plugins["absent"]["reason"], plugins[
-            "absent"
+        assert plugins["absent-crm"]["state"] not in ("loaded", "disabled") and plugins["absent-crm"]["reason"], plugins[
+            "absent-crm"
         ]
-        told = [entry for entry in daemon.rest.get("/v1/admin/status")["problems"] if "absent" in entry["message"]]
+        told = [entry for entry in daemon.rest.get("/v1/admin/status")["problems"] if "absent-crm" in entry["message"]]
         assert told and told[0]["cure"], told
 
     @pytest.mark.parametrize("mode", [0o666, 0o777])

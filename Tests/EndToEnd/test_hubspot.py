@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import pty
+import subprocess
 import sys
 import urllib.parse
 from collections.abc import Callable
@@ -12,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from harness import FULL, ISOLATION, ROOT, Daemon, Workspace, listed, problem, rfc3339, wait_for
+from harness import DIST, FULL, ISOLATION, ROOT, Daemon, Workspace, listed, problem, rfc3339, wait_for
 
 sys.path.insert(0, str(ROOT / "Tests" / "Contract"))
 import hubspot_spec  # noqa: E402
@@ -244,6 +247,25 @@ def test_an_installed_app_writes_events_and_properties(portal: Portal) -> None:
     assert connection["account"]["id"] == "62515" and connection["state"] == "active"
     portal.click("one", "70005", rfc3339(seconds=5), utm=UTM)
     assert portal.events(1)[0]["object_id"] == "70005"
+
+
+def test_connecting_on_a_terminal_asks_for_no_pipeline(portal: Portal) -> None:
+    """PAT-02, HCON-09: the hidden token is named on the command line, and nothing that HubSpot lacks is asked for."""
+    master, slave = pty.openpty()
+    try:
+        os.write(master, b"1\n1\n\x04")
+        done = subprocess.run(
+            [str(DIST / "milepost"), "connect", "hubspot", "-w", "acme", "--credential", f"private_app_token={PRIVATE}"],
+            stdin=slave, capture_output=True, text=True, timeout=30, check=False,
+            env={**portal.daemon.environment(), "MILEPOST_URL": portal.daemon.url,
+                 "MILEPOST_TOKEN": portal.daemon.token})
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert done.returncode == 0, done.stderr
+    assert "pipelines" not in done.stdout + done.stderr
+    connection = portal.rest.get(portal.url)
+    assert connection["state"] == "active" and "pipeline_id" not in connection["settings"]
 
 
 def test_every_request_agrees_with_hubspots_documents(portal: Portal) -> None:

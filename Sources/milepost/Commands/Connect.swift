@@ -91,7 +91,7 @@ struct Connect: ParsableCommand {
         if let thresholds { body["thresholds"] = try ConnectRequest.thresholds(thresholds) }
         if let aggregation { body["aggregation"] = .string(aggregation) }
         if let count { body["count"] = .string(count) }
-        if settings.isEmpty, !yes, !isDryRun, Prompt.isPossible {
+        if settings.isEmpty, !yes, !isDryRun, Prompt.isPossible, try takes("pipeline_id", session) {
             try pick("pipelines", into: "pipeline_id", session, secrets, &body)
             try pick("stages", into: "stage_id", session, secrets, &body)
         }
@@ -135,6 +135,14 @@ struct Connect: ParsableCommand {
         for guide in CredentialGuide.all(of: plugin, in: answer) where guide.name == credentialName {
             Prompt.say(guide.text)
         }
+    }
+
+    /// Whether the plugin has a setting; a daemon that does not say is believed to have it.
+    private func takes(_ setting: String, _ session: Session) throws(ClientError) -> Bool {
+        let plugins = try session.ask("GET", "/v1/admin/plugins")["plugins"]?.array ?? []
+        let name = String(integration.prefix { $0 != "@" })
+        guard let known = plugins.first(where: { $0["name"]?.string == name })?["settings"]?.array else { return true }
+        return known.contains(.string(setting))
     }
 
     /// Lets the person choose from what the vendor offers; plugins without this picker are passed over.
