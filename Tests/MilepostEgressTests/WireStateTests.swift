@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Dispatch
 import MilepostEgress
 import MilepostModel
 import Synchronization
@@ -218,10 +219,11 @@ struct WireStateTests {
     @Test("waiting for a free connection does not count against the time to connect")
     func connectionQueue() async {
         let firstArrived = AsyncStream.makeStream(of: Void.self)
+        let secondWaits = DispatchSemaphore(value: 0)
         let server = LoopbackServer { request, _ in
             if request.target == "/slow" {
                 firstArrived.continuation.yield()
-                usleep(700_000)  // longer than the time to connect below
+                secondWaits.wait()
             }
             return .reply()
         }
@@ -232,7 +234,10 @@ struct WireStateTests {
         let egress = makeEgress(configuration: configuration)
         let slow = Task { await egress.send(.get(server, "/slow")) {} }
         for await _ in firstArrived.stream { break }
-        let second = await egress.send(.get(server, "/second")) {}
+        let second = await egress.send(.get(server, "/second")) {
+            // Longer than the time to connect, and counted from when the second request is handed over.
+            DispatchQueue.global().asyncAfter(deadline: .now() + 0.7) { secondWaits.signal() }
+        }
         #expect(second.wire == .answered, "\(second)")
         #expect(second.response.map { $0.timings.queued > .milliseconds(300) } == true)
         #expect(await slow.value.wire == .answered)
