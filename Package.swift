@@ -150,7 +150,8 @@ let package = Package(
         tests(
             "MilepostEngine",
             [
-                "MilepostModel", "MilepostRules", "MilepostStore", "MilepostEgress", "MilepostPluginHost", "MilepostIntake",
+                "MilepostModel", "MilepostRules", "MilepostStore", "MilepostEgress", "MilepostPluginHost",
+                "MilepostIntake",
                 "MilepostVault",
             ]),
     ]

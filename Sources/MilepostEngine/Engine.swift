@@ -64,7 +64,8 @@ public final class Engine: Sendable {
         public init(
             interval: Duration = .seconds(300), limits: DeliveryMachine.Limits = .init(), backoff: Backoff = Backoff(),
             plans: PlanMatrix = PlanMatrix(), analyticsURLTemplate: String? = nil,
-            matchWindow: Duration = .seconds(14 * 86_400), hold: Duration = .seconds(72 * 3600), clickRetentionDays: Int? = nil,
+            matchWindow: Duration = .seconds(14 * 86_400), hold: Duration = .seconds(72 * 3600),
+            clickRetentionDays: Int? = nil,
             oauth: OAuth = OAuth()
         ) {
             self.oauth = oauth
@@ -123,7 +124,8 @@ public final class Engine: Sendable {
         clickExplainer = ClickExplainer(store: store, plugins: plugins)
         rules = RollingRooms(
             store: store, port: plugins, clock: clock, random: random, plans: settings.plans, ticker: ticker,
-            resolver: resolver, arrivals: store.arrivals, reporter: reporter, retentionDays: settings.clickRetentionDays)
+            resolver: resolver, arrivals: store.arrivals, reporter: reporter, retentionDays: settings.clickRetentionDays
+        )
     }
 
     /// Finds out what a crash left behind: claims of a process that is gone become uncertain where a request may have left,

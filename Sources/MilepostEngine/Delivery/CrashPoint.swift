@@ -23,7 +23,8 @@ public enum CrashPoint {
         "after_claim", "before_intent", "after_intent", "before_outcome", "after_outcome", "before_journal",
         "after_journal",
         "before_settle", "after_settle", "before_stream_commit", "after_stream_commit", "before_refresh_intent",
-        "after_refresh_intent", "before_refresh_store", "after_refresh_store", "before_rule_commit", "after_rule_commit",
+        "after_refresh_intent", "before_refresh_store", "after_refresh_store", "before_rule_commit",
+        "after_rule_commit",
         "before_rule_settle", "after_rule_settle",
     ]
 

@@ -38,7 +38,8 @@ extension MilepostServer {
             },
             .get(
                 "\(base)/{integration}/options/{picker}", "integrations.options", .scope(.operator),
-                query: ["search", "page", "pipeline_id", "pipeline"], "Live choices for a setting, read from the vendor now.",
+                query: ["search", "page", "pipeline_id", "pipeline"],
+                "Live choices for a setting, read from the vendor now.",
                 options),
             .change(
                 .post, "\(base)/{integration}/options/{picker}", "integrations.options.trial", .scope(.admin),
