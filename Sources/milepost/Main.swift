@@ -18,7 +18,8 @@ struct Milepost: ParsableCommand {
         subcommands: [
             Init.self, Status.self, Doctor.self, Connect.self, Disconnect.self, Integrations.self, Options.self,
             Import.self, Tick.self, Schedule.self, Deliveries.self, Replay.self, Explain.self, Links.self, Members.self,
-            Forms.self, Workspaces.self, Plans.self, Plugins.self, Keys.self, Tokens.self, Audit.self, Backup.self,
+            Forms.self, Workspaces.self, Plans.self, Plugins.self, PluginCommand.self, Keys.self, Tokens.self,
+            Audit.self, Backup.self,
             Reload.self,
             Export.self, Erase.self, ConfigurationCommand.self,
         ])
