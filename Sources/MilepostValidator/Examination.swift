@@ -11,6 +11,14 @@ public struct CheckResult: Sendable {
     public let trace: [String]
     /// The end of what the process printed, when it failed.
     public let output: String
+
+    public init(check: Check, outcome: Outcome, milliseconds: UInt64, trace: [String], output: String) {
+        self.check = check
+        self.outcome = outcome
+        self.milliseconds = milliseconds
+        self.trace = trace
+        self.output = output
+    }
 }
 
 /// Which checks are made.
@@ -40,7 +48,7 @@ public struct Selection: Sendable {
                 throw ScriptError(
                     description: "line \(index + 1) of the disable file is no number of a check followed by a reason")
             }
-            found[number] = String(words[1])
+            found[number] = words[1].split { $0.isWhitespace }.joined(separator: " ")
         }
         return found
     }

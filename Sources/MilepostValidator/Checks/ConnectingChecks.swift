@@ -82,6 +82,7 @@ enum ConnectingChecks {
             guard let id = picker["id"]?.string else { continue }
             if let outcome = try await problem(of: id, picker, settings, bench, instance) { return outcome }
         }
+        bench.vendor.change { $0.plan = nil }
         let unknown = await instance.ask(.options, ["picker": "no-such-picker", "values": settings])
         try unknown.expectFits("options.result.json", "an unknown picker")
         if unknown.status == .ok { return .failed("options answers a picker that nobody declared with choices") }

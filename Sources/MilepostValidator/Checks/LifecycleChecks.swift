@@ -97,7 +97,10 @@ enum LifecycleChecks {
             bench.vendor.change { $0.calls = [] }
             let courier = try Courier(bench, instance)
             var parcels = courier.parcels(1, prefix: "round\(index)")
-            _ = await courier.deliver(&parcels)
+            let result = await courier.deliver(&parcels)
+            if result.status == .deadline {
+                return .failed("deliver is not completed within its deadline and the grace: \(result.shown)")
+            }
             let wanted = index == 1 ? "second.example.com" : "first.example.com"
             let strays = bench.vendor.read { $0.calls.map(\.url) }.filter { HostPattern.host(of: $0) != wanted }
             if let stray = strays.first {
