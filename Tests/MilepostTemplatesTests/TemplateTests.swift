@@ -31,7 +31,7 @@ struct TemplateTests {
         #expect(Set(paths).count == paths.count)
         for file in project.files where !file.path.hasSuffix(".vendor.json") {
             let text = String(decoding: file.bytes, as: UTF8.self)
-            #expect(text.firstRange(of: "{{") == nil, "\(file.path)")
+            #expect(text.firstMatch(of: #/\{\{[a-z_]+\}\}/#) == nil, "\(file.path)")
             #expect(!file.bytes.isEmpty && text.hasSuffix("\n"))
         }
         #expect(project.files.filter(\.isExecutable).map(\.path) == ["debian/rules"])

@@ -102,6 +102,7 @@ enum ConnectingChecks {
             return result
         }
         bench.vendor.change { $0.plan = nil }
+        let settings = await completed(settings, for: picker, bench, instance)
         var items: [JSONValue] = []
         var page = JSONValue.null
         for round in 0...100 {
@@ -136,6 +137,20 @@ enum ConnectingChecks {
             return .failed("picker \(id) answers with choices although the vendor failed")
         }
         return nil
+    }
+
+    /// What a picker depends on need not be a setting: a rule may hold it. Then the picker of that name tells a value.
+    private static func completed(
+        _ settings: JSONValue, for picker: JSONValue, _ bench: Bench, _ instance: PluginInstance
+    ) async -> JSONValue {
+        guard case .object(var members) = settings else { return settings }
+        let known = Set((bench.manifest["pickers"]?.array ?? []).compactMap { $0["id"]?.string })
+        for name in (picker["depends"]?.array ?? []).compactMap(\.string) where members[name] == nil {
+            guard let source = [name, name + "s"].first(where: known.contains) else { continue }
+            let result = await instance.ask(.options, ["picker": .string(source), "values": settings])
+            members[name] = result.json?["items"]?[0]?["value"]
+        }
+        return .object(members)
     }
 
     // MARK: Secrets

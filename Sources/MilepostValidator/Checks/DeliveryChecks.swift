@@ -154,6 +154,8 @@ enum DeliveryChecks {
             }
             var permitted = classes
             if isIdempotent && status >= 500 { permitted.formUnion(["retry", "rate_limited"]) }
+            // What may be repeated may be repeated in vain: a receiver's address can be there tomorrow.
+            if isIdempotent && status == 404 { permitted.insert("retry") }
             if status == 503 || status >= 500 && isIdempotent { permitted.insert("uncertain") }
             if !permitted.contains(found.kind) {
                 return .failed(

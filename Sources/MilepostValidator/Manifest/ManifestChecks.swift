@@ -24,7 +24,8 @@ enum ManifestChecks {
             run: { try identity($0) }),
         Check(
             number: 10, title: "settings can be shown and checked",
-            proves: "config_schema keeps to the supported subset, defaults fit it, pickers and dependencies exist",
+            proves:
+                "config_schema keeps to the supported subset, defaults fit it, pickers and settings that it names exist",
             cure: "See the manifest chapter of docs/plugin-guide.md.", level: 2, run: { try settings($0) }),
         Check(
             number: 11, title: "asks for no more network than it needs",
@@ -100,11 +101,6 @@ enum ManifestChecks {
         for (name, property) in properties.sorted(by: { $0.key < $1.key }) {
             if let problem = problem(name, property, properties, pickers) { return .failed(problem) }
         }
-        for picker in manifest["pickers"]?.array ?? [] {
-            for field in picker["depends"]?.array ?? [] where properties[field.string ?? ""] == nil {
-                return .failed("picker \(picker["id"] ?? "?") depends on \(field), which is no setting")
-            }
-        }
         return .passed("\(properties.count) settings, \(pickers.count) pickers")
     }
 
@@ -148,12 +144,14 @@ enum ManifestChecks {
             if pattern == "*" && takesAddresses { continue }
             if let problem = HostPattern.problem(pattern) { return .failed("egress host '\(pattern)' \(problem)") }
         }
+        // Where a person's browser is sent to agree; no request of the plugin goes there.
+        let authorize = (manifest["auth"]?.array ?? []).compactMap { $0["authorize"]?["endpoint"]?.string }
         for (name, endpoint) in (manifest["endpoints"]?.object ?? [:]).sorted(by: { $0.key < $1.key }) {
             guard let address = endpoint["default"]?.string else { continue }
             guard let host = HostPattern.host(of: address) else {
                 return .failed("endpoint \(name) has no host: \(address)")
             }
-            if !patterns.contains(where: { HostPattern.matches($0, host) }) {
+            if !authorize.contains(name), !patterns.contains(where: { HostPattern.matches($0, host) }) {
                 return .failed("endpoint \(name) is at \(host), which no egress pattern covers")
             }
         }

@@ -15,7 +15,8 @@ enum StaticChecks {
         Check(
             number: 2, title: "exports the entry and nothing else",
             proves: "the dynamic symbol table defines milepost_plugin_v1 alone",
-            cure: "Link with a version script: { global: milepost_plugin_v1; local: *; };", level: 1,
+            cure: "Link with -Wl,--version-script and { global: milepost_plugin_v1; local: *; }; in that file.",
+            level: 1,
             run: { try exports($0) }),
         Check(
             number: 3, title: "needs the C library and its company only",
