@@ -37,7 +37,7 @@ binaries:
 	@echo "== binaries (the first build takes about five minutes)"
 	swift build $(SWIFT_FLAGS)
 	@mkdir -p $(DIST)/plugins
-	@bin=$$(swift build $(SWIFT_FLAGS) --show-bin-path) && for name in milepostd milepost milepost-sandbox milepost-plugin-worker; do \
+	@bin=$$(swift build $(SWIFT_FLAGS) --show-bin-path) && for name in milepostd milepost milepost-sandbox milepost-plugin-worker milepost-plugin-check; do \
 		install -m 0755 $$bin/$$name $(DIST)/$$name; done
 
 plugins:

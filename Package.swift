@@ -58,6 +58,7 @@ let package = Package(
         .executable(name: "milepost", targets: ["milepost"]),
         .executable(name: "milepost-sandbox", targets: ["milepost-sandbox"]),
         .executable(name: "milepost-plugin-worker", targets: ["milepost-plugin-worker"]),
+        .executable(name: "milepost-plugin-check", targets: ["milepost-plugin-check"]),
     ],
     dependencies: [
         .package(url: "https://github.com/hummingbird-project/hummingbird", exact: "2.28.1"),
@@ -76,9 +77,11 @@ let package = Package(
         .systemLibrary(name: "CZlib", path: "Sources/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .target(name: "CMilepostCurl", linkerSettings: [.linkedLibrary("curl")]),
         .target(name: "CMilepostLinux"),
+        .target(name: "CMilepostProbe"),
 
         // MARK: Rooms, lowest first.
         room("MilepostModel"),
+        .target(name: "MilepostTemplates", resources: [.embedInCode("Templates")], swiftSettings: strict),
         room("MilepostRules", ["MilepostModel"]),
         room("MilepostVault", ["MilepostModel", "COpenSSL", "CMilepostLinux"]),
         room("MilepostStore", ["MilepostModel", grdb]),
@@ -102,6 +105,11 @@ let package = Package(
             ]),
         room("MilepostClient", ["MilepostModel", "MilepostIntake", "MilepostConfiguration", "CMilepostCurl"]),
         room("MilepostSandbox", ["COpenSSL", hummingbird, logging]),
+        // The schemas are a link to include/milepost/schemas: the validator judges by the published ones.
+        .target(
+            name: "MilepostValidator",
+            dependencies: ["MilepostModel", "MilepostPluginHost", "CMilepostProbe", "CMilepostLinux"],
+            resources: [.embedInCode("Schemas")], swiftSettings: strict),
 
         // MARK: Executables: wiring and life cycle, no logic.
         .executableTarget(
@@ -114,11 +122,15 @@ let package = Package(
             swiftSettings: strict, linkerSettings: staticRuntime),
         .executableTarget(
             name: "milepost",
-            dependencies: ["MilepostClient", "MilepostConfiguration", "MilepostModel", arguments],
+            dependencies: ["MilepostClient", "MilepostConfiguration", "MilepostModel", "MilepostTemplates", arguments],
             swiftSettings: strict, linkerSettings: staticRuntime),
         .executableTarget(
             name: "milepost-sandbox",
             dependencies: ["MilepostSandbox", arguments, hummingbird, logging],
+            swiftSettings: strict, linkerSettings: staticRuntime),
+        .executableTarget(
+            name: "milepost-plugin-check",
+            dependencies: ["MilepostValidator", "MilepostModel", arguments],
             swiftSettings: strict, linkerSettings: staticRuntime),
         .executableTarget(
             name: "milepost-plugin-worker",
@@ -139,6 +151,8 @@ let package = Package(
         tests("MilepostModel"),
         tests("MilepostStore", ["MilepostModel", grdb]),
         tests("MilepostVault"),
+        tests("MilepostValidator", ["MilepostModel"]),
+        tests("MilepostTemplates"),
         tests("MilepostRules", ["MilepostModel"]),
         tests(
             "MilepostServer",

@@ -32,7 +32,9 @@ struct Milepost: ParsableCommand {
         subcommands: [
             Init.self, Status.self, Doctor.self, Connect.self, Disconnect.self, Integrations.self, Options.self,
             Import.self, Tick.self, Schedule.self, Deliveries.self, Replay.self, Explain.self, Rules.self, Held.self,
-            Links.self, Members.self, Forms.self, Provision.self, Workspaces.self, Plans.self, Plugins.self, App.self,
+            Links.self, Members.self, Forms.self, Provision.self, Workspaces.self, Plans.self, Plugins.self,
+            PluginCommand.self,
+            App.self,
             Keys.self, Tokens.self, Audit.self, Backup.self,
             Reload.self,
             Export.self, Erase.self, ConfigurationCommand.self, Apply.self,

@@ -24,7 +24,7 @@ LINE_LIMIT = 500
 FUNCTION_LIMIT = 70
 CODE = {".swift", ".c", ".h", ".py", ".sh"}
 # Data and formats that have no comments, or files of two lines.
-WITHOUT_LICENCE = {".json", ".ndjson", ".jsonl", ".modulemap", ".map", ".txt", ".ini", ".md", ".toml", ".pem"}
+WITHOUT_LICENCE = {".json", ".ndjson", ".jsonl", ".modulemap", ".map", ".txt", ".ini", ".md", ".toml", ".pem", ".template"}
 
 
 def files() -> list[Path]:
@@ -165,13 +165,13 @@ def test_no_path_of_somebodys_machine() -> None:
 # ---------------------------------------------------------------------------------------------------------------- rooms
 
 LEVELS = [
-    {"CMilepostABI", "COpenSSL", "CZlib", "CMilepostCurl", "CMilepostLinux"},
-    {"MilepostModel"},
+    {"CMilepostABI", "COpenSSL", "CZlib", "CMilepostCurl", "CMilepostLinux", "CMilepostProbe"},
+    {"MilepostModel", "MilepostTemplates"},
     {"MilepostRules", "MilepostVault", "MilepostStore", "MilepostEgress", "MilepostPluginHost", "MilepostConfiguration",
      "MilepostIntake"},
-    {"MilepostEngine"},
+    {"MilepostEngine", "MilepostValidator"},
     {"MilepostServer", "MilepostClient", "MilepostSandbox"},
-    {"milepostd", "milepost", "milepost-sandbox"},
+    {"milepostd", "milepost", "milepost-sandbox", "milepost-plugin-check"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 EXECUTABLES = LEVELS[-1]
@@ -189,6 +189,8 @@ NEVER = {
     "MilepostEngine": {"GRDB", "GRDBSQLite", "Hummingbird", "HTTPTypes", "CMilepostCurl", "CMilepostABI", "COpenSSL"},
     "MilepostServer": {"GRDB", "GRDBSQLite", "CMilepostCurl", "CMilepostABI"},
     "MilepostClient": {"GRDB", "Hummingbird", "COpenSSL"},
+    "MilepostValidator": {"GRDB", "Hummingbird", "CMilepostCurl", "COpenSSL"},
+    "milepost": {"MilepostPluginHost", "MilepostValidator", "MilepostEngine", "MilepostStore"},
 }
 
 

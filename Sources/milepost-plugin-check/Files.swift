@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import Foundation
+
+/// Files of an examination.
+enum Files {
+    /// More than any plugin has; a larger file is no plugin.
+    static let mostBytes = 256 << 20
+
+    static func read(_ path: String) -> [UInt8]? {
+        guard let size = try? FileManager.default.attributesOfItem(atPath: path)[.size] as? Int, size <= mostBytes,
+            let data = FileManager.default.contents(atPath: path)
+        else { return nil }
+        return [UInt8](data)
+    }
+
+    /// A file that was named must be there; the usual one may be missing.
+    static func given(_ path: String?, else usual: String) throws -> [UInt8]? {
+        guard let path else { return read(usual) }
+        guard let bytes = read(path) else { throw ValidationError("\(path) cannot be read") }
+        return bytes
+    }
+
+    static func write(_ bytes: [UInt8], to path: String) throws {
+        do { try Data(bytes).write(to: URL(fileURLWithPath: path)) } catch {
+            throw ValidationError("\(path) cannot be written: \(error.localizedDescription)")
+        }
+    }
+
+    /// A folder of our own with the plugin's two files, so that modes and owners of a build folder do not matter to the
+    /// checks that load it (check 12 looks at the originals).
+    static func copies(name: String, library: [UInt8], manifest: [UInt8]?) throws -> String {
+        var template = Array((NSTemporaryDirectory() + "milepost-check-XXXXXX").utf8CString)
+        let made = unsafe template.withUnsafeMutableBufferPointer { unsafe mkdtemp($0.baseAddress!) != nil }
+        guard made else { throw ValidationError("no temporary folder can be made in \(NSTemporaryDirectory())") }
+        let folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        // Workers run as the same user, but Landlock looks at the path.
+        unsafe chmod(folder, 0o755)
+        try write(library, to: "\(folder)/\(name).so")
+        unsafe chmod("\(folder)/\(name).so", 0o755)
+        if let manifest {
+            try write(manifest, to: "\(folder)/\(name).json")
+            unsafe chmod("\(folder)/\(name).json", 0o644)
+        }
+        return folder
+    }
+
+    static func remove(_ folder: String) {
+        try? FileManager.default.removeItem(atPath: folder)  // a folder left in /tmp harms nobody
+    }
+
+    static var ownPath: String {
+        (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
+    }
+
+    /// A host starts its workers in another folder.
+    static func absolute(_ path: String) -> String { URL(fileURLWithPath: path).standardizedFileURL.path }
+
+    /// The worker launcher of this installation.
+    static var worker: String? {
+        let folder = String(ownPath.prefix(upTo: ownPath.lastIndex(of: "/") ?? ownPath.startIndex))
+        return [
+            "\(folder)/milepost-plugin-worker", "/usr/lib/milepost/milepost-plugin-worker",
+        ].first(where: FileManager.default.isExecutableFile(atPath:))
+    }
+}

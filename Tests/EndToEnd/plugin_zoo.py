@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The zoo: the C project that `milepost plugin new` makes, with one thing broken. Each entry names the check that must be the
+first to fail. test_plugin_check.py builds and checks them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+
+@dataclass(frozen=True)
+class Animal:
+    name: str
+    check: int
+    """The first check that fails; 0: none does."""
+    edits: tuple[tuple[str, str], ...] = ()
+    """Text of plugin.c that is there exactly once, and what stands there instead."""
+    manifest: Callable[[dict[str, Any]], None] | None = None
+    """Changes the manifest that is compiled in and shipped."""
+    sidecar: Callable[[dict[str, Any]], None] | None = None
+    """Changes the shipped manifest only."""
+    flags: tuple[str, ...] = ()
+    without: tuple[str, ...] = field(default=())
+    exports: str = "milepost_plugin_v1;"
+    mode: int = 0o644
+
+
+TABLE = "static const mp_plugin table = {"
+LAST = "    .on_event = on_event,\n};"
+CREATED = "    struct plugin *self = calloc(1, sizeof *self);\n    if (!self)\n        return MP_RETRY;\n    self->host = host;"
+DELIVER = "static int32_t deliver(void *self, const mp_op *op) {\n"
+MORE = """
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <unistd.h>
+"""
+
+
+def before_table(code: str, entries: str = "") -> tuple[tuple[str, str], ...]:
+    edits = ((TABLE, code + "\n" + TABLE), ('#include "json.h"', MORE + '#include "json.h"'))
+    return edits + (((LAST, LAST.replace("\n};", "\n" + entries + "};")),) if entries else ())
+
+
+def delivering(code: str) -> tuple[tuple[str, str], ...]:
+    """Runs at the start of each deliver."""
+    return ((DELIVER, DELIVER + code + "\n"), ('#include "json.h"', MORE + '#include "json.h"'))
+
+
+def drop(*path: str) -> Callable[[dict[str, Any]], None]:
+    def change(manifest: dict[str, Any]) -> None:
+        for key in path[:-1]:
+            manifest = manifest[key]
+        del manifest[path[-1]]
+
+    return change
+
+
+def put(value: Any, *path: str | int) -> Callable[[dict[str, Any]], None]:
+    def change(manifest: Any) -> None:
+        for key in path[:-1]:
+            manifest = manifest[key]
+        manifest[path[-1]] = value
+
+    return change
+
+
+GOOD_EXTENSION = """
+static const void *extension(void *self, mp_view id) {
+    static const uint32_t table_of_check[2] = {8, 1};
+    (void)self;
+    return id.len == 17 && !memcmp(id.ptr, "milepost.check/99", 17) ? table_of_check : NULL;
+}
+"""
+INTERCEPT = """
+static int32_t intercept(void *pointer, const mp_op *op) {
+    struct plugin *self = pointer;
+    static int count;
+    count++;
+    self->host->op_complete(self->instance, op->id, MP_OK, view(%s));
+    return MP_OK;
+}
+"""
+WEBHOOK = """
+static int32_t webhook(void *pointer, const mp_op *op) {
+    struct plugin *self = pointer;
+    static int count;
+    char result[200];
+    int is_good = memmem(op->body.ptr, op->body.len, "\\"verified\\":true", 15) != NULL &&
+                  memmem(op->body.ptr, op->body.len, "%%%%", 2) == NULL;
+    snprintf(result, sizeof result, is_good ? "{\\"events\\":[{\\"dedupe_key\\":\\"%%d\\"}]}" : "{\\"events\\":[]}", %s);
+    count++;
+    self->host->op_complete(self->instance, op->id, MP_OK, view(result));
+    return MP_OK;
+}
+"""
+
+WELL = Animal(
+    "well", 0,
+    before_table(
+        GOOD_EXTENSION + INTERCEPT % '"{\\"verdict\\":\\"continue\\"}"' + WEBHOOK % "7",
+        "    .get_extension = extension,\n    .intercept = intercept,\n    .webhook = webhook,\n"))
+
+ANIMALS = [
+    Animal("binds-late", 1, without=("-Wl,-z,relro,-z,now,-z,noexecstack",), flags=("-Wl,-z,relro,-z,lazy,-z,noexecstack",)),
+    Animal("executable-stack", 1, without=("-Wl,-z,relro,-z,now,-z,noexecstack",), flags=("-Wl,-z,relro,-z,now,-z,execstack",)),
+    Animal(
+        "exports-more", 2, before_table("MP_EXPORT int sqlite3_open(void);\nMP_EXPORT int sqlite3_open(void) {\n    return 1;\n}"),
+        exports="milepost_plugin_v1; sqlite3_open;"),
+    Animal("another-abi", 2, (("*milepost_plugin_v1(", "*milepost_plugin_v2("),), exports="milepost_plugin_v2;"),
+    Animal("looks-elsewhere", 3, flags=("-Wl,-rpath,/opt/vendor/lib",)),
+    Animal("needs-another-library", 3, flags=("-Wl,--no-as-needed", "-lcurl", "-Wl,--as-needed")),
+    Animal("static-tls", 4, (
+        ("static const mp_view absent", "static __thread volatile int calls __attribute__((tls_model(\"initial-exec\")));\nstatic const mp_view absent"),
+        (DELIVER, DELIVER + "    calls++;\n"))),
+    Animal("undefined", 5, before_table("extern void nobody_defines_this(void);") + (
+        (DELIVER, DELIVER + "    if (!op)\n        nobody_defines_this();\n"),), without=("-Wl,-z,defs",)),
+    Animal("names-no-library", 6, flags=("-nodefaultlibs",), without=("-Wl,-z,defs",)),
+    Animal("no-kinds", 7, manifest=drop("kinds")),
+    Animal("unknown-key", 7, manifest=put(True, "auto_update")),
+    Animal("wrong-type", 7, manifest=put("ten", "actions", 0, "batch", "max_records")),
+    Animal("describes-another", 8, sidecar=put("0.1.1", "version")),
+    Animal("lies-about-its-size", 8, ((".struct_size = sizeof table", ".struct_size = 16"),)),
+    Animal("lacks-reconcile", 8, ((".reconcile = reconcile,", "/* none */"), ("static int32_t reconcile(", "__attribute__((unused)) static int32_t reconcile("))),
+    Animal("no-licence", 9, manifest=drop("license")),
+    Animal("version-of-its-own", 9, manifest=put("0.1.0beta", "version")),
+    Animal("no-such-picker", 10, manifest=put("nowhere", "config_schema", "properties", "list", "x-mp-picker")),
+    Animal("default-does-not-fit", 10, manifest=put("many", "config_schema", "properties", "list", "default")),
+    Animal("whole-internet", 11, manifest=put(["*.com"], "egress", 0, "hosts")),
+    Animal("address-literal", 11, manifest=put(["api.example.com", "169.254.169.254"], "egress", 0, "hosts")),
+    Animal("endpoint-not-covered", 11, manifest=put("https://api.example.org", "endpoints", "api", "default")),
+    Animal("writable-by-all", 12, mode=0o666),
+    Animal("thread-in-constructor", 13, before_table(
+        "static void *idle(void *nothing) {\n    return nothing;\n}\n__attribute__((constructor)) static void early(void) {\n"
+        "    pthread_t thread;\n    pthread_create(&thread, NULL, idle, NULL);\n}")),
+    Animal("socket-in-constructor", 13, before_table(
+        "__attribute__((constructor)) static void early(void) {\n    close(socket(AF_INET, SOCK_STREAM, 0));\n}")),
+    Animal("file-in-constructor", 13, before_table(
+        "__attribute__((constructor)) static void early(void) {\n    close(open(\"/etc/passwd\", O_RDONLY));\n}")),
+    Animal("wants-this-very-minor", 14, (
+        ("    (void)info;\n    (void)ret_status;\n",
+         "    if (info->abi_minor != MP_ABI_MINOR) {\n        *ret_status = MP_UNSUPPORTED;\n        return NULL;\n    }\n"),)),
+    Animal("copies-more-than-there-is", 15, (
+        (CREATED, "    static volatile uint64_t future;\n    memcpy((void *)&future, (const char *)host + sizeof *host, 8);\n" + CREATED),)),
+    Animal("compares-half-the-id", 16, before_table(
+        "static const void *extension(void *self, mp_view id) {\n    (void)self;\n"
+        "    return id.len >= 16 && !memcmp(id.ptr, \"milepost.trace/1\", 16) ? \"a table\" : NULL;\n}",
+        "    .get_extension = extension,\n")),
+    Animal("another-table-each-time", 17, (
+        ("    (void)info;\n    (void)ret_status;\n    return &table;",
+         "    static mp_plugin copy;\n    (void)info;\n    (void)ret_status;\n    uint32_t calls = copy.reserved + 1;\n"
+         "    copy = table;\n    copy.reserved = calls;\n    return &copy;"),)),
+    Animal("leaks", 18, (("        self->works = next;\n    }\n    free(self);", "        self->works = next;\n    }"),)),
+    Animal("leaks-descriptors", 18, (
+        (CREATED, "    if (open(\"/dev/null\", O_RDONLY) < 0)\n        return MP_RETRY;\n" + CREATED),
+        ('#include "json.h"', MORE + '#include "json.h"'))),
+    Animal("shares-a-global", 19, (
+        ("static const mp_view absent", "static char shared[300];\nstatic const mp_view absent"),
+        ('"%s%s", self->base, path', '"%s%s", shared, path'),
+        ("    self->instance = instance;\n", "    self->instance = instance;\n    json_text(json_member(json_member(json, \"endpoints\"), \"api\"), shared, sizeof shared);\n"))),
+    Animal("aborts", 19, delivering("    abort();")),
+    Animal("exits", 19, delivering("    exit(0);")),
+    Animal("hangs", 19, delivering("    for (volatile int i = 0;; i++) {\n    }")),
+    Animal("never-completes", 19, delivering("    if (op)\n        return MP_OK;")),
+    Animal("forgets-what-runs", 20, (("    while (self->works)\n        give_up(self, self->works);\n    self->host->op_complete", "    self->host->op_complete"),)),
+    Animal("calls-after-destroy", 21, before_table(
+        "struct late {\n    const mp_host *host;\n    uint64_t instance;\n};\nstatic void *call_late(void *pointer) {\n"
+        "    struct late *late = pointer;\n    usleep(200000);\n    late->host->log(late->instance, 0, MP_LOG_INFO, view(\"late\"), absent);\n"
+        "    return NULL;\n}\nstatic void destroy_badly(void *pointer) {\n    static struct late late;\n    struct plugin *self = pointer;\n"
+        "    pthread_t thread;\n    if (!late.host) {\n        late = (struct late){self->host, self->instance};\n"
+        "        pthread_create(&thread, NULL, call_late, &late);\n    }\n    destroy(pointer);\n}") + (
+            ("    .destroy = destroy,", "    .destroy = destroy_badly,"),)),
+    Animal("points-nowhere", 22, (('{\\"pointer\\":\\"/list\\"', '{\\"pointer\\":\\"/lists\\"'),)),
+    Animal("trusts-its-configuration", 23, ((CREATED, "    if (!json.at)\n        abort();\n" + CREATED),)),
+    Animal("retries-a-dead-key", 24, (("status == 401   ? MP_AUTH_REVOKED", "status == 401   ? MP_RETRY"),)),
+    Animal("connect-makes-something", 24, (
+        ('    return look(pointer, op, "/v1/me", "");',
+         "    struct plugin *self = pointer;\n    struct work *work = begin(self, op, 1);\n"
+         '    return work && submit(self, work, 0, "/v1/records", "{}") == MP_CALL_OK ? MP_OK : MP_RETRY;'),)),
+    Animal("any-picker", 25, (('strcmp(picker, "lists") ? MP_REJECTED : look(', "look("),)),
+    Animal("ignores-the-search", 25, ((" || !strcasestr(label, search)", " || (search && 0)"),)),
+    Animal("logs-the-answer", 26, (
+        ("    struct json answer = json_parse(bytes, length);\n    if (verdict",
+         "    struct json answer = json_parse(bytes, length);\n"
+         "    self->host->log(self->instance, work->op, MP_LOG_DEBUG, (mp_view){(const uint8_t *)bytes, length}, absent);\n    if (verdict"),)),
+    Animal("tells-the-environment", 26, before_table(
+        "static void tell(struct plugin *self) {\n    const char *secret = getenv(\"MILEPOST_CHECK_CANARY\");\n"
+        "    if (secret)\n        self->host->log(self->instance, 0, MP_LOG_INFO, view(secret), absent);\n}\n"
+        "static int32_t connect_and_tell(void *self, const mp_op *op) {\n    tell(self);\n    return connect_account(self, op);\n}") + (
+            ("    .connect = connect_account,", "    .connect = connect_and_tell,"),)),
+    Animal("loses-a-record", 27, (
+        ('    text_add(&result, "{\\"records\\":[");\n    for (uint32_t i = 0; i < work->count; i++) {',
+         '    text_add(&result, "{\\"records\\":[");\n    for (uint32_t i = work->count > 1; i < work->count; i++) {'),
+        ('"%s{\\"index\\":%u,", i ? "," : "", i', '"%s{\\"index\\":%u,", i > (work->count > 1) ? "," : "", i'))),
+    Animal("answers-twice", 27, (
+        ("    self->host->op_complete(self->instance, op, status, body);\n",
+         "    self->host->op_complete(self->instance, op, status, body);\n    if (strstr((const char *)body.ptr, \"class\"))\n"
+         "        self->host->op_complete(self->instance, op, status, body);\n"),)),
+    Animal("answers-rubbish", 27, (('    text_add(&result, "]}");\n    end(self, work, MP_OK', '    text_add(&result, "]");\n    end(self, work, MP_OK'),)),
+    Animal("one-bad-spoils-all", 28, (
+        ("            else if (!record->done)\n                create_record(self, work, index);",
+         "            else if (!record->done)\n                create_record(self, work, index);\n            else {\n"
+         "                fail(self, work, MP_REJECTED, \"payload_unreadable\", \"A payload is bad.\");\n                return MP_OK;\n            }"),)),
+    Animal("repeats-after-500", 29, (('judge(record, "uncertain", "vendor_unavailable", "The vendor failed;', 'judge(record, "retry", "vendor_unavailable", "The vendor failed;'),)),
+    Animal("hears-no-retry-after", 29, (("retry_after_ms(event) ? retry_after_ms(event) : 2000", "retry_after_ms(event) ? 2000 : 2000"),)),
+    Animal("writes-no-key", 30, (('    text_quoted(&body, record->delivery);\n', '    text_quoted(&body, record->key);\n'),)),
+    Animal("knows-no-lag", 31, (("- record->intent_ms < READ_LAG_MS", "- record->intent_ms < 0"),)),
+    Animal("repeats-what-is-done", 32, (
+        ('        if (!strcmp(step, "record") && !strcmp(state, "done"))',
+         '        json_text(json_member(entry, "wire"), when, sizeof when);\n'
+         '        if (!strcmp(step, "record") && !strcmp(state, "done") && strcmp(when, "answered"))'),)),
+    Animal("takes-rubbish-for-a-refusal", 33, (('judge(record, "uncertain", "answer_unreadable"', 'judge(record, "rejected", "answer_unreadable"'),)),
+    Animal("overruns-its-buffer", 34, (('name_text, sizeof name_text)', 'name_text, 1u << 22)'),)),
+    Animal("deaf-to-cancel", 35, (("        if (work->op == op) {\n            give_up(self, work);\n            return;\n        }", "        if (work->op == op)\n            return;"),)),
+    Animal("late-is-never", 36, (
+        (DELIVER, "static int32_t deliver(void *pointer, const mp_op *op) {\n    struct plugin *self = pointer;\n"
+         "    mp_time now = {.struct_size = sizeof now};\n    self->host->now(self->instance, &now);\n"
+         "    if (op->deadline_ns < now.monotonic_ns + 1000000)\n        return MP_OK;\n"),)),
+    Animal("phones-home", 37, (
+        ("    snprintf(work->search, sizeof work->search, \"%s\", search);\n",
+         "    snprintf(work->search, sizeof work->search, \"%s\", search);\n"
+         "    mp_http_request home = {.struct_size = sizeof home, .flags = MP_HTTP_IDEMPOTENT, .op = op->id, .token = 1u << 30,\n"
+         "                            .method = view(\"GET\"), .url = view(\"https://telemetry.example.net/\")};\n"
+         "    self->host->http_submit(self->instance, &home);\n"),)),
+    Animal("twice-under-load", 38, (
+        ("    self->host->op_complete(self->instance, op, status, body);\n",
+         "    self->host->op_complete(self->instance, op, status, body);\n    if (self->works)\n"
+         "        self->host->op_complete(self->instance, op, status, body);\n"),)),
+    Animal("throws-dice", 39, before_table(
+        INTERCEPT % '(count % 2 ? "{\\"verdict\\":\\"continue\\"}" : "{\\"verdict\\":\\"drop\\"}")', "    .intercept = intercept,\n")),
+    Animal("counts-webhooks", 40, before_table(WEBHOOK % "count", "    .webhook = webhook,\n")),
+    Animal("believes-the-clock", 42, (
+        (DELIVER, "static int32_t deliver(void *pointer, const mp_op *op) {\n    struct plugin *self = pointer;\n    static uint64_t last;\n"
+         "    mp_time now = {.struct_size = sizeof now};\n    self->host->now(self->instance, &now);\n"
+         "    if (now.wall_ns < last)\n        return MP_REJECTED;\n    last = now.wall_ns;\n"),)),
+    Animal("forks", 43, delivering("    pid_t child = fork();\n    if (child == 0)\n        _exit(0);")),
+    Animal("opens-a-socket", 43, delivering("    close(socket(AF_INET, SOCK_DGRAM, 0));")),
+    Animal("writes-a-file", 43, delivering("    close(open(\"/tmp/milepost-zoo\", O_CREAT | O_WRONLY, 0600));")),
+    Animal("reads-a-file", 43, delivering("    close(open(\"/etc/hostname\", O_RDONLY));")),
+    Animal("prints", 43, delivering("    printf(\"delivering\\n\");\n    fflush(stdout);")),
+    Animal("knows-its-mode", 44, (
+        ("static const mp_view absent", "static int32_t mode;\nstatic const mp_view absent"),
+        ("    (void)info;\n    (void)ret_status;", "    (void)ret_status;\n    mode = info->isolation;"),
+        ('    text_add(&body, ",\\"list\\":%lld', '    if (mode == MP_ISOLATION_WORKER)\n        text_add(&body, ",\\"from\\":\\"a worker\\"");\n    text_add(&body, ",\\"list\\":%lld'))),
+    Animal("takes-a-refusal-for-success", 45, (
+        ("    if (event->status != MP_CALL_OK || event->wire == MP_WIRE_NEVER_SENT)",
+         "    if (event->status != MP_CALL_OK)\n        judge(record, \"ok\", \"\", \"\");\n    else if (event->wire == MP_WIRE_NEVER_SENT)"),)),
+    Animal("remembers-in-memory", 47, (
+        ("static const mp_view absent", "static char known[256][80];\nstatic unsigned knowns;\nstatic const mp_view absent"),
+        ("    struct record *record = &work->records[index];\n    struct text body = {0};",
+         "    struct record *record = &work->records[index];\n    struct text body = {0};\n"
+         "    snprintf(known[knowns++ % 256], 80, \"%s\", record->delivery);"),
+        ("            record->done = 0;\n            record->code[0] = 0;\n",
+         "            int is_known = 0;\n            for (unsigned i = 0; i < 256; i++)\n"
+         "                is_known |= !strcmp(known[i], record->delivery);\n"
+         "            record->done = 0;\n            record->code[0] = 0;\n            if (!is_known) {\n"
+         "                judge(record, \"not_applied\", \"\", \"Never asked.\");\n                continue;\n            }\n"))),
+]

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`milepost plugin new`: what it makes builds with the installed header or SDK alone, and is green as it is (EXT-01)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness import DIST, ROOT
+
+MILEPOST = DIST / "milepost"
+KIT = ROOT / "Sources/MilepostKit"
+COMPILERS = {"c": "cc", "c++": "c++", "swift": "swift", "rust": "cargo"}
+
+
+@pytest.mark.parametrize("language", COMPILERS)
+def test_a_generated_project_builds_and_is_green(language: str, tmp_path: Path) -> None:
+    if not shutil.which(COMPILERS[language]):
+        pytest.skip(f"no {COMPILERS[language]} on this machine")
+    folder = tmp_path / "acme-crm"
+    made = subprocess.run(
+        [MILEPOST, "plugin", "new", "acme-crm", "--language", language], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert made.returncode == 0 and "next  cd ./acme-crm && make" in made.stdout, made.stderr
+    # Nothing of this repository is in reach but a copy of the headers, as the package installs them.
+    include = tmp_path / "include"
+    shutil.copytree(ROOT / "include/milepost", include / "milepost")
+    environment = {**os.environ, "MILEPOST_INCLUDE": str(include), "MILEPOST_KIT": str(KIT), "PATH": f"{DIST}:{os.environ['PATH']}"}
+    built = subprocess.run(["make", "all"], cwd=folder, env=environment, capture_output=True, text=True, timeout=590)
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert "warning:" not in built.stdout + built.stderr, built.stdout + built.stderr
+    assert (folder / "debian/rules").stat().st_mode & 0o111
+    run = subprocess.run(
+        [MILEPOST, "plugin", "check", "build/acme-crm.so", "--vendor", "acme-crm.vendor.json", "--json"],
+        cwd=folder, capture_output=True, text=True, timeout=300)
+    report = json.loads(run.stdout)
+    assert run.returncode == 0 and report["failed"] == 0, report
+    # What it does not have: extensions, hooks and webhooks.
+    assert {found["number"] for found in report["checks"] if found["outcome"] == "skipped"} == {16, 39, 40}
+
+
+@pytest.mark.parametrize("language", ["c", "c++", "rust"])
+def test_a_generated_project_tests_itself(language: str, tmp_path: Path) -> None:
+    """`make test` runs the project's own tests and the checks. Swift's are left to its author: its test build takes minutes."""
+    if not shutil.which(COMPILERS[language]):
+        pytest.skip(f"no {COMPILERS[language]} on this machine")
+    subprocess.run([MILEPOST, "plugin", "new", "acme", "--language", language], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    environment = {**os.environ, "MILEPOST_INCLUDE": str(ROOT / "include"), "PATH": f"{DIST}:{os.environ['PATH']}"}
+    run = subprocess.run(["make", "test"], cwd=tmp_path / "acme", env=environment, capture_output=True, text=True, timeout=400)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "0 failed" in run.stdout and ("all passed" in run.stdout or "test result: ok" in run.stdout)
+
+
+@pytest.mark.parametrize("name", ["../escape", "Acme", "acme crm", "test", "a"])
+def test_a_name_that_is_none_makes_nothing(name: str, tmp_path: Path) -> None:
+    run = subprocess.run([MILEPOST, "plugin", "new", name], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 64 and "cannot be a plugin's name" in run.stderr or "is taken" in run.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "acme").mkdir()
+    run = subprocess.run([MILEPOST, "plugin", "new", "acme"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 1 and "is there already" in run.stderr
+    assert not list((tmp_path / "acme").iterdir())
