@@ -93,16 +93,16 @@ enum ConnectingChecks {
     private static func problem(
         of id: String, _ picker: JSONValue, _ settings: JSONValue, _ bench: Bench, _ instance: PluginInstance
     ) async throws -> Outcome? {
+        bench.vendor.change { $0.plan = nil }
+        let values = await completed(settings, for: picker, bench, instance)
         func ask(_ search: String?, _ page: JSONValue) async throws -> OperationResult {
             let request: JSONValue = [
-                "picker": .string(id), "values": settings, "search": JSONValue(search), "page": page,
+                "picker": .string(id), "values": values, "search": JSONValue(search), "page": page,
             ]
             let result = await instance.ask(.options, request)
             try result.expectFits("options.result.json", "picker \(id)")
             return result
         }
-        bench.vendor.change { $0.plan = nil }
-        let settings = await completed(settings, for: picker, bench, instance)
         var items: [JSONValue] = []
         var page = JSONValue.null
         for round in 0...100 {
