@@ -31,14 +31,14 @@ public struct RuleService: Sendable {
     // MARK: Reading
 
     public func list(_ workspace: WorkspaceID) async throws -> [StoredRule] {
-        try await store.rules(workspace: workspace)
+        try await withScopeWarnings(try await store.rules(workspace: workspace))
     }
 
     public func get(_ id: String, workspace: WorkspaceID) async throws -> StoredRule {
         guard let rule = try await store.rule(id, workspace: workspace) else {
             throw EngineError(code: .notFound, detail: "Workspace \(workspace) has no rule \(id).")
         }
-        return rule
+        return try await withScopeWarnings([rule])[0]
     }
 
     // MARK: Checking
@@ -252,7 +252,7 @@ public struct RuleService: Sendable {
         }
         let saved = try await store.saveRules(drafts, workspace: workspace, at: clock.now)
         changed(workspace)
-        return saved
+        return try await withScopeWarnings(saved)
     }
 
     private func changed(_ workspace: WorkspaceID) {
