@@ -293,7 +293,7 @@ public final class PluginGateway: PluginServices {
         JSONValue.object(["version": .integer(Int64(version))]).bytes
     }
 
-    /// No credential of this version is a signing key: schemes that no placement covers arrive with the custom hooks.
+    /// Signatures are placements, made by egress at the moment of sending; no scheme needs this service yet.
     public func sign(_ request: PluginSignatureRequest, for connection: ConnectionID) async -> PluginSignatureResult {
         PluginSignatureResult(callStatus: PluginCallStatus.unsupported, signature: [])
     }
