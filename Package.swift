@@ -87,7 +87,7 @@ let package = Package(
         room("MilepostStore", ["MilepostModel", grdb]),
         room("MilepostEgress", ["MilepostModel", "CMilepostCurl", "COpenSSL"]),
         room("MilepostPluginHost", ["MilepostModel", "CMilepostABI", "CMilepostLinux"]),
-        room("MilepostConfiguration", ["MilepostModel", yams]),
+        room("MilepostConfiguration", ["MilepostModel", "MilepostRules", yams]),
         room("MilepostIntake", ["MilepostModel", "COpenSSL", "CZlib"]),
         room(
             "MilepostEngine",

@@ -29,8 +29,8 @@ public struct RuleFile: Sendable {
         }
     }
 
-    private static func value(_ node: ConfigurationNode, at pointer: String, _ lines: inout [String: Int]) -> JSONValue
-    {
+    /// The value of a node below `pointer`, and the line of everything in it.
+    static func value(_ node: ConfigurationNode, at pointer: String, _ lines: inout [String: Int]) -> JSONValue {
         if let line = node.origin.line, lines[pointer] == nil { lines[pointer] = line }
         switch node.content {
         case .null: return .null

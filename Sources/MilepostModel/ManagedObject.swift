@@ -8,6 +8,8 @@ public struct ManagedObject: Hashable, Sendable {
         case plans
         /// What a workspace is on.
         case workspace
+        /// A rolling rule, by its id.
+        case rule
     }
     public var kind: Kind
     /// Nil for what belongs to the whole daemon.

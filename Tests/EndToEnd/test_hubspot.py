@@ -242,7 +242,10 @@ def test_an_installed_app_writes_events_and_properties(portal: Portal) -> None:
     browser.request("GET", f"{place.path}?{place.query}")
     back = browser.getresponse().headers["Location"]
     browser.close()
+    mark = portal.sandbox.mark()
     portal.rest.post(f"{portal.url}/authorize/complete", {"redirect_url": back})
+    probes = [entry for entry in portal.sandbox.requests(since=mark) if "/objects/" in entry["path"]]
+    assert probes == [], "what was consented to is known: nothing has to be found out with empty batches"
     connection = portal.rest.get(portal.url)
     assert connection["account"]["id"] == "62515" and connection["state"] == "active"
     portal.click("one", "70005", rfc3339(seconds=5), utm=UTM)

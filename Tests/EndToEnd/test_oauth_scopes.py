@@ -64,7 +64,10 @@ MANIFEST: dict[str, Any] = {
             "placements": [{"name": "bearer", "in": "bearer"}],
         },
     ],
-    "actions": [{"name": "deal", "title": "Do something", "trigger": "threshold", "idempotency": "search"}],
+    "actions": [
+        {"name": "deal", "title": "Do something", "trigger": "threshold", "idempotency": "search"},
+        {"name": "move", "title": "Move something on", "trigger": "rule", "idempotency": "natural"},
+    ],
     "config_schema": {
         "type": "object",
         "properties": {
@@ -185,6 +188,65 @@ class TestScopes:
         assert gone["secrets"] == ["client_secret"]
         problem(it.rest.request("PUT", "/v1/admin/apps/crm", {"client_secret": None}), 422, "validation_failed")
         problem(it.rest.request("PUT", "/v1/admin/apps/crm", {"nonsense": "x"}), 422, "validation_failed")
+
+
+class TestScopesOfRules:
+    RULE = {
+        "id": "moving",
+        "trigger": {"link_tag": "t", "contact_window": "7d", "click_threshold": 2},
+        "action": {"type": "crm.move", "from_stage": "a", "to_stage": "b"},
+    }
+
+    def lacking(self, rule: dict[str, Any]) -> list[str]:
+        return [warning["message"] for warning in rule["warnings"] if warning["code"] == "rule_scope_missing"]
+
+    def test_a_rule_asks_for_its_scope_and_says_when_the_connection_lacks_it(self, crm) -> None:
+        """Z-05, HCON-03: until a new installation asks for it, the rule, status and doctor say which is missing"""
+        it = crm()
+        assert it.install(account="62515").status == 201
+        rules = f"{it.acme.base}/rules"
+        made = it.rest.post(rules, {**self.RULE, "mode": "observe"})
+        assert self.lacking(made) == [], "a rule that only observes moves nothing"
+        assert "deals.write" not in [item["scope"] for item in it.authorize()["scopes"]]
+
+        [told] = self.lacking(it.rest.put(f"{rules}/moving", self.RULE))
+        assert "deals.write (moves deals on)" in told and "milepost connect crm --oauth -w acme" in told, told
+        assert self.lacking(it.rest.get(f"{rules}/moving")) == [told]
+        assert self.lacking(it.rest.get(rules)["rules"][0]) == [told]
+        problems = {entry["code"]: entry for entry in it.rest.get("/v1/admin/status")["problems"]}
+        assert "acme/crm" in problems["rule_scope_missing"]["message"], problems
+        doctor = it.daemon.cli("doctor", check=False)
+        assert "deals.write" in doctor.out + doctor.err, doctor
+
+        asked = {item["scope"]: item for item in it.authorize()["scopes"]}
+        assert asked["deals.write"] == {"scope": "deals.write", "feature": "rules", "reason": "moves deals on"}
+        assert it.install(account="62515").status == 200
+        assert self.lacking(it.rest.get(f"{rules}/moving")) == []
+        assert "rule_scope_missing" not in [entry["code"] for entry in it.rest.get("/v1/admin/status")["problems"]]
+        it.rest.delete(f"{rules}/moving")
+        assert "deals.write" not in [item["scope"] for item in it.authorize()["scopes"]]
+
+
+class TestWhatPluginsAreTold:
+    def test_scopes_and_expiry_are_in_the_instance_and_follow_each_refresh(self, crm) -> None:
+        """Z-05, EXT-01: a plugin need not ask the vendor what somebody consented to"""
+        it = crm(expires_in=3)
+        assert it.install(account="62515").status == 201
+        shown = it.rest.get(f"{it.base}/crm")
+        assert shown["account"]["user_label"].split(",") == [*BASE, "schemas.write"], shown["account"]
+        first = shown["account"]["user_id"]
+        assert first.startswith("20") and first.endswith("Z"), shown["account"]
+        wait_for("a refresh", lambda: len(it.vendor.refreshes) > 1)
+        changed = it.rest.patch(f"{it.base}/crm", {"attach": True})
+        [told] = [warning["message"] for warning in changed["warnings"] if warning["code"] == "told"]
+        expires, _, scopes = told.partition(" ")
+        assert expires > first and scopes.split(",") == [*BASE, "schemas.write"], (first, told)
+
+    def test_of_a_pasted_token_nothing_is_known(self, crm) -> None:
+        """PAT-05"""
+        it = crm()
+        made = it.rest.post(f"{it.base}/crm", {"credentials": {"private_token": "one"}, "account": "62515"})
+        assert made["account"]["user_label"] == "" and made["account"]["user_id"] == "", made["account"]
 
 
 class TestTokensOfOneAccount:

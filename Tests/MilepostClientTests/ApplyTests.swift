@@ -45,6 +45,15 @@ final class ManagingDaemon: ClientTransport {
                         ["integration": .string($0.key.name), "state": "active", "settings": .object($0.value.values)]
                     })
             ])
+        case ("GET", let path) where path.last == "rules":
+            return ok([
+                "rules": .array(
+                    objects.filter { $0.key.kind == .rule && $0.key.workspace == path[1] }.map {
+                        var rule = $0.value.values
+                        rule["id"] = .string($0.key.name)
+                        return .object(rule)
+                    })
+            ])
         case ("POST", let path) where path.last == "compare":
             let stored = objects[ApplyKey(kind: .connection, workspace: path[1], name: path[3])]?.secrets ?? [:]
             let different = (body["credentials"]?.object ?? [:]).filter { stored[$0.key] != $0.value.string }.keys
@@ -58,6 +67,13 @@ final class ManagingDaemon: ClientTransport {
     ) throws(ClientError) -> ClientResponse {
         changes += 1
         switch path.count {
+        case 4 where path[2] == "rules":
+            let key = ApplyKey(kind: .rule, workspace: path[1], name: path[3])
+            // Stored with every default, as rules are.
+            objects[key] =
+                method == "DELETE"
+                ? nil
+                : Object(values: body.merging(["mode": "act"]) { given, _ in given }, source: file, document: body)
         case 4:
             let key = ApplyKey(kind: .connection, workspace: path[1], name: path[3])
             guard !refuses.contains(key.name) else {
@@ -163,6 +179,28 @@ struct ApplyTests {
         #expect(daemon.objects[key]?.document["thresholds"] == nil)
         #expect(daemon.objects[key]?.values["link_field"] == "kept")
         #expect(try run(try parse(Self.yaml.replacing("        thresholds: [50]\n", with: "")), daemon).isEmpty)
+    }
+
+    @Test("EXT-15: a rule is made after the connection it acts through, replaced whole, and pruned")
+    func rules() throws {
+        let daemon = ManagingDaemon()
+        func with(_ rules: String) throws -> DesiredState { try parse(Self.yaml + "\n    rules:\n" + rules) }
+        let rule = """
+                  - id: r1
+                    trigger: { link_tag: t, contact_window: 7d, click_threshold: 2 }
+                    action: { type: hubspot.deal_stage, from_stage: a, to_stage: b }
+            """
+        #expect(try run(try with(rule), daemon).map(\.key.kind) == [.workspace, .connection, .rule])
+        #expect(try run(try with(rule), daemon).isEmpty, "defaults that the daemon adds are no difference")
+        let observing = rule + "\n        mode: observe"
+        let steps = try run(try with(observing), daemon)
+        #expect(steps.map(\.changes) == [[.init(field: "mode", from: nil, to: "observe")]])
+        let key = ApplyKey(kind: .rule, workspace: "acme", name: "r1")
+        #expect(daemon.objects[key]?.document.count == 4, "the whole rule was sent")
+        #expect(steps[0].key.description == "rule acme/r1")
+        #expect(try run(try parse(Self.yaml), daemon).map(\.action) == [.leave])
+        #expect(try run(try parse(Self.yaml), daemon, prunes: true).map(\.action) == [.remove])
+        #expect(daemon.objects[key] == nil)
     }
 
     @Test("EXT-15: what is gone from the file is only named, until --prune takes it away")
@@ -276,7 +314,12 @@ struct ApplyTests {
             let source = files[random.below(files.count)]
             let workspace = ["w1", "w2"][random.below(2)]
             var object: DesiredObject
-            switch random.below(5) {
+            switch random.below(6) {
+            case 5:
+                object = DesiredObject(
+                    kind: .rule, workspace: workspace, name: ["r1", "r2"][random.below(2)], source: source, line: 1,
+                    place: "r", document: ["force": .bool(random.below(2) == 0)])
+                if random.below(2) == 0 { object.document["mode"] = "observe" }
             case 0:
                 object = DesiredObject(
                     kind: .plans, workspace: "", name: "", source: source, line: 1, place: "plans",

@@ -41,6 +41,50 @@ struct DesiredStateTests {
         } catch { return error.issues.map(\.description) }
     }
 
+    @Test("EXT-15, RULE-01: a workspace's rules are read as a file of rules is, each with id and lines")
+    func rules() throws {
+        let objects = try read(
+            """
+            workspaces:
+              acme:
+                rules:
+                  - id: first
+                    trigger: { link_tag: t, contact_window: 30d rolling, click_threshold: 50 }
+                    action:
+                      type: hubspot.deal_stage
+                      from_stage: "01"
+                      to_stage: b
+                    guard: { deal_amount_min: 4999.50 }
+                  - name: Moves the deal on
+                    trigger: { link: spring, contact_window: 7d, click_threshold: 2 }
+                    action: { type: hubspot.deal_stage, from_stage: a, to_stage: b }
+            """)
+        #expect(objects.map(\.kind) == [.rule, .rule] && objects.map(\.name) == ["first", "moves-the-deal-on"])
+        #expect(objects.map(\.line) == [4, 11] && objects.map(\.workspace) == ["acme", "acme"])
+        #expect(objects[0].document["guard"] == ["deal_amount_min": "4999.50"], "an amount keeps its digits")
+        #expect(objects[0].document["action"]?["from_stage"] == "01")
+        let field = objects[0].field(at: "/action/to_stage")
+        #expect(field.line == 9 && field.place == "workspaces.acme.rules[0].action.to_stage")
+        let wrong = issues(
+            """
+            workspaces:
+              acme:
+                rules:
+                  - id: first
+                    trigger: { link_tag: t, contact_window: 0d, click_threshold: 50 }
+                    action:
+                      type: hubspot.deal_stage
+                      from_stage: a
+                      to_stge: b
+                  - just text
+            """)
+        #expect(wrong.contains { $0.contains("acme.yaml:5: workspaces.acme.rules[0].trigger.contact_window: ") })
+        #expect(wrong.contains { $0.contains("acme.yaml:9: workspaces.acme.rules[0].action.to_stge: ") })
+        #expect(wrong.contains { $0.contains("acme.yaml:10: workspaces.acme.rules[1]: expected a rule") })
+        #expect(issues("workspaces: {a: {rules: {x: 1}}}").first?.contains("expected a list of rules") == true)
+        #expect(try read("workspaces: {a: {rules: []}}").isEmpty)
+    }
+
     @Test("EXT-15: a file's objects carry REST's members, where each stands, and references instead of secrets")
     func everything() throws {
         let objects = try read(Self.whole)

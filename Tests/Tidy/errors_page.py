@@ -59,6 +59,16 @@ MEANINGS = {
     "secretUnavailable": "The vault could not open or seal a credential.",
     "notFound": "There is no such thing.",
     "failed": "Something else went wrong; the sentence says what.",
+    # Codes whose sentences are put together elsewhere.
+    "manifest_invalid": "The manifest is not what it should be; the sentence names the key.",
+    "not_found": "There is no such thing; the sentence names it.",
+    "unauthenticated": "No bearer token came, or the daemon does not know it.",
+    "needs_target": "Installed, and what it needs to deliver is not chosen yet; the sentence names it.",
+    "plugin_crashed": "The worker ended in the middle of the operation; the sentence says by which signal or status.",
+    "plugin_hung": "The worker did not answer within its deadline and was ended.",
+    "plugin_quarantined": "It crashed on different records and is not started again before somebody looks.",
+    "plugin_refused": "It was not loaded; the sentence says why.",
+    "request_invalid": "The plugin asked for an HTTP request that cannot be made; the sentence says what is wrong with it.",
 }
 MESSAGE_AFTER = 700  # characters within which a code's own sentence follows it
 HEAD = """# Error codes
@@ -71,13 +81,23 @@ This page is made by `Tests/Tidy/errors_page.py`; a test compares it with the co
 """
 
 
+LITERAL = r'"(?:\\.|[^"\\])*"'
+# What may stand between two literals of one sentence: a value, or a choice in parentheses.
+OTHER = r"\((?:[^()]|\([^()]*\))*\)|[\w.]+(?:\([^()]*\))?"
+SENTENCE = re.compile(rf"\s*(?:(?:{OTHER})\s*\?\?\s*)?({LITERAL}(?:\s*\+\s*(?:{LITERAL}|{OTHER}))*)")
+# A code's sentence, on its line or on a later one: the formatter breaks after the colon.
+SAID = re.compile(r'[^"]{0,160}?\b(?:message|detail):(?=\s)')
+
+
 def literal(source: str) -> str:
-    """Adjacent Swift string literals joined by +, with interpolations cut out."""
-    parts = re.match(r'\s*"(?:\\.|[^"\\])*"(?:\s*\+\s*"(?:\\.|[^"\\])*")*', without_interpolations(source))
+    """Swift string literals joined by + over any number of lines, with … for interpolations and values between them."""
+    parts = SENTENCE.match(without_interpolations(source))
     if not parts:
         return ""
-    joined = "".join(re.findall(r'"((?:\\.|[^"\\])*)"', parts.group()))
-    return re.sub(r"\s+", " ", joined.replace('\\"', '"').replace("\\n", " ")).strip()
+    pieces = re.findall(rf"({LITERAL})|({OTHER})", parts.group(1))
+    joined = "".join(text[1:-1] if text else "…" for text, _ in pieces)
+    said = re.sub(r"\s+", " ", re.sub("…+", "…", joined).replace('\\"', '"').replace("\\n", " ")).strip()
+    return "" if said == "…" else said
 
 
 def without_interpolations(source: str) -> str:
@@ -102,7 +122,7 @@ def coded(folder: str) -> dict[str, set[str]]:
         source = path.read_text()
         for match in re.finditer(r'\bcode: "([a-z][a-z0-9_]+)"', source):
             after = source[match.end():match.end() + MESSAGE_AFTER]
-            said = re.match(r'[^"]{0,60}?\b(?:message|detail): ', after)
+            said = SAID.match(after)
             sentence = literal(after[said.end():]) if said else ""
             found[match.group(1)].add(sentence)
     return found
@@ -111,7 +131,8 @@ def coded(folder: str) -> dict[str, set[str]]:
 def statuses() -> dict[str, str]:
     found: dict[str, str] = {}
     for path in (ROOT / "Sources/MilepostServer").rglob("*.swift"):
-        for status, code in re.findall(r'status: \.(\w+),\s*code: "([a-z_]+)"', path.read_text()):
+        stated = re.findall(r'status: (?:\.|HTTPResponse\.Status\(code: )(\w+)[^)\n]*\)?,\s*code: "([a-z_]+)"', path.read_text())
+        for status, code in stated:
             found[code] = NUMBERS.get(status, status)
     return found
 
@@ -129,7 +150,7 @@ def sentences(folder: Path) -> dict[str, set[str]]:
     for path in sorted(folder.rglob("*.swift")):
         source = path.read_text()
         for match in re.finditer(r"\bcode: \.(\w+)", source):
-            said = re.match(r'[^"]{0,80}?\b(?:message|detail): ', source[match.end():match.end() + MESSAGE_AFTER])
+            said = SAID.match(source[match.end():match.end() + MESSAGE_AFTER])
             if said:
                 found[match.group(1)].add(literal(source[match.end() + said.end():match.end() + MESSAGE_AFTER]))
     return found
@@ -177,7 +198,7 @@ def page() -> str:
         is_rest = heading.startswith("REST")
         lines += ["| code | status | says |", "| --- | --- | --- |"] if is_rest else ["| code | says |", "| --- | --- |"]
         for code in sorted(set(found) - NO_ERRORS):
-            said = "<br>".join(sorted(s.replace("|", "\\|") for s in found[code] if s))
+            said = "<br>".join(sorted(s.replace("|", "\\|") for s in found[code] if s)) or MEANINGS.get(code, "")
             lines.append(f"| `{code}` | {numbers.get(code, '')} | {said} |" if is_rest else f"| `{code}` | {said} |")
         lines.append("")
     for heading, path in ENUMERATIONS:

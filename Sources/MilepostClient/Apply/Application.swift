@@ -79,12 +79,25 @@ public struct Application<Transport: ClientTransport> {
                 state.found[key] = item["settings"]?.object ?? [:]
             }
         }
+        try lookAtRules(in: Set(plans.keys), &state)
         for (key, given) in secrets.sorted(by: { $0.key < $1.key }) where state.found[key] != nil {
             let answer = try transport.json(
                 ClientRequest(
                     "POST", ClientRequest.path("v1", "workspaces", key.workspace, "integrations", key.name, "compare"),
                     json: .object(["credentials": .object(given.mapValues(JSONValue.string))])))
             state.differentCredentials[key] = Set((answer["different"]?.array ?? []).compactMap(\.string))
+        }
+    }
+
+    private func lookAtRules(in known: Set<String>, _ state: inout CurrentState) throws(ClientError) {
+        let asked = Set(desired.objects.filter { $0.kind == .rule }.map(\.workspace)).intersection(known)
+        for workspace in asked.sorted() {
+            let answer = try transport.json(
+                ClientRequest("GET", ClientRequest.path("v1", "workspaces", workspace, "rules")))
+            for item in answer["rules"]?.array ?? [] {
+                let key = ApplyKey(kind: .rule, workspace: workspace, name: item["id"]?.string ?? "")
+                state.found[key] = item.object ?? [:]
+            }
         }
     }
 
@@ -108,6 +121,11 @@ public struct Application<Transport: ClientTransport> {
             let plan = step.desired?.document["plan"] ?? .null
             return ClientRequest(
                 "PUT", ClientRequest.path("v1", "workspaces", key.workspace), query: file, json: ["plan": plan])
+        case (.rule, let action):
+            // A rule is replaced whole: what the file does not name has its default.
+            let path = ClientRequest.path("v1", "workspaces", key.workspace, "rules", key.name)
+            guard action != .remove else { return ClientRequest("DELETE", path, query: file) }
+            return ClientRequest("PUT", path, query: file, json: .object(step.desired?.document ?? [:]))
         case (.connection, .remove):
             return ClientRequest(
                 "DELETE", ClientRequest.path("v1", "workspaces", key.workspace, "integrations", key.name), query: file)

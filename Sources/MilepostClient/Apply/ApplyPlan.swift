@@ -5,7 +5,7 @@ public import MilepostModel
 
 /// What would have to change at the daemon for it to be what the files say. Pure: from what is wanted and what is there.
 public struct ApplyPlan: Sendable, Equatable {
-    /// In the order in which they are carried out: plans, workspaces, connections, then what is taken away.
+    /// In the order in which they are carried out: plans, workspaces, connections, rules, then what is taken away.
     public var steps: [ApplyStep] = []
     /// Managed things of files that were not given; nothing happens to them.
     public var elsewhere: [ApplyKey] = []
@@ -138,6 +138,7 @@ public struct ApplyKey: Hashable, Sendable, Comparable, CustomStringConvertible 
         case .plans: "plans"
         case .workspace: "plan of workspace \(workspace)"
         case .connection: "connection \(workspace)/\(name)"
+        case .rule: "rule \(workspace)/\(name)"
         }
     }
 }
@@ -164,6 +165,6 @@ public struct CurrentState: Sendable, Equatable {
 }
 
 extension ManagedObject.Kind {
-    /// The order of making: a connection may need its workspace's plan.
-    static let applied: [ManagedObject.Kind] = [.plans, .workspace, .connection]
+    /// The order of making: a connection may need its workspace's plan, and a rule is checked with its connection.
+    static let applied: [ManagedObject.Kind] = [.plans, .workspace, .connection, .rule]
 }

@@ -4,8 +4,8 @@ import MilepostModel
 
 /// Turns one file's nodes into desired objects and gathers what is wrong.
 ///
-/// Values are the daemon's to judge, which knows the plugins; here keys, shapes and references to secrets are. A further
-/// kind of thing in a workspace is a case of `ManagedObject.Kind` and a key in `workspace(_:)`.
+/// Values are the daemon's to judge, which knows the plugins; here keys, shapes and references to secrets are, and what can
+/// be said of a rule without the vendor. A further kind of thing in a workspace is a case of `ManagedObject.Kind` and a key in `workspace(_:)`.
 struct DesiredStateReader {
     let file: String
     var objects: [DesiredObject] = []
@@ -45,7 +45,7 @@ struct DesiredStateReader {
         guard (1...256).contains(entry.key.utf8.count), entry.key.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7f }) else {
             return wrong(entry.origin, "workspaces: a workspace's name has 1 to 256 bytes without control characters")
         }
-        for member in entries(of: entry.value, at: place, known: ["plan", "connections"]) {
+        for member in entries(of: entry.value, at: place, known: ["plan", "connections", "rules"]) {
             switch member.key {
             case "plan":
                 var object = object(
@@ -57,6 +57,7 @@ struct DesiredStateReader {
                 object.document["plan"] = .string(plan)
                 object.fields["/plan"] = field(member, "\(place).plan")
                 objects.append(object)
+            case "rules": rules(member.value, workspace: entry.key, place: "\(place).rules")
             default:
                 for item in entries(of: member.value, at: "\(place).connections") {
                     connection(item, workspace: entry.key, place: "\(place).connections.\(item.key)")

@@ -240,7 +240,8 @@ public struct ConnectionService: Sendable {
                 granted.grant.access, for: CredentialReference(connection: trial.id, name: granted.credential))
         }
         return try await withTransient(request.credentials, for: trial) {
-            try await plugins.withTrialInstance(of: trial) { perform in
+            let facts = granted.map { CredentialFacts($0, at: trial.connectedAt) }
+            return try await plugins.withTrialInstance(of: trial, facts: facts) { perform in
                 let connected = await perform(.connect, ["settings": trial.settings])
                 guard connected.status == .ok, let answer = VerbBody.parsed(connected) else {
                     throw Self.failure(connected)

@@ -76,8 +76,10 @@ public struct OAuthService: Sendable {
         guard let page = declaration.url(oauth.authorize) else {
             throw EngineError(code: .pluginUnavailable, detail: "\(integration.plugin) has no page to authorise on.")
         }
+        let features = try await coreFeatures(settings, integration, workspace: workspace)
         let plan = ScopePlan(
-            oauth, features: Self.coreFeatures(settings).union(extra), settings: settings)
+            oauth, features: features.union(extra), settings: settings,
+            declared: declaration.manifest.configSchema?["properties"])
         let state = Digest.hex(random.bytes(32))
         var verifier = Array(Digest.hex(random.bytes(32)).utf8)
         let challenge = FormText.base64URL(Digest.sha256(verifier))
@@ -101,10 +103,17 @@ public struct OAuthService: Sendable {
             id: pending.id, url: page + "?" + query, redirectURI: redirectURI, expiresAt: pending.expiresAt, plan: plan)
     }
 
-    /// Provisioning and timeline are part of what a connection does unless a setting says otherwise; the others are asked
-    /// for by name.
-    private static func coreFeatures(_ settings: JSONValue) -> Set<String> {
+    /// Provisioning and timeline are part of what a connection does unless a setting says otherwise, and rules where the
+    /// workspace has some that act through it (Z-05); the others are asked for by name.
+    private func coreFeatures(
+        _ settings: JSONValue, _ integration: IntegrationName, workspace: WorkspaceID
+    ) async throws -> Set<String> {
         var features: Set<String> = ["provision", "timeline"]
+        let shown = plugins.clickActions(of: integration.plugin).filter { !$0.coalesces }
+        if !shown.isEmpty, !shown.contains(where: { $0.isEnabled(under: settings) }) { features.remove("timeline") }
+        if try await RuleService.hasActingRules(integration, workspace: workspace, in: store) {
+            features.insert(RuleService.feature)
+        }
         for name in OAuthDeclaration.coreFeatures {
             switch settings[name]?.bool {
             case true?: features.insert(name)

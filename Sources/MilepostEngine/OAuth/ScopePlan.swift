@@ -19,14 +19,16 @@ public struct ScopePlan: Sendable, Equatable {
     /// - Parameters:
     ///   - features: those of the core that are switched on.
     ///   - settings: the connection's, for `setting:NAME`.
-    init(_ declaration: OAuthDeclaration, features: Set<String>, settings: JSONValue) {
+    ///   - declared: the settings as the manifest declares them, for their defaults.
+    init(_ declaration: OAuthDeclaration, features: Set<String>, settings: JSONValue, declared: JSONValue?) {
         var wanted = declaration.baseScopes.map {
             Wanted(scope: $0, feature: nil, reason: "Milepost always needs it with this vendor.")
         }
         for item in declaration.featureScopes where !wanted.contains(where: { $0.scope == item.scope }) {
             let isOn: Bool
             if item.feature.hasPrefix("setting:") {
-                isOn = settings[String(item.feature.dropFirst("setting:".count))]?.bool ?? false
+                let name = String(item.feature.dropFirst("setting:".count))
+                isOn = settings[name]?.bool ?? declared?[name]?["default"]?.bool ?? false
             } else {
                 isOn = features.contains(item.feature)
             }

@@ -277,6 +277,7 @@ public actor TokenKeeper: TokenSupply {
                 do { try await clock.sleep(for: pause) } catch { return }
             }
         }
+        plugins.renewed(chain)
         reporter.refreshed(connection, succeeded: true)
         if connection.state == .permission, connection.stateReason?.code == "app_refused" {
             await move(connection, to: .active, nil)

@@ -2,6 +2,7 @@
 
 package import MilepostModel
 import MilepostPluginHost
+package import MilepostStore
 
 /// What the gateway asks before and after a request that carries an OAuth token.
 package protocol TokenSupply: Sendable {
@@ -28,6 +29,14 @@ package enum TokenReadiness: Sendable, Equatable {
 package protocol PluginDirectory: Sendable {
     func declaration(of plugin: PluginName) -> PluginDeclaration?
     func obstacle(for plugin: PluginName) -> Reason?
+    /// A new pair is stored: what plugins are told of the token has changed.
+    func renewed(_ chain: TokenChain)
 }
 
-extension HostedPlugins: PluginDirectory {}
+extension PluginDirectory {
+    package func renewed(_ chain: TokenChain) {}
+}
+
+extension HostedPlugins: PluginDirectory {
+    package func renewed(_ chain: TokenChain) { gateway.renew(chain.connection, CredentialFacts(chain)) }
+}

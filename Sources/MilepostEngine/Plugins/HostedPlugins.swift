@@ -219,20 +219,22 @@ public final class HostedPlugins: PluginPort {
     }
 
     /// Runs operations on an instance that exists only for this call, for a connection that is not stored yet.
+    ///
+    /// - Parameter facts: of a token that was granted and is not stored yet.
     func withTrialInstance<Result: Sendable>(
-        of connection: Connection,
+        of connection: Connection, facts: CredentialFacts? = nil,
         _ body: (_ perform: (PluginVerb, JSONValue) async -> OperationResult) async throws -> Result
     ) async throws -> Result {
         try await turns.take(of: connection.integration.plugin, alone: false) {
-            try await withTrialInstanceNow(of: connection, body)
+            try await withTrialInstanceNow(of: connection, facts, body)
         }
     }
 
     private func withTrialInstanceNow<Result: Sendable>(
-        of connection: Connection,
+        of connection: Connection, _ facts: CredentialFacts?,
         _ body: (_ perform: (PluginVerb, JSONValue) async -> OperationResult) async throws -> Result
     ) async throws -> Result {
-        let instance = try await makeInstance(for: connection)
+        let instance = try await makeInstance(for: connection, facts: facts)
         do {
             let result = try await body { verb, json in
                 await instance.perform(verb, body: json.bytes, timeout: self.operationTimeout, attempt: 1)
@@ -268,18 +270,23 @@ public final class HostedPlugins: PluginPort {
         return kept
     }
 
-    private func makeInstance(for connection: Connection) async throws -> PluginInstance {
+    private func makeInstance(
+        for connection: Connection, facts granted: CredentialFacts? = nil
+    ) async throws -> PluginInstance {
         let name = connection.integration.plugin
         guard let loaded = state.withLock({ $0.loaded[name] }) else {
             throw EngineError(
                 code: .pluginUnavailable, detail: obstacle(for: name)?.message ?? "The plugin \(name) is not loaded.")
         }
+        var facts = granted
+        if facts == nil { facts = try await gateway.store.chain(connection.id).map { CredentialFacts($0) } }
         gateway.open(
             connection.id, declaration: loaded.declaration, held: loaded.declaration.credentials(of: connection),
-            account: connection.account?.id,
+            account: connection.account?.id, facts: facts,
             ratePlan: connection.settings["rate_plan"]?.string ?? loaded.configuration.ratePlan)
         let config = VerbBody.instance(
-            connection, declaration: loaded.declaration, app: try await app(of: name), requestTimeout: requestTimeout)
+            connection, declaration: loaded.declaration, app: try await app(of: name), facts: facts,
+            requestTimeout: requestTimeout)
         return try await loaded.plugin.makeInstance(connection: connection.id, config: config.bytes)
     }
 

@@ -66,18 +66,28 @@ public final class PluginGateway: PluginServices {
     /// - Parameter held: the credentials that it may name; others of the manifest are refused.
     func open(
         _ connection: ConnectionID, declaration: PluginDeclaration, held: [PluginManifest.Auth], account: String?,
-        ratePlan: String?
+        facts known: CredentialFacts? = nil, ratePlan: String?
     ) {
         for bucket in declaration.buckets(connection: connection, account: account, plan: ratePlan) {
             limiter.define(bucket)
         }
         var facts: [String: JSONValue] = [:]
         for auth in held {
-            facts[auth.credential] = [
-                "ref": .string(auth.credential), "scheme": .string(auth.scheme), "account": JSONValue(account),
-            ]
+            facts[auth.credential] = .object(
+                CredentialFacts.members(known, of: auth.credential).merging([
+                    "ref": .string(auth.credential), "scheme": .string(auth.scheme), "account": JSONValue(account),
+                ]) { $1 })
         }
         lines.withLock { $0[connection] = Line(declaration: declaration, account: account, credentials: facts) }
+    }
+
+    /// A refresh changed what is known of a token; an instance that lives on is told so when it asks.
+    func renew(_ connection: ConnectionID, _ facts: CredentialFacts) {
+        lines.withLock { lines in
+            guard let old = lines[connection]?.credentials[facts.credential]?.object else { return }
+            lines[connection]?.credentials[facts.credential] = .object(
+                old.merging(CredentialFacts.members(facts, of: facts.credential)) { $1 })
+        }
     }
 
     func attach(_ supply: any TokenSupply) { tokens.withLock { $0 = supply } }
@@ -283,7 +293,7 @@ public final class PluginGateway: PluginServices {
         JSONValue.object(["version": .integer(Int64(version))]).bytes
     }
 
-    /// No credential of this version is a signing key: schemes that no placement covers arrive with the custom hooks.
+    /// Signatures are placements, made by egress at the moment of sending; no scheme needs this service yet.
     public func sign(_ request: PluginSignatureRequest, for connection: ConnectionID) async -> PluginSignatureResult {
         PluginSignatureResult(callStatus: PluginCallStatus.unsupported, signature: [])
     }

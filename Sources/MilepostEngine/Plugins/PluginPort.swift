@@ -48,8 +48,10 @@ public struct ClickAction: Sendable, Equatable {
         self.isOnByDefault = isOnByDefault
     }
 
-    func isEnabled(on connection: Connection) -> Bool {
-        enabledBy.flatMap { connection.settings[$0]?.bool } ?? isOnByDefault
+    func isEnabled(on connection: Connection) -> Bool { isEnabled(under: connection.settings) }
+
+    func isEnabled(under settings: JSONValue) -> Bool {
+        enabledBy.flatMap { settings[$0]?.bool } ?? isOnByDefault
     }
 }
 

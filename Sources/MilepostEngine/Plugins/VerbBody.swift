@@ -10,19 +10,20 @@ enum VerbBody {
     static let limits = JSONLimits(bytes: 8 << 20, depth: 32)
 
     static func instance(
-        _ connection: Connection, declaration: PluginDeclaration, app: JSONValue, requestTimeout: Duration
+        _ connection: Connection, declaration: PluginDeclaration, app: JSONValue, facts: CredentialFacts?,
+        requestTimeout: Duration
     ) -> JSONValue {
         [
             "plugin": .string(connection.integration.plugin.rawValue), "connection": .string(connection.id.rawValue),
             "workspace": .string(connection.workspace.rawValue), "settings": connection.settings,
             "endpoints": .object(declaration.endpoints.mapValues(JSONValue.string)),
             "credentials": .array(
-                declaration.credentials(of: connection).map {
-                    [
-                        "ref": .string($0.credential), "scheme": .string($0.scheme),
-                        "account": JSONValue(connection.account?.id),
-                        "expires_at": .null, "scopes": [],
-                    ]
+                declaration.credentials(of: connection).map { auth in
+                    .object(
+                        CredentialFacts.members(facts, of: auth.credential).merging([
+                            "ref": .string(auth.credential), "scheme": .string(auth.scheme),
+                            "account": JSONValue(connection.account?.id),
+                        ]) { $1 })
                 }),
             "app": app,
             "account": connection.account.map {

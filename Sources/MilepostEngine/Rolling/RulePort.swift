@@ -16,6 +16,13 @@ public protocol RulePort: Sendable {
     ///
     /// - Parameter value: of the picker that this one depends on.
     func choices(_ picker: String, under value: JSONValue?, on connection: Connection) async throws -> [PickerChoice]?
+    /// What a connection by consent must have been granted for a feature of the core, each with its reason; empty for any
+    /// other connection.
+    func scopes(for feature: String, on connection: Connection) -> [ScopePlan.Wanted]
+}
+
+extension RulePort {
+    public func scopes(for feature: String, on connection: Connection) -> [ScopePlan.Wanted] { [] }
 }
 
 public enum TargetAnswer: Sendable, Equatable {
@@ -37,6 +44,15 @@ public struct PickerChoice: Sendable, Equatable {
 }
 
 extension HostedPlugins: RulePort {
+    public func scopes(for feature: String, on connection: Connection) -> [ScopePlan.Wanted] {
+        guard let declaration = declaration(of: connection.integration.plugin),
+            let oauth = connection.credential.flatMap({ declaration.oauth($0) })
+        else { return [] }
+        return oauth.featureScopes.filter { $0.feature == feature }.map {
+            ScopePlan.Wanted(scope: $0.scope, feature: feature, reason: $0.reason)
+        }
+    }
+
     public func ruleAction(of plugin: PluginName, named type: String) -> String? {
         manifest(of: plugin)?.actions?.first {
             $0.trigger == "rule" && ($0.name == type || $0.aliases?.contains(type) == true)

@@ -31,14 +31,14 @@ public struct RuleService: Sendable {
     // MARK: Reading
 
     public func list(_ workspace: WorkspaceID) async throws -> [StoredRule] {
-        try await store.rules(workspace: workspace)
+        try await withScopeWarnings(try await store.rules(workspace: workspace))
     }
 
     public func get(_ id: String, workspace: WorkspaceID) async throws -> StoredRule {
         guard let rule = try await store.rule(id, workspace: workspace) else {
             throw EngineError(code: .notFound, detail: "Workspace \(workspace) has no rule \(id).")
         }
-        return rule
+        return try await withScopeWarnings([rule])[0]
     }
 
     // MARK: Checking
@@ -163,18 +163,17 @@ public struct RuleService: Sendable {
                     + "another id.")
         }
         guard existing.count + checked.count <= RollingRule.maximumCount else {
-            throw EngineError(
-                code: .conflict,
-                detail: "A workspace has at most \(RollingRule.maximumCount) rules; this one has \(existing.count).")
+            throw Self.tooMany(existing, workspace)
         }
         return try await save(checked, workspace: workspace, existing: existing, isManaged: false)
     }
 
     /// Replaces the rule `id`, or creates it.
     ///
+    /// - Parameter file: the one that asks and manages the rule from then on (EXT-15); nil for a person.
     /// - Returns: the rule and whether it is new.
     public func put(
-        _ document: JSONValue, id: String, workspace: WorkspaceID
+        _ document: JSONValue, id: String, workspace: WorkspaceID, by file: String? = nil
     ) async throws -> (rule: StoredRule, isNew: Bool) {
         guard var members = document.object else {
             throw EngineError(code: .validationFailed, detail: "The body must be one rule, a JSON object.")
@@ -188,20 +187,31 @@ public struct RuleService: Sendable {
         let checked = try await check(.object(members), workspace: workspace)
         let existing = try await store.rules(workspace: workspace)
         let old = existing.first { $0.id == id }
-        try Self.refuseManaged(old)
-        let saved = try await save(checked, workspace: workspace, existing: existing, isManaged: false)
+        try await refuseManaged(old, by: file)
+        guard old != nil || existing.count < RollingRule.maximumCount else { throw Self.tooMany(existing, workspace) }
+        let saved = try await save(checked, workspace: workspace, existing: existing, isManaged: file != nil)
         guard let rule = saved.first else {
             throw EngineError(code: .validationFailed, detail: "The body must be one rule.")
         }
+        if let file { try await manage(id, document, workspace: workspace, by: file) }
         return (rule, old == nil)
     }
 
-    /// Makes the workspace's managed rules those of a file: what is not in it any more is removed (decisions 32).
+    private static func tooMany(_ existing: [StoredRule], _ workspace: WorkspaceID) -> EngineError {
+        EngineError(
+            code: .conflict,
+            detail: "A workspace has at most \(RollingRule.maximumCount) rules; \(workspace) has \(existing.count).")
+    }
+
+    /// Makes the workspace's managed rules those of a file: what is not in it any more is removed (decisions 32). Those that
+    /// `milepost apply` manages, each by its own file, are none of this one's.
     public func applyManaged(_ document: JSONValue, workspace: WorkspaceID) async throws -> [StoredRule] {
         let isEmpty = document["rules"]?.array?.isEmpty ?? document.array?.isEmpty ?? false
         let checked = isEmpty ? [] : try await check(document, workspace: workspace)
-        let existing = try await store.rules(workspace: workspace)
+        let owned = try await filesOfRules(workspace)
+        let existing = try await store.rules(workspace: workspace).filter { owned[$0.id] == nil }
         for item in checked {
+            if let owner = owned[item.rule.id] { throw EngineError.managed("The rule \(item.rule.id)", by: owner) }
             guard let old = existing.first(where: { $0.id == item.rule.id }), !old.isManaged else { continue }
             throw EngineError(
                 code: .conflict,
@@ -215,9 +225,16 @@ public struct RuleService: Sendable {
         return saved
     }
 
-    public func remove(_ id: String, workspace: WorkspaceID) async throws {
-        try Self.refuseManaged(try await get(id, workspace: workspace))
+    public func remove(_ id: String, workspace: WorkspaceID, by file: String? = nil) async throws {
+        if file != nil, try await store.rule(id, workspace: workspace) == nil,
+            try await store.managedObject(.rule, workspace: workspace, name: id) != nil
+        {
+            // Gone already, with the mark left behind.
+            return try await store.release(.rule, workspace: workspace, name: id)
+        }
+        try await refuseManaged(try await get(id, workspace: workspace), by: file)
         _ = try await store.deleteRule(id, workspace: workspace, at: clock.now)
+        if file != nil { try await store.release(.rule, workspace: workspace, name: id) }
         changed(workspace)
     }
 
@@ -235,18 +252,12 @@ public struct RuleService: Sendable {
         }
         let saved = try await store.saveRules(drafts, workspace: workspace, at: clock.now)
         changed(workspace)
-        return saved
+        return try await withScopeWarnings(saved)
     }
 
     private func changed(_ workspace: WorkspaceID) {
         cache.forget(workspace)
         wake(workspace)
-    }
-
-    private static func refuseManaged(_ rule: StoredRule?) throws {
-        guard let rule, rule.isManaged else { return }
-        throw EngineError(
-            code: .managed, detail: "The rule \(rule.id) comes from a file: change the file and run milepost apply.")
     }
 
     // MARK: Once a day

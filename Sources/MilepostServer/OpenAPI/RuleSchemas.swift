@@ -46,7 +46,8 @@ enum RuleSchemas {
         "Rule": object(ruleMembers, required: ["trigger", "action"]),
         "StoredRule": object(
             ruleMembers.merging([
-                "managed": flag, "state": choice("active", "filling"), "warnings": list(["type": "object"]),
+                "managed": flag, "managed_by": optionalText, "state": choice("active", "filling"),
+                "warnings": list(["type": "object"]),
                 "created_at": time, "changed_at": time, "checked_at": time, "clicks": object(counts),
             ]) { $1 }, required: ["id", "name", "trigger", "action", "managed", "state", "warnings", "clicks"]),
         "Rules": object(["rules": list(reference("StoredRule"))], required: ["rules"]),

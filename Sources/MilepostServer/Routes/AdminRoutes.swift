@@ -173,7 +173,8 @@ extension MilepostServer {
             Self.problems(
                 health, connections, plugins, installed: Set(chains.map(\.connection)),
                 isOverdue: try await call.engine.scheduler.isOverdue())
-                + tokenProblems(connections, chains, now: call.engine.clock.now))
+                + tokenProblems(connections, chains, now: call.engine.clock.now)
+                + scopeProblems(try await call.engine.rules.service.connectionsWithoutScopes()))
         body.merge(await call.server.control.facts()) { _, fact in fact }
         return Answer(.object(body))
     }

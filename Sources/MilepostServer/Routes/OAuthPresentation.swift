@@ -72,6 +72,19 @@ extension MilepostServer {
     }
 }
 
+extension MilepostServer {
+    /// Rules that act through a connection that was installed without the scopes for it (Z-05).
+    static func scopeProblems(_ found: [(connection: Connection, reason: Reason)]) -> [JSONValue] {
+        found.map { connection, reason in
+            [
+                "code": .string(reason.code),
+                "message": .string("\(connection.workspace)/\(connection.integration): \(reason.message)"),
+                "cure": .string("milepost connect \(connection.integration) --oauth -w \(connection.workspace)"),
+            ]
+        }
+    }
+}
+
 extension TokenChain {
     /// Past this without a refresh a vendor may have forgotten the token (OAU-10).
     static let dormantAfter: Duration = .seconds(150 * 86_400)

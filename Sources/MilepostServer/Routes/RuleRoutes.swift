@@ -13,8 +13,10 @@ extension MilepostServer {
     static var ruleRoutes: [Route] {
         [
             .get(base, "rules.list", .scope(.viewer), "Lists the workspace's rolling rules, by id.") { call in
-                let rules = try await call.engine.rules.service.list(call.workspace())
-                return Answer(["rules": .array(rules.map { .object($0.json) })])
+                let service = call.engine.rules.service
+                let files = try await service.filesOfRules(call.workspace())
+                let rules = try await service.list(call.workspace())
+                return Answer(["rules": .array(rules.map { .object($0.json(managedBy: files[$0.id])) })])
             },
             .change(
                 .post, base, "rules.create", .scope(.admin), query: ["dry_run"],
@@ -30,18 +32,23 @@ extension MilepostServer {
                 "\(base)/explain", "rules.explain", .scope(.viewer), query: ["contact", "event"],
                 "Why each rule did or did not fire for a contact or a click.", explainRules),
             .get("\(base)/{id}", "rules.get", .scope(.viewer), "A rule with its warnings and counts.") { call in
-                Answer(.object(try await rule(call).json))
+                let rule = try await rule(call)
+                let file = try await call.engine.store.managedObject(
+                    .rule, workspace: rule.workspace, name: rule.id)
+                return Answer(.object(rule.json(managedBy: file)))
             },
             .change(
-                .put, "\(base)/{id}", "rules.put", .scope(.admin),
+                .put, "\(base)/{id}", "rules.put", .scope(.admin), query: ["managed_by"],
                 "Replaces or creates a rule. A changed trigger counts anew from history and fires for nothing behind.",
                 putRule
             ),
             .change(
-                .delete, "\(base)/{id}", "rules.remove", .scope(.admin), "Removes a rule; what it did stays listed."
+                .delete, "\(base)/{id}", "rules.remove", .scope(.admin), query: ["managed_by"],
+                "Removes a rule; what it did stays listed."
             ) { call in
                 let id = try call.parameter("id")
-                try await call.engine.rules.service.remove(id, workspace: call.workspace())
+                try await call.engine.rules.service.remove(
+                    id, workspace: call.workspace(), by: call.managedBy())
                 return Answer(["id": .string(id), "removed": true])
             },
             .get(
@@ -106,7 +113,7 @@ extension MilepostServer {
         let workspace = try call.workspace()
         try await requireWorkspace(workspace, call)
         let (rule, isNew) = try await call.engine.rules.service.put(
-            document, id: call.parameter("id"), workspace: workspace)
+            document, id: call.parameter("id"), workspace: workspace, by: call.managedBy())
         return Answer(
             .object(rule.json), status: isNew ? .created : .ok, auditDetail: ["document": rule.document])
     }
@@ -177,6 +184,12 @@ extension MilepostServer {
 }
 
 extension StoredRule {
+    func json(managedBy file: ManagedObject?) -> [String: JSONValue] {
+        var json = self.json
+        if isManaged { json["managed_by"] = JSONValue(file?.source) }
+        return json
+    }
+
     var json: [String: JSONValue] {
         var json = document.object ?? [:]
         json["managed"] = .bool(isManaged)

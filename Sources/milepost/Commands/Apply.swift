@@ -7,7 +7,7 @@ import MilepostModel
 
 struct Apply: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Make connections and plans what files say.",
+        abstract: "Make connections, rolling rules and plans what files say.",
         discussion: """
             A file, or a folder of *.yaml, such as:
 
@@ -21,6 +21,10 @@ struct Apply: ParsableCommand {
                       credentials: { api_token: { env: CRM_TOKEN } }
                       thresholds: [100, 1000]
                       settings: { pipeline_id: 1, stage_id: 11 }
+                  rules:
+                    - name: Collateral moves the deal on
+                      trigger: { link_tag: collateral, contact_window: 30d, click_threshold: 50 }
+                      action: { type: hubspot.deal_stage, from_stage: a, to_stage: b }
 
             A secret is named and never written: { env: NAME } or { file: PATH }. Look first with --plan. What a file \
             made is changed by that file only: other commands and REST answer 'managed'. A thing that a file no longer names \
@@ -30,7 +34,7 @@ struct Apply: ParsableCommand {
     @Argument(help: "Files and folders.", completion: .file()) var paths: [String]
     @Flag(name: [.customLong("plan"), .customLong("dry-run")], help: "Show what would change, and change nothing.")
     var plansOnly = false
-    @Flag(help: "Take away what these files made and no longer name; a connection is disconnected, its history stays.")
+    @Flag(help: "Take away what these files made and no longer name: disconnects, removes rules; history stays.")
     var prune = false
     @OptionGroup var common: Common
 

@@ -208,8 +208,7 @@ enum RulePages {
             .object(shown),
             [
                 "id", "name", "state", "mode", "trigger", "action", "guard", "deals", "rearm", "count", "force",
-                "managed",
-                "clicks", "created_at", "changed_at", "checked_at",
+                "managed", "managed_by", "clicks", "created_at", "changed_at", "checked_at",
             ])
         return ([facts] + warnings(rule, pages, named: false)).joined(separator: "\n")
     }

@@ -20,6 +20,8 @@ struct destination {
     uint64_t provisioning; /* and the one that waits for what it makes */
     char base[256];
     char held[64]; /* the credential that the connection holds */
+    char scopes[256];  /* and what the configuration tells of it */
+    char expires[40];
 };
 
 static mp_view text(const char *string) {
@@ -47,6 +49,19 @@ static void copy_value(mp_view body, const char *key, char *ret_value, size_t ca
     ret_value[length] = 0;
 }
 
+/* Without quotes, so that it can stand in a text. */
+static void copy_plain(mp_view body, const char *key, char last, char *ret_value, size_t capacity) {
+    const char *found = memmem(body.ptr, body.len, key, strlen(key));
+    const char *end = (const char *)body.ptr + body.len;
+    size_t length = 0;
+    if (found != NULL)
+        for (const char *at = found + strlen(key); at < end && *at != last && length + 1 < capacity;
+             at++)
+            if (*at != '"')
+                ret_value[length++] = *at;
+    ret_value[length] = 0;
+}
+
 static unsigned count_records(mp_view body) {
     unsigned count = 0;
     const char *at = (const char *)body.ptr, *end = at + body.len;
@@ -65,6 +80,8 @@ static int32_t create(const mp_host *host, uint64_t instance, mp_view config, vo
     self->instance = instance;
     copy_value(config, "\"api\":\"", self->base, sizeof self->base);
     copy_value(config, "\"ref\":\"", self->held, sizeof self->held);
+    copy_plain(config, "\"scopes\":[", ']', self->scopes, sizeof self->scopes);
+    copy_value(config, "\"expires_at\":\"", self->expires, sizeof self->expires);
     *ret_self = self;
     return MP_OK;
 }
@@ -81,13 +98,34 @@ static int32_t well(void *pointer, const mp_op *op) {
 
 static int32_t connect_account(void *pointer, const mp_op *op) {
     struct destination *self = pointer;
-    char account[64], lacks[64], answer[512];
+    char account[64], lacks[64], answer[1024];
     copy_value(op->body, "\"account\":\"", account, sizeof account);
     copy_value(op->body, "\"lacks\":\"", lacks, sizeof lacks);
     snprintf(answer, sizeof answer,
-             "{\"account\":{\"id\":\"%s\",\"label\":\"holds %s\"},\"missing_scopes\":[%s%s%s]}",
-             account[0] ? account : "bad", self->held, lacks[0] ? "\"" : "", lacks,
+             "{\"account\":{\"id\":\"%s\",\"label\":\"holds %s\",\"user_id\":\"%s\",\"user_label\":\"%s\"},"
+             "\"missing_scopes\":[%s%s%s]}",
+             account[0] ? account : "bad", self->held, self->expires, self->scopes, lacks[0] ? "\"" : "", lacks,
              lacks[0] ? "\"" : "");
+    self->host->op_complete(self->instance, op->id, MP_OK, text(answer));
+    return MP_OK;
+}
+
+/* Says, as a warning, what the host knows of the credential now. */
+static int32_t configure(void *pointer, const mp_op *op) {
+    struct destination *self = pointer;
+    uint8_t facts[1024];
+    uint64_t length = 0;
+    char expires[40], scopes[256], answer[512];
+    if (!has(op->body, "\"attach\":true"))
+        return well(pointer, op);
+    if (self->host->cred_info(self->instance, text(self->held), facts, sizeof facts, &length) !=
+            MP_CALL_OK ||
+        length > sizeof facts)
+        return MP_RETRY;
+    copy_value((mp_view){facts, length}, "\"expires_at\":\"", expires, sizeof expires);
+    copy_plain((mp_view){facts, length}, "\"scopes\":[", ']', scopes, sizeof scopes);
+    snprintf(answer, sizeof answer,
+             "{\"warnings\":[{\"code\":\"told\",\"message\":\"%s %s\"}]}", expires, scopes);
     self->host->op_complete(self->instance, op->id, MP_OK, text(answer));
     return MP_OK;
 }
@@ -234,7 +272,7 @@ static const mp_plugin table = {
     .describe = describe,
     .create = create,
     .destroy = destroy,
-    .configure = well,
+    .configure = configure,
     .connect = connect_account,
     .provision = provision,
     .deliver = deliver,
