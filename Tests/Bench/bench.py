@@ -70,7 +70,10 @@ class Bench:
     # Parts
 
     def compile(self) -> None:
-        for name, libraries in [("bare_sqlite", ["-lsqlite3"]), ("bare_pipe", ["-lsqlite3"]), ("bare_curl", ["-lcurl"]), ("post_load", [])]:
+        libraries_of = {
+            "bare_sqlite": ["-lsqlite3"], "bare_pipe": ["-lsqlite3"], "bare_windows": ["-lsqlite3"], "bare_curl": ["-lcurl"],
+            "post_load": []}
+        for name, libraries in libraries_of.items():
             run(["cc", "-O2", "-std=gnu11", "-Wall", "-Wextra", "-o", self.tool(name), str(HERE / f"{name}.c"), *libraries])
 
     def tool(self, name: str) -> str:

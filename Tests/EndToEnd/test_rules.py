@@ -264,6 +264,19 @@ class TestRules:
         clicks = workspace.rest.get(f"{workspace.base}/rules/r")["clicks"]
         assert clicks == {"counted": 14, "bots": 5, "anonymous": 5, "excluded": 0, "late": 0}
 
+    def test_a_crossing_that_was_put_off_is_tried_again_while_clicks_keep_coming(self, workspace: Workspace) -> None:
+        """RULE-04, RULE-06"""
+        workspace.put_link("l", tags=["t"])
+        workspace.rest.post(f"{workspace.base}/rules", rule("r"))
+        workspace.clicks("l", 2, contact_id="flaky")
+
+        def look() -> list[dict[str, Any]]:
+            workspace.clicks("l", 1)  # nobody's: it wakes the rules and fires nothing
+            return [firing for firing in firings(workspace, "r") if firing["state"] == "done"]
+
+        found = wait_for("the crossing is acted on", look)
+        assert [(firing["contact"], firing["attempts"]) for firing in found] == [("flaky", 2)]
+
     def test_observing_changing_and_removing(self, workspace: Workspace) -> None:
         """RULE-03, RULE-19, invariant 9"""
         base = f"{workspace.base}/rules"

@@ -33,7 +33,7 @@ public final class RollingEngine: Sendable {
         self.ticker = ticker
         self.service = service
         self.reporter = reporter
-        subscription = arrivals.subscribe()
+        subscription = arrivals.subscribe(to: .clicksOf([]))
     }
 
     /// How long nothing may happen before all workspaces are looked at: rules are checked against the vendor then.
@@ -46,33 +46,46 @@ public final class RollingEngine: Sendable {
     /// its own workspace's crossings and nobody's windows.
     public func run() async throws {
         try await withThrowingDiscardingTaskGroup { tasks in
-            var due = Set(try await store.ruleWorkspaces())
+            var due = try await allWorkspaces()
+            // Clicks alone make no crossing due: only those that fire do.
+            var toSettle = due
             for workspace in due { tasks.addTask { try await self.deliverLeftovers(workspace) } }
             var nextCheck = clock.now
+            var lastLook = clock.now
+            var retryAt: Timestamp?
             while true {
-                var hasFailed = false
                 // A page for each workspace in turn, so that a busy one keeps no other waiting.
                 while !due.isEmpty {
                     for workspace in due.sorted() {
                         try Task.checkCancellation()
                         let outcome = try await evaluate(workspace)
-                        if outcome == .failed { hasFailed = true }
-                        if outcome != .hasMore { due.remove(workspace) }
-                        if startSettling(workspace) { tasks.addTask { try await self.settle(workspace) } }
+                        if outcome.hasFailed { retryAt = retryAt ?? clock.now + Self.restAfterFailure }
+                        if !outcome.hasMore { due.remove(workspace) }
+                        if toSettle.remove(workspace) != nil || outcome.hasFired, startSettling(workspace) {
+                            tasks.addTask { try await self.settle(workspace) }
+                        }
                     }
-                    if !due.isEmpty { due.formUnion(takeDue(subscription.take())) }
+                    if !due.isEmpty { take(subscription.take(), &due, &toSettle) }
                 }
                 if clock.now >= nextCheck {
                     nextCheck = clock.now + Self.longestRest
                     tasks.addTask { await self.service.recheck() }
                 }
-                due = try await nextDue(afterFailure: hasFailed)
+                let isTime = try await rest(since: lastLook, retryAt: retryAt, &due, &toSettle)
+                if isTime {
+                    let all = try await allWorkspaces()
+                    due.formUnion(all)
+                    toSettle.formUnion(all)
+                    lastLook = clock.now
+                    retryAt = nil
+                }
             }
         }
     }
 
     /// A workspace's rules were changed, or its crossings may be acted on again.
     func wake(_ workspace: WorkspaceID) {
+        subscription.listen(to: workspace)
         changed.withLock { _ = $0.insert(workspace) }
         subscription.nudge()
     }
@@ -85,18 +98,23 @@ public final class RollingEngine: Sendable {
 
     // MARK: Steps
 
-    private enum Outcome { case done, hasMore, failed }
+    private struct Outcome {
+        var hasMore = false
+        var hasFired = false
+        var hasFailed = false
+    }
 
     /// One page. A workspace that fails is tried again later.
     private func evaluate(_ workspace: WorkspaceID) async throws -> Outcome {
         do {
-            return try await evaluator.advance(workspace).hasMore ? .hasMore : .done
+            let step = try await evaluator.advance(workspace)
+            return Outcome(hasMore: step.hasMore, hasFired: step.firings > 0)
         } catch is CancellationError {
             throw CancellationError()
         } catch {
             cache.forget(workspace)
             reporter.rulesNoticed(workspace, "rules could not be evaluated: \(error)")
-            return .failed
+            return Outcome(hasFailed: true)
         }
     }
 
@@ -150,14 +168,29 @@ public final class RollingEngine: Sendable {
         subscription.nudge()
     }
 
-    /// Waits for clicks, changes, or the time of the next crossing that was put off.
-    private func nextDue(afterFailure: Bool) async throws -> Set<WorkspaceID> {
-        var rest = afterFailure ? Self.restAfterFailure : Self.longestRest
-        let now = clock.now
+    /// All that have rules or crossings that wait; their clicks are heard of from here on, and nobody else's.
+    private func allWorkspaces() async throws -> Set<WorkspaceID> {
+        let all = Set(try await store.ruleWorkspaces())
+        for workspace in all { subscription.listen(to: workspace) }
+        return all
+    }
+
+    /// Waits for clicks or changes, and takes them.
+    ///
+    /// - Returns: whether it is time to look at all workspaces: for the next crossing that was put off, for those that
+    ///   failed, or because an hour is over. Clicks that keep coming do not put that off.
+    private func rest(
+        since lastLook: Timestamp, retryAt: Timestamp?, _ due: inout Set<WorkspaceID>,
+        _ toSettle: inout Set<WorkspaceID>
+    ) async throws -> Bool {
+        var lookAt = lastLook + Self.longestRest
+        if let retryAt { lookAt = min(lookAt, retryAt) }
         if let next = try await store.nextFiring(), settling.withLock({ $0.isEmpty }) {
-            rest = min(rest, max(Self.shortestRest, next - now))
+            lookAt = min(lookAt, max(next, lastLook + Self.shortestRest))
         }
-        let pause = rest
+        // The clock may have stepped back.
+        let now = clock.now
+        let pause = min(max(.milliseconds(1), lookAt - now), Self.longestRest)
         let arrivals = try await withThrowingTaskGroup(of: Arrivals?.self) { group in
             group.addTask { [subscription] in try await subscription.next() }
             group.addTask { [subscription, clock] in
@@ -169,17 +202,18 @@ public final class RollingEngine: Sendable {
             while let first = try await group.next() { if let first { return first } }
             return Arrivals()
         }
-        var due = takeDue(arrivals)
-        if clock.now >= now + pause { due.formUnion(try await store.ruleWorkspaces()) }
-        return due
+        take(arrivals, &due, &toSettle)
+        return clock.now >= min(lookAt, now + pause)
     }
 
     /// The workspaces that an arrival or a change concerns.
-    private func takeDue(_ arrivals: Arrivals) -> Set<WorkspaceID> {
+    private func take(_ arrivals: Arrivals, _ due: inout Set<WorkspaceID>, _ toSettle: inout Set<WorkspaceID>) {
         let changed = self.changed.withLock { changed in
             defer { changed = [] }
             return changed
-        }
-        return changed.union(arrivals.clicks).union(arrivals.connections)
+        }.union(arrivals.connections)
+        due.formUnion(changed)
+        due.formUnion(arrivals.clicks)
+        toSettle.formUnion(changed)
     }
 }

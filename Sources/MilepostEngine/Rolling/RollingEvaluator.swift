@@ -16,7 +16,7 @@ struct RollingEvaluator: Sendable {
     let clock: any DaemonClock
 
     /// Clicks in one transaction.
-    static let pageSize = 1000
+    let pageSize: Int
 
     struct Step: Sendable, Equatable {
         var clicks = 0
@@ -66,7 +66,7 @@ struct RollingEvaluator: Sendable {
             try await store.commitRules(RuleEvaluation(workspace: workspace, filling: filling, from: from, to: from))
             return Step(reached: from.position, now: from.now)
         }
-        var page = try await store.readClicks(after: from.position, workspace: workspace, limit: Self.pageSize)
+        var page = try await store.readClicks(after: from.position, workspace: workspace, limit: pageSize)
         if let bound, page.through > bound {
             page.clicks.removeAll { $0.position > bound }
             page.through = bound
@@ -74,8 +74,7 @@ struct RollingEvaluator: Sendable {
         guard page.through > from.position else { return Step(reached: from.position, now: from.now) }
         var evaluation = RuleEvaluation(
             workspace: workspace, filling: filling, from: from, to: RuleCursor(position: page.through, now: from.now))
-        let touches = try await touches(of: page.clicks, lane, workspace, counts: &evaluation.counts)
-        do { try await fold(page.clicks, touches, lane, into: &evaluation) } catch let lost as LostWindow {
+        do { try await fold(page.clicks, lane, workspace, into: &evaluation) } catch let lost as LostWindow {
             try await rebuild(lost.rule, lane, workspace)
             return Step(hasMore: true, reached: from.position, now: from.now)
         }
@@ -104,39 +103,54 @@ struct RollingEvaluator: Sendable {
     private struct Touch {
         var click: Int
         var contact: ContactMatch
+        var number: Int
         var rules: [Int]
     }
 
+    /// What a link's clicks are for the rules; the same for all clicks of a page.
+    private struct LinkUse {
+        var rules: [Int]
+        var isExcluded: Bool
+    }
+
     private func touches(
-        of clicks: [StoredClick], _ lane: RuleCache.Lane, _ workspace: WorkspaceID, counts: inout [Int64: RuleCounts]
+        of clicks: [StoredClick], _ lane: RuleCache.Lane, _ workspace: WorkspaceID, windows: inout PageWindows,
+        counts: inout [RuleCounts]
     ) async throws -> [Touch] {
         let optedOut = try await store.optedOutMembers(workspace: workspace)
+        var uses: [LinkID: LinkUse] = [:]
         var touches: [Touch] = []
         for (index, stored) in clicks.enumerated() {
-            let rules = lane.index.matches(link: stored.link.id, tags: stored.link.tags)
-            guard !rules.isEmpty else { continue }
-            guard ExclusionRule.reason(for: stored.link, optedOutMembers: optedOut) == nil else {
-                for rule in rules { counts[lane.stored[rule].number, default: RuleCounts()].excluded += 1 }
+            let use =
+                uses[stored.link.id]
+                ?? LinkUse(
+                    rules: lane.index.matches(link: stored.link.id, tags: stored.link.tags),
+                    isExcluded: ExclusionRule.reason(for: stored.link, optedOutMembers: optedOut) != nil)
+            uses[stored.link.id] = use
+            guard !use.rules.isEmpty else { continue }
+            guard !use.isExcluded else {
+                for rule in use.rules { counts[rule].excluded += 1 }
                 continue
             }
             guard let contact = try await resolver.resolve(stored.click, workspace: workspace), !contact.key.isEmpty
             else {
-                for rule in rules { counts[lane.stored[rule].number, default: RuleCounts()].anonymous += 1 }
+                for rule in use.rules { counts[rule].anonymous += 1 }
                 continue
             }
-            touches.append(Touch(click: index, contact: contact, rules: rules))
+            let number = windows.number(of: contact.key)
+            for rule in use.rules { windows.add(PageWindows.Pair(rule: rule, contact: number)) }
+            touches.append(Touch(click: index, contact: contact, number: number, rules: use.rules))
         }
         return touches
     }
 
     private func fold(
-        _ clicks: [StoredClick], _ touches: [Touch], _ lane: RuleCache.Lane, into evaluation: inout RuleEvaluation
+        _ clicks: [StoredClick], _ lane: RuleCache.Lane, _ workspace: WorkspaceID, into evaluation: inout RuleEvaluation
     ) async throws {
-        var keys: Set<RuleFold.Key> = []
-        for touch in touches {
-            for rule in touch.rules { keys.insert(RuleFold.Key(rule: rule, contact: touch.contact.key)) }
-        }
-        var fold = RuleFold(rules: lane.index.rules, progress: try await progress(of: keys, lane))
+        var windows = PageWindows()
+        var counts = [RuleCounts](repeating: RuleCounts(), count: lane.stored.count)
+        let touches = try await touches(of: clicks, lane, workspace, windows: &windows, counts: &counts)
+        if !windows.isEmpty { try await windows.load(from: store, lane) }
         var now = evaluation.from.now.milliseconds
         var next = 0
         for touch in touches {
@@ -147,43 +161,22 @@ struct RollingEvaluator: Sendable {
             }
             let stored = clicks[touch.click]
             for rule in touch.rules {
-                let key = RuleFold.Key(rule: rule, contact: touch.contact.key)
-                let (effect, progress) = fold.take(
-                    key, time: stored.click.time.milliseconds, isBot: stored.click.isBot, now: now)
-                evaluation.counts[lane.stored[rule].number, default: RuleCounts()].add(effect)
-                if effect == .crossed {
+                let (effect, crossed) = windows.take(
+                    PageWindows.Pair(rule: rule, contact: touch.number), time: stored.click.time.milliseconds,
+                    isBot: stored.click.isBot, now: now, under: lane.index.rules[rule])
+                counts[rule].add(effect)
+                if let crossed {
                     evaluation.firings.append(
-                        firing(of: stored, touch.contact, lane, rule, progress, now: Timestamp(milliseconds: now)))
+                        firing(of: stored, touch.contact, lane, rule, crossed, now: Timestamp(milliseconds: now)))
                 }
             }
         }
         for click in clicks[next...] { now = max(now, click.receivedAt.milliseconds) }
         evaluation.to.now = Timestamp(milliseconds: now)
-        evaluation.progress = fold.progress.map { key, progress in
-            (
-                RuleContact(rule: lane.stored[key.rule].number, contact: key.contact),
-                RuleProgress(
-                    window: progress.window.encoded, arming: progress.arming, isArmed: progress.isArmed,
-                    botClicks: progress.botClicks)
-            )
+        evaluation.progress = windows.rows(lane)
+        for (rule, count) in counts.enumerated() where count != RuleCounts() {
+            evaluation.counts[lane.stored[rule].number] = count
         }
-        // In the order of the table's key, neighbours share pages.
-        evaluation.progress.sort { ($0.key.rule, $0.key.contact) < ($1.key.rule, $1.key.contact) }
-    }
-
-    private func progress(
-        of keys: Set<RuleFold.Key>, _ lane: RuleCache.Lane
-    ) async throws -> [RuleFold.Key: ContactProgress] {
-        let sorted = keys.sorted { ($0.rule, $0.contact) < ($1.rule, $1.contact) }
-        let stored = try await store.ruleProgress(
-            sorted.map { RuleContact(rule: lane.stored[$0.rule].number, contact: $0.contact) })
-        var found: [RuleFold.Key: ContactProgress] = [:]
-        found.reserveCapacity(stored.count)
-        for key in sorted {
-            let name = RuleContact(rule: lane.stored[key.rule].number, contact: key.contact)
-            if let row = stored[name] { found[key] = try ContactProgress(row, of: name) }
-        }
-        return found
     }
 
     private func firing(

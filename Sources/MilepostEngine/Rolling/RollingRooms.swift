@@ -12,13 +12,19 @@ public struct RollingRooms: Sendable {
     public let explainer: RuleExplainer
     public let simulator: RuleSimulator
 
+    /// As many as the intake stores in one transaction: what a page costs whatever it holds (the cursor, a row of every rule
+    /// that is being filled, one commit) is shared by them, and so are pages of the file on which several windows lie.
+    /// Rules that are up to date find what has just come, which is less.
+    public static let clicksPerPage = 8192
+
     /// - Parameters:
     ///   - arrivals: the signal that `store` raises.
     ///   - retentionDays: for how long clicks are kept; rules with longer windows get a warning.
+    ///   - clicksPerPage: clicks that are evaluated in one transaction.
     public init(
         store: any Store, port: any RulePort, clock: any DaemonClock, random: any RandomSource, plans: PlanMatrix,
         ticker: Ticker, resolver: ContactResolver, arrivals: ArrivalSignal, reporter: any EngineReporter,
-        retentionDays: Int? = nil
+        retentionDays: Int? = nil, clicksPerPage: Int = Self.clicksPerPage
     ) {
         let cache = RuleCache(store: store)
         // The service wakes the engine, which holds the service.
@@ -28,7 +34,8 @@ public struct RollingRooms: Sendable {
             wake: { bell.ring($0) })
         engine = RollingEngine(
             store: store, clock: clock, cache: cache,
-            evaluator: RollingEvaluator(store: store, resolver: resolver, cache: cache, clock: clock),
+            evaluator: RollingEvaluator(
+                store: store, resolver: resolver, cache: cache, clock: clock, pageSize: clicksPerPage),
             settler: FiringSettler(
                 store: store, port: port, clock: clock, random: random, plans: plans, reporter: reporter),
             ticker: ticker, service: service, reporter: reporter, arrivals: arrivals)

@@ -182,7 +182,7 @@ public struct RuleExplainer: Sendable {
         of contact: String, under rule: RollingRule, _ stored: StoredRule, now: Timestamp
     ) async throws -> ContactProgress {
         let key = RuleContact(rule: stored.number, contact: contact)
-        guard let row = try await store.ruleProgress([key])[key] else { return ContactProgress() }
+        guard let row = try await store.ruleProgress([key])[0] else { return ContactProgress() }
         var progress = try ContactProgress(row, of: key)
         progress.settle(now: now.milliseconds, under: rule)
         return progress

@@ -23,7 +23,7 @@ public actor ClickPump {
         self.stream = stream
         self.clock = clock
         self.reporter = reporter
-        arrivals = store.arrivals.subscribe(onlyConnections: true)
+        arrivals = store.arrivals.subscribe(to: .connections)
     }
 
     /// After a failure of the store.
@@ -59,7 +59,7 @@ public actor ClickPump {
                 continue
             }
             // First the subscription, then the look at what is stored: nothing falls between.
-            let subscription = store.arrivals.subscribe(workspace: connection.workspace)
+            let subscription = store.arrivals.subscribe(to: .workspace(connection.workspace))
             running[connection.id] = subscription
             group.addTask {
                 await self.serve(connection.id, of: connection.workspace, subscription)

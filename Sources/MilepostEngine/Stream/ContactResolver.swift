@@ -59,7 +59,7 @@ public final class ContactResolver: Sendable {
     /// - Parameter arrivals: the signal that `store` raises.
     public init(store: any Store, arrivals: ArrivalSignal, window: Duration = .seconds(14 * 86_400)) {
         self.store = store
-        self.arrivals = arrivals.subscribe()
+        self.arrivals = arrivals.subscribe(to: .forms)
         self.window = window
     }
 

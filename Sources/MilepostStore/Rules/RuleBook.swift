@@ -19,8 +19,9 @@ public protocol RuleBook: Sendable {
 
     /// How far the workspace's rules have read the log.
     func ruleCursor(workspace: WorkspaceID) async throws -> RuleCursor
-    /// How far these contacts have come; those without a row are absent.
-    func ruleProgress(_ keys: [RuleContact]) async throws -> [RuleContact: RuleProgress]
+    /// How far these contacts have come, in the order of `keys`; nil for those without a row. Quickest in the order of
+    /// the rules' numbers and contacts.
+    func ruleProgress(_ keys: [RuleContact]) async throws -> [RuleProgress?]
     /// Everybody under one rule who has come anywhere, by contact.
     func ruleProgress(rule number: Int64, after contact: String?, limit: Int) async throws -> [(
         contact: String, progress: RuleProgress

@@ -15,19 +15,20 @@ extension SQLiteStore {
         }
     }
 
-    public func ruleProgress(_ keys: [RuleContact]) async throws -> [RuleContact: RuleProgress] {
-        guard !keys.isEmpty else { return [:] }
+    public func ruleProgress(_ keys: [RuleContact]) async throws -> [RuleProgress?] {
+        guard !keys.isEmpty else { return [] }
         return try await read("reading rules' windows") { db in
-            let statement = try db.cachedStatement(
-                sql: "SELECT times, arming, is_armed, bots FROM rule_contacts WHERE rule = ? AND contact = ?")
-            var found: [RuleContact: RuleProgress] = [:]
-            found.reserveCapacity(keys.count)
-            for key in keys {
-                if let row = try Row.fetchOne(statement, arguments: [key.rule, key.contact]) {
-                    found[key] = RuleRow.progress(from: row)
+            let statement = try RawStatement(
+                db, "SELECT times, arming, is_armed, bots FROM rule_contacts WHERE rule = ? AND contact = ?")
+            return try keys.map { key in
+                statement.bind(key.rule, at: 1)
+                statement.bind(key.contact, at: 2)
+                return try statement.first { row in
+                    RuleProgress(
+                        window: row.bytes(0), arming: row.integer(1), isArmed: row.integer(2) != 0,
+                        botClicks: row.integer(3))
                 }
             }
-            return found
         }
     }
 
@@ -73,18 +74,20 @@ extension WriteContext {
 
     /// A rule that has caught up with the workspace's cursor follows it from here on.
     fileprivate func moveFilling(_ rules: [Int64], _ evaluation: RuleEvaluation) throws {
-        let update = try db.cachedStatement(
-            sql: """
-                UPDATE rules SET filled_now = ?2, filled_through = CASE WHEN ?1 >= (
-                    SELECT position FROM rule_cursors c WHERE c.workspace = rules.workspace) THEN NULL ELSE ?1 END
-                WHERE number = ?3 AND filled_through = ?4
-                """)
+        let update = try RawStatement(
+            db,
+            """
+            UPDATE rules SET filled_now = ?2, filled_through = CASE WHEN ?1 >= (
+                SELECT position FROM rule_cursors c WHERE c.workspace = rules.workspace) THEN NULL ELSE ?1 END
+            WHERE number = ?3 AND filled_through = ?4
+            """)
+        update.bind(evaluation.to.position.rawValue, at: 1)
+        update.bind(evaluation.to.now.milliseconds, at: 2)
+        update.bind(evaluation.from.position.rawValue, at: 4)
         for number in rules {
-            try update.execute(arguments: [
-                evaluation.to.position.rawValue, evaluation.to.now.milliseconds, number,
-                evaluation.from.position.rawValue,
-            ])
-            guard db.changesCount == 1 else { throw Self.overtaken(evaluation) }
+            update.bind(number, at: 3)
+            try update.run()
+            guard update.changes == 1 else { throw Self.overtaken(evaluation) }
         }
     }
 
@@ -97,13 +100,12 @@ extension WriteContext {
 
     fileprivate func storeProgress(_ evaluation: RuleEvaluation) throws {
         guard !evaluation.progress.isEmpty else { return }
+        // It sets every column, so replacing is updating; a table of nothing but its key is then searched once.
         let statement = try RawStatement(
             db,
             """
-            INSERT INTO rule_contacts (rule, contact, times, arming, is_armed, bots, changed_at)
+            INSERT OR REPLACE INTO rule_contacts (rule, contact, times, arming, is_armed, bots, changed_at)
             VALUES (?, ?, ?, ?, ?, ?, ?)
-            ON CONFLICT (rule, contact) DO UPDATE SET times = excluded.times, arming = excluded.arming,
-                is_armed = excluded.is_armed, bots = excluded.bots, changed_at = excluded.changed_at
             """)
         statement.bind(evaluation.to.now.milliseconds, at: 7)
         for (key, progress) in evaluation.progress {
@@ -122,15 +124,16 @@ extension WriteContext {
     }
 
     fileprivate func storeCounts(_ counts: [Int64: RuleCounts]) throws {
-        let update = try db.cachedStatement(
-            sql: """
-                UPDATE rules SET counted = counted + ?, bots = bots + ?, anonymous = anonymous + ?,
-                    excluded = excluded + ?, late = late + ? WHERE number = ?
-                """)
+        let update = try RawStatement(
+            db,
+            """
+            UPDATE rules SET counted = counted + ?, bots = bots + ?, anonymous = anonymous + ?,
+                excluded = excluded + ?, late = late + ? WHERE number = ?
+            """)
         for (number, count) in counts {
-            try update.execute(arguments: [
-                count.counted, count.bots, count.anonymous, count.excluded, count.late, number,
-            ])
+            let values = [count.counted, count.bots, count.anonymous, count.excluded, count.late, number]
+            for (index, value) in zip(Int32(1)..., values) { update.bind(value, at: index) }
+            try update.run()
         }
     }
 

@@ -10,25 +10,55 @@ import Synchronization
 /// starts subscribes first and then looks at what is stored.
 public final class ArrivalSignal: Sendable {
     private struct Registry {
-        var mailboxes: [UInt64: (workspace: WorkspaceID?, isForConnections: Bool, mailbox: Mailbox)] = [:]
+        var mailboxes: [UInt64: (interest: Interest, mailbox: Mailbox)] = [:]
         var next: UInt64 = 0
     }
     private let registry = Mutex(Registry())
 
     public init() {}
 
-    /// - Parameters:
-    ///   - workspace: hears of this one only; nil hears of all.
-    ///   - onlyConnections: hears of connections, and not of every click.
-    public func subscribe(workspace: WorkspaceID? = nil, onlyConnections: Bool = false) -> Subscription {
+    /// What a subscription hears of. Every request of the intake raises the signal: what nobody asked for must cost it
+    /// next to nothing, and wake nobody.
+    public enum Interest: Sendable, Equatable {
+        case everything
+        /// Everything of one workspace.
+        case workspace(WorkspaceID)
+        /// Connections, and clicks and forms of these workspaces only; `listen` adds more.
+        case clicksOf(Set<WorkspaceID>)
+        /// Forms only.
+        case forms
+        /// Connections only.
+        case connections
+
+        fileprivate func covers(_ sample: Arrivals, of workspace: WorkspaceID) -> Bool {
+            switch self {
+            case .everything: true
+            case .workspace(let own): own == workspace
+            case .clicksOf(let chosen): chosen.contains(workspace) || !sample.connections.isEmpty
+            case .forms: !sample.forms.isEmpty
+            case .connections: !sample.connections.isEmpty
+            }
+        }
+    }
+
+    public func subscribe(to interest: Interest = .everything) -> Subscription {
         let mailbox = Mailbox()
         let number = registry.withLock { registry -> UInt64 in
             registry.next += 1
-            registry.mailboxes[registry.next] = (workspace, onlyConnections, mailbox)
+            registry.mailboxes[registry.next] = (interest, mailbox)
             return registry.next
         }
-        return Subscription(mailbox: mailbox) { [weak self] in
-            self?.registry.withLock { _ = $0.mailboxes.removeValue(forKey: number) }
+        return Subscription(
+            mailbox: mailbox, listen: { [weak self] in self?.extend(number, to: $0) },
+            end: { [weak self] in self?.registry.withLock { _ = $0.mailboxes.removeValue(forKey: number) } })
+    }
+
+    private func extend(_ number: UInt64, to workspace: WorkspaceID) {
+        registry.withLock { registry in
+            guard case .clicksOf(var chosen) = registry.mailboxes[number]?.interest,
+                chosen.insert(workspace).inserted
+            else { return }
+            registry.mailboxes[number]?.interest = .clicksOf(chosen)
         }
     }
 
@@ -38,11 +68,8 @@ public final class ArrivalSignal: Sendable {
     func raise(_ workspace: WorkspaceID, _ change: (inout Arrivals) -> Void) {
         var sample = Arrivals()
         change(&sample)
-        let isOfConnections = !sample.connections.isEmpty
         let mailboxes = registry.withLock { registry in
-            registry.mailboxes.values.filter {
-                ($0.workspace == nil || $0.workspace == workspace) && (isOfConnections || !$0.isForConnections)
-            }.map(\.mailbox)
+            registry.mailboxes.values.filter { $0.interest.covers(sample, of: workspace) }.map(\.mailbox)
         }
         for mailbox in mailboxes { mailbox.put(change) }
     }
@@ -99,14 +126,22 @@ extension ArrivalSignal {
     /// One reader's view of the signal; one task waits at a time. Ends when it is let go of.
     public final class Subscription: Sendable {
         private let mailbox: Mailbox
+        private let extend: @Sendable (WorkspaceID) -> Void
         private let end: @Sendable () -> Void
 
-        fileprivate init(mailbox: Mailbox, end: @escaping @Sendable () -> Void) {
+        fileprivate init(
+            mailbox: Mailbox, listen: @escaping @Sendable (WorkspaceID) -> Void, end: @escaping @Sendable () -> Void
+        ) {
             self.mailbox = mailbox
+            extend = listen
             self.end = end
         }
 
         deinit { end() }
+
+        /// Hears of this workspace's clicks too from now on, when it was made to hear of some workspaces' only. What was
+        /// stored before is not told: listen first, then look.
+        public func listen(to workspace: WorkspaceID) { extend(workspace) }
 
         /// What has arrived since the last call of this or of `next`, perhaps nothing.
         public func take() -> Arrivals { mailbox.take() }

@@ -22,13 +22,10 @@ extension SQLiteStore {
                 return ClickPage(clicks: [], through: ClickPosition(newest), hasMore: false)
             }
             let end = min(newest, first + Self.readStretch - 1)
+            var links = LinkFacts(workspace: row.flatMap { $0 })
             var clicks: [StoredClick] = []
             for part in parts where part.first <= end {
-                let (condition, filter): (String, StatementArguments) =
-                    row.flatMap { $0 }.map { ("AND l.workspace = ?", [$0]) } ?? ("", [])
-                clicks += try part.table.storedClicks(
-                    "c.id > ? AND c.id <= ? \(condition) ORDER BY c.id LIMIT ?",
-                    [after - part.table.base, end - part.table.base] + filter + [limit + 1], db)
+                clicks += try part.table.stretch(after: after, through: end, limit: limit + 1, &links, db)
             }
             clicks.sort { $0.position < $1.position }
             guard clicks.count > limit else {

@@ -6,7 +6,7 @@ import GRDBSQLite
 /// A prepared statement, bound and stepped without GRDB's argument boxes: a click costs three of them.
 ///
 /// The handle belongs to the connection's statement cache, which `statement` keeps alive. Use it inside the database
-/// access that made it, on the writer's thread. Only for statements that return no rows.
+/// access that made it, on that access's thread.
 @safe struct RawStatement {
     private let statement: Statement
     private let handle: OpaquePointer
@@ -48,17 +48,33 @@ import GRDBSQLite
         unsafe sqlite3_bind_zeroblob(handle, index, 0)
     }
 
-    /// Steps to the end and resets. The bindings stay until they are replaced.
+    /// Steps to the end and resets, for a statement that returns no rows. The bindings stay until they are replaced.
     func run() throws {
         let code = unsafe sqlite3_step(handle)
-        guard code == SQLITE_DONE else {
-            let connection = unsafe sqlite3_db_handle(handle)
-            let extended = unsafe sqlite3_extended_errcode(connection)
-            let message = unsafe String(cString: sqlite3_errmsg(connection))
-            unsafe sqlite3_reset(handle)
-            throw DatabaseError(resultCode: ResultCode(rawValue: extended), message: message)
-        }
+        guard code == SQLITE_DONE else { throw failure() }
         unsafe sqlite3_reset(handle)
+    }
+
+    /// Steps to the first row, hands it to `read` and resets; nil when there is none.
+    func first<Value>(_ read: (RawRow) throws -> Value) throws -> Value? {
+        switch unsafe sqlite3_step(handle) {
+        case SQLITE_ROW:
+            defer { unsafe sqlite3_reset(handle) }
+            return try read(unsafe RawRow(handle: handle))
+        case SQLITE_DONE:
+            unsafe sqlite3_reset(handle)
+            return nil
+        default: throw failure()
+        }
+    }
+
+    /// What went wrong in the last step, which it resets.
+    private func failure() -> DatabaseError {
+        let connection = unsafe sqlite3_db_handle(handle)
+        let extended = unsafe sqlite3_extended_errcode(connection)
+        let message = unsafe String(cString: sqlite3_errmsg(connection))
+        unsafe sqlite3_reset(handle)
+        return DatabaseError(resultCode: ResultCode(rawValue: extended), message: message)
     }
 
     /// Rows that the last `run` touched.
@@ -68,6 +84,21 @@ import GRDBSQLite
 
     /// `SQLITE_TRANSIENT`, a cast in C: the value is copied before the call returns.
     private static let copied = unsafe unsafeBitCast(-1, to: sqlite3_destructor_type.self)
+}
+
+/// The row that a statement stands on, by column from 0 on; not to be kept.
+@safe struct RawRow {
+    fileprivate let handle: OpaquePointer
+
+    fileprivate init(handle: OpaquePointer) { unsafe self.handle = unsafe handle }
+
+    func integer(_ column: Int32) -> Int64 { unsafe sqlite3_column_int64(handle, column) }
+
+    func bytes(_ column: Int32) -> [UInt8] {
+        // The address first: asking for it may convert the value and change its length.
+        guard let start = unsafe sqlite3_column_blob(handle, column) else { return [] }
+        return unsafe [UInt8](UnsafeRawBufferPointer(start: start, count: Int(sqlite3_column_bytes(handle, column))))
+    }
 }
 
 extension Database {

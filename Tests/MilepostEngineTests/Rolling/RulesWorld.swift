@@ -129,7 +129,9 @@ final class RulesWorld {
             owner: owner, reporter: SilentReporter())
         let rules = RollingRooms(
             store: store, port: crm, clock: clock, random: random, plans: PlanMatrix(), ticker: ticker,
-            resolver: ContactResolver(store: store, arrivals: arrivals), arrivals: arrivals, reporter: SilentReporter())
+            resolver: ContactResolver(store: store, arrivals: arrivals), arrivals: arrivals, reporter: SilentReporter(),
+            // Few, so that streams of clicks fall into many pages.
+            clicksPerPage: 37)
         return (store, rules)
     }
 

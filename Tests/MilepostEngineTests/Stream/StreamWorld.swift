@@ -33,7 +33,7 @@ final class StreamWorld {
         store = try SQLiteStore.open(directory: directory, clock: clock)
         stream = Self.stream(store, vendor, clock)
         state = ConnectionStream.State(now: clock.now)
-        subscription = store.arrivals.subscribe(workspace: workspace)
+        subscription = store.arrivals.subscribe(to: .workspace(workspace))
         _ = try await store.ensureWorkspace(workspace, at: clock.now)
         try await connect(policy: policy, settings: settings)
     }
@@ -65,7 +65,7 @@ final class StreamWorld {
         store = try SQLiteStore.open(directory: directory, clock: clock)
         stream = Self.stream(store, vendor, clock)
         state = ConnectionStream.State(now: clock.now)
-        subscription = store.arrivals.subscribe(workspace: workspace)
+        subscription = store.arrivals.subscribe(to: .workspace(workspace))
     }
 
     @discardableResult

@@ -163,8 +163,8 @@ struct ClickLogTests {
         let directory = try TemporaryDirectory()
         let store = try directory.open()
         _ = try await store.ensureWorkspace(.acme, at: .start)
-        let subscription = store.arrivals.subscribe(workspace: .acme)
-        let elsewhere = store.arrivals.subscribe(workspace: "other")
+        let subscription = store.arrivals.subscribe(to: .workspace(.acme))
+        let elsewhere = store.arrivals.subscribe(to: .workspace("other"))
         let total = 300
         let reader = Task { () -> [String] in
             var cursor = ClickPosition.start
@@ -185,6 +185,61 @@ struct ClickLogTests {
         _ = subscription.take()
         _ = try await store.append([identified("s1")], workspace: .acme, receivedAt: .start)
         #expect(subscription.take().isEmpty, "a duplicate is no arrival")
+        await store.close()
+    }
+
+    @Test("ING-01: clicks of workspaces that a reader did not ask for leave it asleep; those it listens to wake it")
+    func interest() async throws {
+        let directory = try TemporaryDirectory()
+        let store = try directory.open()
+        let chosen = store.arrivals.subscribe(to: .clicksOf(["other"]))
+        let forms = store.arrivals.subscribe(to: .forms)
+        let connections = store.arrivals.subscribe(to: .connections)
+        _ = try await store.ensureWorkspace(.acme, at: .start)
+        _ = try await store.append([identified("a")], workspace: .acme, receivedAt: .start)
+        #expect(chosen.take().isEmpty)
+        chosen.listen(to: .acme)
+        forms.listen(to: .acme)
+        _ = try await store.append([identified("b")], workspace: .acme, receivedAt: .start)
+        #expect(chosen.take().clicks == [.acme])
+        #expect(forms.take().isEmpty)
+        #expect(connections.take().isEmpty)
+        let form = FormSubmission(id: "f", time: .start, contactID: "1", googleClickID: "g")
+        _ = try await store.appendForms([form], workspace: .acme, receivedAt: .start)
+        #expect(forms.take().forms[.acme]?.google == ["g"])
+        store.arrivals.raiseConnections(of: "third")
+        #expect(chosen.take().connections == ["third"])
+        #expect(connections.take().connections == ["third"])
+        await store.close()
+    }
+
+    @Test("a reader of the log sees every field that a click came with, as a look-up by position does")
+    func fields() async throws {
+        let directory = try TemporaryDirectory()
+        let store = try directory.open()
+        _ = try await store.ensureWorkspace(.acme, at: .start)
+        var full = Click(id: "full", link: "a", time: .start - .seconds(5), isBot: true, contactID: "501")
+        full.url = "https://example.org/?x=1"
+        full.googleClickID = "g"
+        full.facebookClickID = "f"
+        full.utm = UTM(source: "s", medium: "m", campaign: "c", term: "t", content: "n")
+        full.referrer = "https://example.com"
+        full.country = "DE"
+        full.device = "phone"
+        full.userAgent = "agent"
+        let bare = Click(id: "bare", link: "b", time: .start)
+        _ = try await store.append(
+            [full, bare].map { IdentifiedClick(click: $0, identity: identity($0.id.rawValue)) }, workspace: .acme,
+            receivedAt: .start)
+        var change = LinkChange()
+        change.tags = ["one", "two"]
+        change.flags = [.test]
+        _ = try await store.changeLink("a", workspace: .acme, change: change, at: .start)
+        let page = try await store.readClicks(after: .start, workspace: .acme, limit: 10)
+        #expect(page.clicks.map(\.click) == [full, bare])
+        #expect(page.clicks.map(\.link.tags) == [["one", "two"], []])
+        #expect(try await store.clicks(at: page.clicks.map(\.position)) == page.clicks)
+        #expect(try await store.readClicks(after: .start, workspace: nil, limit: 10) == page)
         await store.close()
     }
 
