@@ -12,18 +12,34 @@ public struct StreamPolicy: Hashable, Sendable, Codable {
     public var bots: Bots
     public var unknownContact: UnknownContact
     public var excludedLinks: ExcludedLinks
+    /// Only clicks on links with one of these tags or in one of `onlyFolders`, so that each of several accounts of one
+    /// vendor gets its own (HCON-07). Both nil: clicks on every link.
+    public var onlyTags: [String]?
+    public var onlyFolders: [String]?
 
     public init(
-        bots: Bots = .exclude, unknownContact: UnknownContact = .hold, excludedLinks: ExcludedLinks = .skip
+        bots: Bots = .exclude, unknownContact: UnknownContact = .hold, excludedLinks: ExcludedLinks = .skip,
+        onlyTags: [String]? = nil, onlyFolders: [String]? = nil
     ) {
         self.bots = bots
         self.unknownContact = unknownContact
         self.excludedLinks = excludedLinks
+        self.onlyTags = onlyTags
+        self.onlyFolders = onlyFolders
     }
 
     enum CodingKeys: String, CodingKey {
         case bots
         case unknownContact = "unknown_contact"
         case excludedLinks = "excluded_links"
+        case onlyTags = "only_tags"
+        case onlyFolders = "only_folders"
+    }
+
+    /// Whether clicks on a link with these facts are this connection's.
+    public func takes(tags: [String], folder: String?) -> Bool {
+        if onlyTags == nil, onlyFolders == nil { return true }
+        return onlyTags?.contains(where: tags.contains) ?? false
+            || folder.map { onlyFolders?.contains($0) ?? false } ?? false
     }
 }

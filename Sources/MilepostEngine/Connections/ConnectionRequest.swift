@@ -14,6 +14,9 @@ public struct ConnectionRequest: Sendable {
     public var bots: StreamPolicy.Bots?
     public var unknownContact: StreamPolicy.UnknownContact?
     public var excludedLinks: StreamPolicy.ExcludedLinks?
+    /// Empty: of every link again.
+    public var onlyTags: [String]?
+    public var onlyFolders: [String]?
     /// Fire for what the totals have reached already (THR-19's setting).
     public var firesForCurrentState: Bool
     /// The plugin's settings; null removes one.
@@ -24,6 +27,7 @@ public struct ConnectionRequest: Sendable {
     /// What the core itself understands, beside credentials and the plugin's settings.
     static let policyKeys = [
         "thresholds", "aggregation", "count", "fire_current", "bots", "unknown_contact", "excluded_links",
+        "only_tags", "only_folders",
     ]
 
     /// - Throws: `EngineError.validationFailed` naming every field that is wrong.
@@ -64,6 +68,8 @@ public struct ConnectionRequest: Sendable {
             members.removeValue(forKey: "unknown_contact"), "/unknown_contact", StreamPolicy().unknownContact, &errors)
         excludedLinks = Self.choice(
             members.removeValue(forKey: "excluded_links"), "/excluded_links", StreamPolicy().excludedLinks, &errors)
+        onlyTags = Self.texts(members.removeValue(forKey: "only_tags"), "only_tags", &errors)
+        onlyFolders = Self.texts(members.removeValue(forKey: "only_folders"), "only_folders", &errors)
         firesForCurrentState = false
         if let given = members.removeValue(forKey: "fire_current") {
             if let value = given.bool {
@@ -95,6 +101,22 @@ public struct ConnectionRequest: Sendable {
         return nil
     }
 
+    static let maximumNames = 100
+    static let maximumNameBytes = 255
+
+    /// A list of names; null and the empty list both mean none.
+    private static func texts(_ given: JSONValue?, _ key: String, _ errors: inout [SettingError]) -> [String]? {
+        guard let given else { return nil }
+        if given == .null { return [] }
+        let texts = given.array?.compactMap(\.string).filter { !$0.isEmpty && $0.utf8.count <= maximumNameBytes }
+        if let texts, texts.count == given.array?.count, texts.count <= maximumNames { return texts }
+        errors.append(
+            SettingError(
+                pointer: "/\(key)", code: "wrong_type",
+                message: "\(key) must be a list of up to \(maximumNames) names of 1 to \(maximumNameBytes) bytes"))
+        return nil
+    }
+
     /// The policy that results from this request on top of `base`.
     func policy(over base: ThresholdPolicy) -> ThresholdPolicy {
         ThresholdPolicy(
@@ -103,11 +125,14 @@ public struct ConnectionRequest: Sendable {
     }
 
     private func stream(over base: StreamPolicy?) -> StreamPolicy? {
-        guard bots != nil || unknownContact != nil || excludedLinks != nil else { return base }
+        guard bots != nil || unknownContact != nil || excludedLinks != nil || onlyTags != nil || onlyFolders != nil
+        else { return base }
         var policy = base ?? StreamPolicy()
         policy.bots = bots ?? policy.bots
         policy.unknownContact = unknownContact ?? policy.unknownContact
         policy.excludedLinks = excludedLinks ?? policy.excludedLinks
+        if let onlyTags { policy.onlyTags = onlyTags.isEmpty ? nil : onlyTags }
+        if let onlyFolders { policy.onlyFolders = onlyFolders.isEmpty ? nil : onlyFolders }
         return policy
     }
 

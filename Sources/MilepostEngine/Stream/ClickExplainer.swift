@@ -17,6 +17,9 @@ public struct ClickExplainer: Sendable {
     static let bot = Reason(
         code: "excluded_bot", message: "The click was taken for a machine's; such clicks fire nothing here.")
 
+    static let notMapped = Reason(
+        code: "not_mapped", message: "The link has none of the tags and folders that this connection takes.")
+
     public struct Line: Sendable, Equatable {
         public var integration: IntegrationName
         /// Nil: of the click as such.

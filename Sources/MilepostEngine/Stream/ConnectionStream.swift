@@ -255,6 +255,7 @@ public struct ConnectionStream: Sendable {
             }
             let exclusion =
                 gate
+                ?? (policy.takes(tags: click.link.tags, folder: click.link.folder) ? nil : ClickExplainer.notMapped)
                 ?? (policy.excludedLinks == .skip
                     ? ExclusionRule.reason(for: click.link, optedOutMembers: optedOut) : nil)
             links[

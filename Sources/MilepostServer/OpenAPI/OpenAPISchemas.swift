@@ -88,6 +88,8 @@ enum OpenAPISchemas {
             "bots": ["type": ["string", "null"], "enum": ["exclude", "include", .null]],
             "unknown_contact": ["type": ["string", "null"], "enum": ["hold", "dead", .null]],
             "excluded_links": ["type": ["string", "null"], "enum": ["skip", "send", .null]],
+            "only_tags": ["type": ["array", "null"], "items": text],
+            "only_folders": ["type": ["array", "null"], "items": text],
         ]),
         "Connection": object(
             [

@@ -56,6 +56,8 @@ extension Connection {
             settings["bots"] = .string(stream.bots.rawValue)
             settings["unknown_contact"] = .string(stream.unknownContact.rawValue)
             settings["excluded_links"] = .string(stream.excludedLinks.rawValue)
+            settings["only_tags"] = stream.onlyTags.map { .array($0.map(JSONValue.string)) }
+            settings["only_folders"] = stream.onlyFolders.map { .array($0.map(JSONValue.string)) }
         }
         func count(_ state: Delivery.State) -> JSONValue { .integer(Int64(counts[state] ?? 0)) }
         return [
