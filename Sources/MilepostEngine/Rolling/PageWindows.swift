@@ -37,7 +37,7 @@ struct PageWindows {
         pairs.append(pair)
     }
 
-    var isEmpty: Bool { pairs.isEmpty }
+    var count: Int { pairs.count }
 
     /// Reads all that were added.
     ///

@@ -15,7 +15,8 @@ struct RollingEvaluator: Sendable {
     let cache: RuleCache
     let clock: any DaemonClock
 
-    /// Clicks in one transaction.
+    /// Clicks in one transaction. Where a click counts under many rules, a page ends with the click that brings the windows
+    /// it touches to as many.
     let pageSize: Int
 
     struct Step: Sendable, Equatable {
@@ -74,7 +75,7 @@ struct RollingEvaluator: Sendable {
         guard page.through > from.position else { return Step(reached: from.position, now: from.now) }
         var evaluation = RuleEvaluation(
             workspace: workspace, filling: filling, from: from, to: RuleCursor(position: page.through, now: from.now))
-        do { try await fold(page.clicks, lane, workspace, into: &evaluation) } catch let lost as LostWindow {
+        do { try await fold(&page, lane, workspace, into: &evaluation) } catch let lost as LostWindow {
             try await rebuild(lost.rule, lane, workspace)
             return Step(hasMore: true, reached: from.position, now: from.now)
         }
@@ -113,14 +114,21 @@ struct RollingEvaluator: Sendable {
         var isExcluded: Bool
     }
 
+    /// Notes who clicked and the windows that takes, and cuts the page off where they are enough for one transaction.
     private func touches(
-        of clicks: [StoredClick], _ lane: RuleCache.Lane, _ workspace: WorkspaceID, windows: inout PageWindows,
+        of page: inout ClickPage, _ lane: RuleCache.Lane, _ workspace: WorkspaceID, windows: inout PageWindows,
         counts: inout [RuleCounts]
     ) async throws -> [Touch] {
         let optedOut = try await store.optedOutMembers(workspace: workspace)
         var uses: [LinkID: LinkUse] = [:]
         var touches: [Touch] = []
-        for (index, stored) in clicks.enumerated() {
+        for (index, stored) in page.clicks.enumerated() {
+            if windows.count >= pageSize {
+                page.through = page.clicks[index - 1].position
+                page.hasMore = true
+                page.clicks.removeSubrange(index...)
+                break
+            }
             let use =
                 uses[stored.link.id]
                 ?? LinkUse(
@@ -145,12 +153,14 @@ struct RollingEvaluator: Sendable {
     }
 
     private func fold(
-        _ clicks: [StoredClick], _ lane: RuleCache.Lane, _ workspace: WorkspaceID, into evaluation: inout RuleEvaluation
+        _ page: inout ClickPage, _ lane: RuleCache.Lane, _ workspace: WorkspaceID, into evaluation: inout RuleEvaluation
     ) async throws {
         var windows = PageWindows()
         var counts = [RuleCounts](repeating: RuleCounts(), count: lane.stored.count)
-        let touches = try await touches(of: clicks, lane, workspace, windows: &windows, counts: &counts)
-        if !windows.isEmpty { try await windows.load(from: store, lane) }
+        let touches = try await touches(of: &page, lane, workspace, windows: &windows, counts: &counts)
+        let clicks = page.clicks
+        evaluation.to.position = page.through
+        if windows.count > 0 { try await windows.load(from: store, lane) }
         var now = evaluation.from.now.milliseconds
         var next = 0
         for touch in touches {
