@@ -167,7 +167,8 @@ extension PipedrivePlugin: Connecting, Configuring, Choosing {
         let labels = mapped.compactMap { name in
             fields.first { $0.key == name }.map { ($0.key, JSONValue.string($0.label)) }
         }
-        members["field_labels"] = labels.isEmpty ? nil : .object(Dictionary(labels, uniquingKeysWith: { $1 }))
+        members.removeValue(forKey: "field_labels")
+        if !labels.isEmpty { members["field_labels"] = .object(Dictionary(labels, uniquingKeysWith: { $1 })) }
         return .object(members)
     }
 
