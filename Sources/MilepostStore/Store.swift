@@ -300,6 +300,8 @@ public struct FormSubmission: Sendable, Equatable {
 // MARK: - Connections and crossings
 
 public protocol ConnectionBook: Sendable {
+    /// Adds to what somebody should know of the connection; what it bears already is not repeated.
+    func noteWarnings(id: ConnectionID, _ warnings: [Reason]) async throws
     /// Stores a connection and its sealed credentials together (PCON-12) and marks what the totals of this moment have
     /// already reached (THR-19): every scope at or above a threshold without a crossing gets one that did not fire, with
     /// `baseline` as its reason; nil fires for the current state instead. Replaces a connection of the same integration

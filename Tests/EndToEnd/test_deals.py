@@ -198,7 +198,7 @@ class TestFields:
         assert values == {"before": None, "after": "after"}
 
     def test_a_rename_in_the_vendors_account_does_not_break_the_mapping(self, own) -> None:
-        """FLD-08: the mapping keeps the key, over a restart that reads the definitions anew"""
+        """FLD-08: the mapping keeps the key, over a restart that reads the definitions anew, and a notice says so"""
         daemon = own().start()
         workspace = daemon.workspace("acme")
         key = daemon.sandbox.field_key("Link")
@@ -211,6 +211,17 @@ class TestFields:
         [deal] = daemon.sandbox.deals()
         assert deal["custom_fields"][key] == "spring"
         assert deal["custom_fields"][daemon.sandbox.field_key("Clicks")] == 7
+        [notice] = [entry for entry in workspace.connection()["warnings"] if entry["code"] == "field_renamed"]
+        assert "Link is called Short link id" in notice["message"] and key in notice["message"], notice
+        workspace.clicks("summer", 2)
+        workspace.tick()
+        daemon.restart()
+        workspace.clicks("autumn", 2)
+        workspace.tick()
+        told = [entry["code"] for entry in workspace.connection()["warnings"]]
+        assert told.count("field_renamed") == 1, "one rename is told once"
+        workspace.rest.patch(f"{workspace.base}/integrations/pipedrive", {"link_field": "Short link id"})
+        assert workspace.connection()["warnings"] == [], "settings that are checked again accept the name"
         labels = {item["value"]: item["label"] for item in workspace.rest.get(
             f"{workspace.base}/integrations/pipedrive/options/deal_fields")["items"]}
         assert labels[key] == "Short link id", "what a person sees follows the vendor"

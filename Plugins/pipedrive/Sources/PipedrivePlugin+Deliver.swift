@@ -167,6 +167,7 @@ extension PipedrivePlugin: Delivering {
         if wanted.contains(where: { DealField.find($0.name, in: fields) == .unknown }) {
             fields = try await self.fields(fresh: true, vendor, operation)
         }
+        warnings += renames(in: fields)
         for (name, value, isLink) in wanted where !value.isNull {
             guard case .found(let field) = DealField.find(name, in: fields) else {
                 if let warning = Self.warning(about: name, in: fields) { warnings.append(warning) }

@@ -15,6 +15,8 @@ public final class PipedrivePlugin: Plugin {
         var settings: Settings
         /// Definitions of the custom deal fields: read once, again on an unknown label or a refusal (FLD-03, FLD-04).
         var fields: [DealField]?
+        /// Renames were looked for in these definitions.
+        var hasToldRenames = false
         var ownUser: Int64?
         /// What the vendor calls the company's host; told by the host or by `connect`.
         var companyDomain: String?
@@ -37,8 +39,27 @@ public final class PipedrivePlugin: Plugin {
     func fields(fresh: Bool = false, _ vendor: Vendor, _ operation: Operation) async throws -> [DealField] {
         if !fresh, let known = state.withLock({ $0.fields }) { return known }
         let read = try await vendor.dealFields(operation)
-        state.withLock { $0.fields = read }
+        state.withLock { ($0.fields, $0.hasToldRenames) = (read, false) }
         return read
+    }
+
+    /// Mapped fields that are called otherwise than when the settings were checked: told once for each reading of the
+    /// definitions. The mapping holds the key and is not hurt (FLD-08).
+    func renames(in fields: [DealField]) -> [Warning] {
+        let labels = state.withLock { state -> [String: String] in
+            guard !state.hasToldRenames else { return [:] }
+            state.hasToldRenames = true
+            return state.settings.labels
+        }
+        return labels.sorted { $0.key < $1.key }.compactMap { key, label in
+            guard let field = fields.first(where: { $0.key == key }), field.label != label else { return nil }
+            return Warning(
+                code: "field_renamed",
+                message: "The deal field \(VendorText.line(label, longest: 80)) is called "
+                    + "\(VendorText.line(field.label, longest: 80)) in Pipedrive now. The mapping holds its key "
+                    + "\(key) and goes on; to accept the new name, set the fields again.",
+                lasting: true)
+        }
     }
 
     /// Where a person sees a deal; nil while nobody has told the company's domain.
@@ -142,6 +163,12 @@ extension PipedrivePlugin: Connecting, Configuring, Choosing {
             members["fields"] = .object(
                 Dictionary(pairs.map { (key($0.key), $0.value) }, uniquingKeysWith: { _, last in last }))
         }
+        let mapped = (members["link_field"]?.string.map { [$0] } ?? []) + (members["fields"]?.object ?? [:]).keys
+        let labels = mapped.compactMap { name in
+            fields.first { $0.key == name }.map { ($0.key, JSONValue.string($0.label)) }
+        }
+        members.removeValue(forKey: "field_labels")
+        if !labels.isEmpty { members["field_labels"] = .object(Dictionary(labels, uniquingKeysWith: { $1 })) }
         return .object(members)
     }
 

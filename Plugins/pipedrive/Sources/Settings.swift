@@ -15,6 +15,8 @@ struct Settings: Sendable, Equatable {
     var titleTemplate: String?
     /// Label or key of a field, and its value.
     var fields: [String: JSONValue] = [:]
+    /// What the mapped fields were called when the settings were checked, by key (FLD-08).
+    var labels: [String: String] = [:]
     /// The `acme` of `acme.pipedrive.com` (PCON-16).
     var domain: String?
     /// nil: the daemon's configuration or the manifest decides.
@@ -71,6 +73,7 @@ struct Settings: Sendable, Equatable {
                 refuse("rate_plan", "rate_plan must be one of \(ratePlans.joined(separator: ", ")).")
             }
         }
+        settings.labels = (json["field_labels"]?.object ?? [:]).compactMapValues(\.string)
         if let fields = json["fields"], !fields.isNull {
             // Fifty: more than that is a copy of the deal, not a few fields beside it.
             if let members = fields.object, members.count <= 50 {

@@ -277,6 +277,7 @@ public struct Dispatcher: Sendable {
             tally.dead += 1
         }
         for warning in verdict.warnings { reporter.warned(warning, delivery: item.claim.delivery.id, on: connection) }
+        if !verdict.notices.isEmpty { try await store.noteWarnings(id: connection.id, verdict.notices) }
         try await store.settle([outcome])
         CrashPoint.reach("after_settle")
         if case .waitForConnection = decision { outcome.state = .held }

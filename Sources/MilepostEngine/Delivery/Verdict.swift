@@ -25,6 +25,8 @@ public struct Verdict: Sendable, Equatable {
     /// The vendor's own wait, when it gave one.
     public var retryAfter: Duration?
     public var warnings: [Reason]
+    /// Those of them that are about the connection.
+    public var notices: [Reason] = []
     /// Our own limiter held the request back, so that nobody's attempt was spent.
     public var wasHeldBack = false
 

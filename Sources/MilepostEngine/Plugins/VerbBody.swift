@@ -121,6 +121,8 @@ enum VerbBody {
         verdict.remoteID = item["remote_id"]?.string
         verdict.remoteURL = item["remote_url"]?.string
         verdict.warnings = reasons(item["warnings"])
+        verdict.notices = reasons(
+            item["warnings"]?.array.map { .array($0.filter { $0["lasting"]?.bool == true }) })
         return (Int(clamping: index), verdict)
     }
 

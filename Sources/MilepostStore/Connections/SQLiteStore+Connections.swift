@@ -54,6 +54,19 @@ extension SQLiteStore {
         return changed
     }
 
+    public func noteWarnings(id: ConnectionID, _ warnings: [Reason]) async throws {
+        try await write { context in
+            guard var connection = try ConnectionRow.find(id: id, context.db) else { throw StoreError.noConnection(id) }
+            let fresh = warnings.filter { !connection.warnings.contains($0) }
+            guard !fresh.isEmpty else { return }
+            connection.warnings = (connection.warnings + fresh).suffix(Self.maximumWarnings)
+            try ConnectionRow.store(connection, context.db)
+        }
+    }
+
+    /// A plugin may say much; the newest count.
+    private static let maximumWarnings = 50
+
     /// Time that deliveries spent waiting is added to them when the connection leaves a state that is not `active`, so
     /// that caps stand still (decisions 9).
     public func setState(

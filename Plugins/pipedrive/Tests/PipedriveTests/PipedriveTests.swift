@@ -148,6 +148,30 @@ extension Serialized {
             #expect(done.body["warnings"]?[0]?["code"] == .string(code))
         }
 
+        @Test("FLD-08: a mapped field that was renamed is told once for the connection, and its value goes to its key")
+        func renamed() async throws {
+            let settings: [String: JSONValue] = [
+                "pipeline_id": 1, "stage_id": 11, "link_field": "Link", "fields": ["Count": 3],
+            ]
+            let labels: JSONValue = .object([linkKey: "Link", typedKey("double"): "Count"])
+            let host = try #require(
+                connected(
+                    Account(),
+                    settings: [
+                        "link_field": .string(linkKey), "field_labels": .object([linkKey: "Old name"]),
+                    ]))
+            defer { host.destroy() }
+            let first = await host.run(MP_VERB_DELIVER, deliver(payload())).body["records"]?[0]
+            let warning = first?["warnings"]?[0]
+            #expect(warning?["code"] == "field_renamed" && warning?["lasting"] == true)
+            #expect(warning?["message"]?.string?.contains("Old name is called Link") == true)
+            #expect(host.sent.first { $0.step == "deal" }?.body?["custom_fields"]?[linkKey] == "lnk_spring")
+            let second = await host.run(MP_VERB_DELIVER, deliver(payload())).body["records"]?[0]
+            #expect(second?["class"] == "ok" && second?["warnings"]?[0] == nil)
+            let checked = await host.run(MP_VERB_CONFIGURE, ["settings": .object(settings)])
+            #expect(checked.body["settings"]?["field_labels"] == labels)
+        }
+
         @Test("PCON-08, PCON-09, PCON-11: pickers are live, in the vendor's order, with a suggestion")
         func picks() async throws {
             let host = try #require(connected(Account()))

@@ -71,9 +71,12 @@ public struct InstanceConfiguration: Sendable, Decodable {
 public struct Warning: Hashable, Sendable, Codable {
     public var code: String
     public var message: String
-    public init(code: String, message: String) {
+    /// Of a delivery's warnings: it is about the connection, which bears it until its settings are checked again.
+    public var lasting: Bool?
+    public init(code: String, message: String, lasting: Bool? = nil) {
         self.code = code
         self.message = message
+        self.lasting = lasting
     }
 }
 
