@@ -36,6 +36,7 @@ sys.path.insert(0, str(HERE.parent / "EndToEnd"))
 
 import harness  # noqa: E402  (lies in the folder that was just added)
 import rule_bench  # noqa: E402
+import timeline_bench  # noqa: E402
 
 WORKSPACE = "bench"
 TRANSACTION = 8192  # SQLiteConfiguration.clicksPerTransaction: one request of so many lines is one transaction
@@ -233,6 +234,9 @@ class Bench:
 
     def rules(self) -> None:
         rule_bench.measure(self)
+
+    def timeline(self) -> None:
+        timeline_bench.measure(self)
 
     # Memory, start, way to a deal
 
@@ -454,7 +458,7 @@ def line(row: Row) -> str:
     return f"| {row.name} | {row.aim} | {number(row.figure)} {row.unit} | {spread} | {bare} | {ratio} | {verdict} | {row.note} |"
 
 
-MEASURES = ["start", "rest", "intake", "posts", "ticks", "abi", "deal", "rules"]
+MEASURES = ["start", "rest", "intake", "posts", "ticks", "abi", "deal", "rules", "timeline"]
 
 
 def main() -> int:

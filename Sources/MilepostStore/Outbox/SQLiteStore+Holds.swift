@@ -56,6 +56,13 @@ extension WriteContext {
                     WHERE connection_id = ?2 AND state = 'held' AND came_from IS NOT NULL
                     """
             ).execute(arguments: [at.milliseconds, id.rawValue])
+            // Crossings of rules that were put off meanwhile are due at once, too (OAU-12).
+            try db.cachedStatement(
+                sql: """
+                    UPDATE rule_firings SET next_attempt_at = NULL
+                    WHERE workspace = ? AND integration = ? AND state = 'waiting'
+                    """
+            ).execute(arguments: [connection.workspace.rawValue, connection.integration.description])
             return
         }
         let reason = connection.reasonToWait

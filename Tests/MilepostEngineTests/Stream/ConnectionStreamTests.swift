@@ -41,6 +41,40 @@ struct ConnectionStreamTests {
         await world.end()
     }
 
+    @Test("a connection takes the clicks of its tags and folders, and explain says so of the others (HCON-07)")
+    func mapping() async throws {
+        let world = try await StreamWorld(policy: StreamPolicy(onlyTags: ["north"], onlyFolders: ["south"]))
+        var change = LinkChange()
+        change.tags = ["spring", "north"]
+        _ = try await world.store.changeLink("up", workspace: world.workspace, change: change, at: world.clock.now)
+        change = LinkChange()
+        change.folder = "south"
+        change.tags = ["spring"]
+        _ = try await world.store.changeLink("down", workspace: world.workspace, change: change, at: world.clock.now)
+        try await world.click("up", contact: "1")
+        try await world.click("down", contact: "2")
+        let other = try await world.click("elsewhere", contact: "3")
+        try await world.settle()
+        #expect(world.vendor.records("timeline").map { $0["contact"]?["id"]?.string } == ["1", "2"])
+        #expect(try await world.explain(other) == ["not_fired not_mapped"])
+        #expect(try await world.count("excluded:not_mapped") == 1)
+        await world.end()
+    }
+
+    @Test("a connection with every action switched off passes the clicks by, and takes them once one is on")
+    func allOff() async throws {
+        let actions = [ClickAction(name: "touch", maximumBatch: 100, coalesces: true, enabledBy: "writes_touch")]
+        let world = try await StreamWorld(actions: actions, settings: ["writes_touch": false])
+        try await world.click(contact: "1", utm: UTM(source: "early"))
+        try await world.settle()
+        #expect(world.vendor.calls.isEmpty)
+        try await world.connect(settings: ["writes_touch": true])
+        try await world.click(contact: "2", utm: UTM(source: "late"))
+        try await world.settle()
+        #expect(world.vendor.records("touch").map { $0["contact"]?["id"]?.string } == ["2"])
+        await world.end()
+    }
+
     @Test(
         "a first connect begins at the newest click; what came while disconnected is counted and skipped (decisions 11)"
     )
