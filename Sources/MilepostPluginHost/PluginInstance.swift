@@ -124,6 +124,7 @@ public final class PluginInstance: Sendable {
         }
         for call in calls { call.task.cancel() }
         if case .attached(let attachment) = link { attachment.transport.destroy(instance: attachment.id) }
+        resumeWaiting(for: link)
         // What the plugin left open at its shutdown has an unknown outcome, as after a crash.
         for operation in state.withLock({ Array($0.operations.keys) }) {
             finish(
@@ -269,6 +270,12 @@ public final class PluginInstance: Sendable {
         for continuation in waiting { continuation.resume() }
     }
 
+    /// Who waits for an attaching that something final has overtaken looks again; `settle` does not know of them any more.
+    private func resumeWaiting(for link: Link) {
+        guard case .attaching(let waiting) = link else { return }
+        for continuation in waiting { continuation.resume() }
+    }
+
     /// The plugin's answer to `create`.
     func created(_ instance: UInt64, status: Int32) {
         guard let creation = state.withLock({ $0.creation }), creation.instance == instance else { return }
@@ -314,10 +321,11 @@ public final class PluginInstance: Sendable {
 
     /// Inline only: the thread does not come back, so nothing is ever asked of this instance again.
     func condemned(_ reason: String) {
-        let ended = state.withLock { state -> [UInt64] in
-            state.link = .condemned(reason)
-            return Array(state.operations.keys)
+        let (ended, link) = state.withLock { state -> ([UInt64], Link) in
+            defer { state.link = .condemned(reason) }
+            return (Array(state.operations.keys), state.link)
         }
+        resumeWaiting(for: link)
         for operation in ended {
             finish(operation, status: .deadline, body: HostError.json(code: "plugin_hung", message: reason))
         }
