@@ -5,8 +5,8 @@
 
 Every figure is a median of five, with its smallest and largest value; --quick takes one round of a fifth of the size.
 Reads the binaries of MILEPOST_DIST (default .build/dist), works in a scratch folder below MILEPOST_BENCH_DIR (default
-.build, because a folder in memory would make fsync free) and removes it. Exits with 0 also when an aim is missed: a shared
-machine's bad minute is no defect. docs/benchmarks.md says how to read the table.
+.build: in memory fsync would be free) and removes it. An aim that is missed fails nothing: a shared machine has bad
+minutes. docs/benchmarks.md says how to read the table.
 """
 
 from __future__ import annotations

@@ -173,6 +173,22 @@ def test_first_touch_properties_are_refused_with_field_and_reason(portal: Portal
     assert reset["settings"].get("property_mapping") is None
 
 
+def test_the_way_to_begin_is_shown_with_how_far_it_is(portal: Portal) -> None:
+    """HCON-10: properties, two weeks, one asset, a week of watching, tuning"""
+    portal.connect()
+    steps = portal.rest.get(f"{portal.url}/rollout")["steps"]
+    assert [(step["id"], step["state"]) for step in steps] == [
+        ("properties", "by_hand"),
+        ("watch_clicks", "waiting"),
+        ("one_asset", "open"),
+        ("watch_rule", "open"),
+        ("tune", "by_hand"),
+    ]
+    assert steps[1]["due_at"] and all(step["text"] for step in steps)
+    shown = portal.daemon.cli("integrations", "rollout", "hubspot", "-w", portal.workspace.name)
+    assert "Wait two weeks" in shown.out, shown.out
+
+
 def test_one_unknown_contact_ends_alone(portal: Portal) -> None:
     """TL-11, RES-07, RES-08: the others of its batch are delivered, a merged contact's clicks reach the survivor."""
     portal.make_template()

@@ -222,6 +222,16 @@ enum OpenAPISchemas {
         "links.list": object(["links": list(reference("Link")), "next": optionalText], required: ["links", "next"]),
         "integrations.list": object(["integrations": list(reference("Connection"))], required: ["integrations"]),
         "integrations.get": reference("Connection"),
+        "integrations.rollout": object(
+            [
+                "steps": list(
+                    object(
+                        [
+                            "id": text, "title": text, "text": optionalText,
+                            "state": ["type": "string", "enum": ["done", "waiting", "open", "by_hand"]],
+                            "due_at": optionalTime,
+                        ], required: ["id", "title", "state"]))
+            ], required: ["steps"]),
         "integrations.connect": reference("Connection"),
         "integrations.change": reference("Connection"),
         "integrations.disconnect": reference("Connection"),

@@ -6,7 +6,7 @@ import MilepostModel
 
 struct Integrations: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "List, show and change connections.", subcommands: [List.self, Show.self, Set.self],
+        abstract: "List, show and change connections.", subcommands: [List.self, Show.self, Set.self, Rollout.self],
         defaultSubcommand: List.self)
 
     struct List: ParsableCommand {
@@ -30,6 +30,22 @@ struct Integrations: ParsableCommand {
         func run() throws {
             let session = try common.session()
             session.show(try session.ask("GET", session.path("integrations", integration)), session.pages.connection)
+        }
+    }
+
+    struct Rollout: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Show how to begin with a plugin, and how far this connection has come.")
+        @Argument(help: "The plugin, or PLUGIN@NAME.") var integration: String
+        @OptionGroup var common: Common
+
+        func run() throws {
+            let session = try common.session()
+            session.show(try session.ask("GET", session.path("integrations", integration, "rollout"))) {
+                session.pages.list(
+                    $0["steps"]?.array ?? [], ["state", "title", "text", "due_at"],
+                    empty: "\(integration) gives no advice on how to begin")
+            }
         }
     }
 
