@@ -27,7 +27,8 @@ public struct MilepostServer: Sendable {
     /// Every route, in the order of the documentation.
     package static var routes: [Route] {
         healthRoutes + eventRoutes + linkRoutes + linkBatchRoutes + integrationRoutes + deliveryRoutes + contactRoutes
-            + streamRoutes + adminRoutes + planRoutes + managedRoutes + oauthRoutes + ruleRoutes + provisionRoutes + rolloutRoutes
+            + streamRoutes + adminRoutes + planRoutes + managedRoutes + oauthRoutes + ruleRoutes + provisionRoutes
+            + rolloutRoutes
     }
 
     /// The application for a service group, one for each listener.

@@ -3,10 +3,9 @@
 
     .venv/bin/python Tests/Bench/bench.py [--quick] [--only NAME,NAME] [--json FILE]
 
-Every figure is a median of five, with its smallest and largest value; --quick takes one round of a fifth of the size.
-Reads the binaries of MILEPOST_DIST (default .build/dist), works in a scratch folder below MILEPOST_BENCH_DIR (default
-.build: in memory fsync would be free) and removes it. An aim that is missed fails nothing: a shared machine has bad
-minutes. docs/benchmarks.md says how to read the table.
+Every figure is a median of five, with smallest and largest value; --quick takes one round of a fifth of the size. Reads
+the binaries of MILEPOST_DIST (default .build/dist), works in a scratch folder below MILEPOST_BENCH_DIR (default .build: in
+memory fsync would be free). An aim that is missed fails nothing. docs/benchmarks.md says how to read the table.
 """
 
 from __future__ import annotations
