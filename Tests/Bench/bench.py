@@ -412,9 +412,8 @@ def build_echo(folder: Path) -> str:
     quoted = manifest.replace("\\", "\\\\").replace('"', '\\"')
     run(["cc", "-std=gnu11", "-O2", "-shared", "-fPIC", "-pthread", "-I", str(ROOT / "include"), f'-DMANIFEST="{quoted}"',
          "-o", str(folder / "echo.so"), str(ROOT / "Tests" / "Plugins" / "echo" / "echo.c")])
-    os.chmod(folder, 0o755)
-    os.chmod(folder / "echo.so", 0o755)
-    os.chmod(folder / "echo.json", 0o644)
+    for path, mode in [(folder, 0o755), (folder / "echo.so", 0o755), (folder / "echo.json", 0o644)]:
+        os.chmod(path, mode)
     return str(folder)
 
 

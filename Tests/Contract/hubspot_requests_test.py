@@ -52,7 +52,7 @@ def test_every_request_agrees_with_the_vendors_description():
 
 
 def test_no_first_touch_property_ever_leaves():
-    """PROP-04: not in one request of all tests, the hostile ones included."""
+    """PROP-04, Z-13: on create as little as on update, not in one request of all tests, the hostile ones included."""
     for request in requests():
         if request["method"] not in ("POST", "PATCH") or not isinstance(request["body"], dict):
             continue
@@ -61,6 +61,8 @@ def test_no_first_touch_property_ever_leaves():
             properties = body.get("properties")
             names = properties if isinstance(properties, dict) else {}
             assert not [n for n in names if n.startswith(("hs_analytics_", "original_source"))], request
+        if "/properties/" in request["url"]:
+            assert not str(request["body"].get("name")).startswith(("hs_analytics_", "original_source")), request
 
 
 def test_only_the_template_is_sent_with_the_developer_key():

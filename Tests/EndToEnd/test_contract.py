@@ -91,6 +91,45 @@ def test_the_credential_travels_in_a_header_and_never_in_a_url() -> None:
         assert "api_token" not in entry["query"] and "access_token" not in entry["query"], entry
 
 
+REMEMBERED = [
+    r"/integrators/timeline/[^/]+/events(/.*)?", r"/crm/[^/]+/timeline/events(/.*)?", r"/events/.*",
+    r"/crm/(v3/)?objects/([^/]+/)?notes(/.*)?",
+]
+
+
+def rewriting(entries: list[dict]) -> list[str]:
+    """Requests that would change or remove what a timeline shows, in any of the ways that events are written."""
+    return [
+        f"{entry['method']} {entry['path']}" for entry in entries
+        if any(re.fullmatch(path, entry["path"]) for path in REMEMBERED)
+        and (entry["method"] not in ("GET", "POST") or re.search(r"/(update|upsert|archive|merge|gdpr-delete)$", entry["path"]))
+        # An update of nothing asks whether the token has the right at all.
+        and entry["body"] != {"inputs": []}
+    ]
+
+
+def test_no_request_ever_rewrites_or_removes_a_timeline_event() -> None:
+    """TL-10: events are only ever added; with or without a batch, in each back end"""
+    if not ARCHIVE:
+        pytest.skip("no other test has sent anything in this session")
+    assert not rewriting(ARCHIVE), rewriting(ARCHIVE)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "is_found"),
+    [
+        ("DELETE", "/integrators/timeline/v3/events/1/one", True), ("PUT", "/crm/v3/timeline/events", True),
+        ("PATCH", "/crm/v3/objects/notes/7", True), ("DELETE", "/crm/objects/2026-03/notes/7", True),
+        ("POST", "/crm/v3/objects/notes/batch/archive", True), ("POST", "/crm/v3/objects/notes/batch/create", False),
+        ("POST", "/integrators/timeline/v3/events/batch/create", False), ("PATCH", "/crm/v3/objects/contacts/1", False),
+        ("GET", "/integrators/timeline/v3/events/1/one/render", False), ("POST", "/events/v3/send", False),
+    ],
+)
+def test_the_judge_of_timelines_sees_what_it_should(method: str, path: str, is_found: bool) -> None:
+    """TL-10: so that the test above does not pass by blindness"""
+    assert bool(rewriting([{"method": method, "path": path, "body": {"inputs": [{"id": "1"}]}}])) is is_found
+
+
 def judged(entries: list[dict]) -> list[str]:
     """What is wrong with requests, each kind of fault once."""
     found: dict[str, str] = {}

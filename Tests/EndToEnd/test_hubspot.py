@@ -157,7 +157,7 @@ def test_a_token_without_the_timeline_falls_back_to_notes_and_says_so(portal: Po
 
 
 def test_first_touch_properties_are_refused_with_field_and_reason(portal: Portal) -> None:
-    """PROP-04, PROP-05, PROP-07"""
+    """PROP-04, PROP-05, PROP-07, TRB-09: nothing that Milepost writes can look frozen for want of a right to write it"""
     answer = portal.rest.request(
         "POST", portal.url,
         {"credentials": {"private_app_token": PRIVATE}, "property_mapping": {"campaign": "hs_analytics_source_data_2"}})

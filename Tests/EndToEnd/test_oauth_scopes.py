@@ -7,7 +7,9 @@ The plugin is a double whose `connect` answers the account and the lacking scope
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -179,6 +181,36 @@ class TestScopes:
         assert it.install("crm@second", account="62516").status == 201
         assert {shown["account"]["id"] for shown in it.rest.get(it.base)["integrations"]} == {"62515", "62516"}
 
+    def test_a_refresh_far_older_than_those_of_its_peers_is_shown_as_such(self, crm) -> None:
+        """OBS-04: six days against minutes; peers that are all as old say nothing"""
+        it = crm()
+        for number in range(3):
+            assert it.install(f"crm@n{number}", account=str(62515 + number)).status == 201
+
+        def stale(days: dict[str, int]) -> list[str]:
+            it.daemon.stop()
+            with sqlite3.connect(it.daemon.data / "milepost.db") as database:
+                for name, age in days.items():
+                    at = int((time.time() - age * 86_400) * 1000)
+                    changed = database.execute(
+                        "UPDATE oauth_chains SET last_refresh_at = ?, issued_at = ? WHERE connection_id ="
+                        " (SELECT id FROM connections WHERE integration = ?)", (at, at, name))
+                    assert changed.rowcount == 1
+            database.close()
+            it.daemon.start()
+            it.rest = it.daemon.rest
+            found = it.rest.get(it.base)["integrations"]
+            assert all(shown["oauth"]["stale"] in (True, False) for shown in found)
+            return [shown["integration"] for shown in found if shown["oauth"]["stale"]]
+
+        assert stale({}) == []
+        assert stale({"crm@n1": 6}) == ["crm@n1"]
+        shown = it.rest.get(f"{it.base}/crm@n1")
+        assert shown["oauth"]["stale"] is True and shown["oauth"]["last_refresh_age"] == "6 days ago"
+        page = it.daemon.cli("integrations", "show", "crm@n1", "-w", "acme")
+        assert "6 days ago" in page.out and "peers" in page.out, page.out
+        assert stale({"crm@n0": 6, "crm@n2": 6}) == []
+
     def test_a_secret_of_the_app_may_be_changed_alone(self, crm) -> None:
         it = crm()
         app = it.rest.put("/v1/admin/apps/crm", {"developer_key": "developer-key-value"})
@@ -260,6 +292,16 @@ class TestTokensOfOneAccount:
         run = it.daemon.cli("connect", "crm", "--credential", "private_token=tok", "--yes", "-w", "acme", "--json")
         assert run.json["credential"] == "private_token" and run.json["account"]["label"] == "holds private_token"
         assert run.json["oauth"] is None and it.vendor.paths == [], "nothing is refreshed"
+
+    def test_doctor_recommends_oauth_where_a_pasted_token_is_in_use(self, crm) -> None:
+        """PRV-06, Z-18: and says nothing of an installation"""
+        it = crm()
+        it.rest.post(f"{it.base}/crm", {"credentials": {"private_token": "one"}, "account": "62515"})
+        assert it.install("crm@consented", account="62516").status == 201
+        doctor = it.daemon.cli("doctor", "--config", str(it.daemon.config_file), "--json", check=False)
+        found = [entry for entry in doctor.json["findings"] if entry["code"] == "oauth_recommended"]
+        assert [entry["what"] for entry in found] == ["acme/crm holds a pasted token"], doctor.out
+        assert found[0]["severity"] == "warning" and "milepost connect crm --oauth -w acme" in found[0]["cure"], found
 
     def test_a_second_account_needs_oauth(self, crm) -> None:
         """PAT-04"""

@@ -168,6 +168,24 @@ struct MisbehaviourTests {
         await bench.close()
     }
 
+    @Test("closing an instance while it attaches lets go of every operation that waits for that")
+    func closedWhileAttaching() async throws {
+        let bench = try PluginBench([.zoo]) { $0.createBudget = .seconds(60) }
+        let instance = try await bench.instance("zoo")
+        instance.replaceConfig(Array("slow".utf8))
+        #expect(await instance.ask(.query, "abort").status == .crashed)
+        let waiting = (0..<4).map { _ in Task { await instance.ask(.ping, timeout: .seconds(60)) } }
+        // The next worker is up, so one operation attaches and the others wait for it.
+        for _ in 0..<500 where bench.health("zoo")?.workerProcessID == nil {
+            try await Task.sleep(for: .milliseconds(10))
+        }
+        #expect(bench.health("zoo")?.workerProcessID != nil)
+        for _ in 0..<20 { try await Task.sleep(for: .milliseconds(10)) }
+        await instance.close()
+        for task in waiting { #expect(await task.value.status != .ok) }
+        await bench.close()
+    }
+
     @Test("a cancelled operation asks the plugin, and its requests are cut off at the deadline")
     func deadlineCancelsRequests() async throws {
         let bench = try PluginBench([.echo]) { $0.grace = .seconds(5) }

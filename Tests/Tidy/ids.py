@@ -20,10 +20,18 @@ IN_SCOPE: dict[str, list[range]] = {
     "EXC": [range(1, 7)],
     "PLAN": [range(1, 7)],
     "RATE": [range(1, 4), range(5, 10), range(11, 12), range(13, 15)],  # 4 and 10 are mirrors; 12: no batch endpoint there
-    "TRB": [range(1, 8)],
-    "OBS": [range(2, 3), range(5, 8)],
-    "PRV": [range(1, 4), range(5, 6)],
-    "ACC": [range(1, 2)],
+    "HCON": [range(1, 10)],  # 10 is the onboarding list
+    "RES": [range(1, 10)],
+    "TL": [range(1, 12)],
+    "PROP": [range(1, 14)],
+    "RULE": [range(1, 22)],
+    "OAU": [range(1, 17)],
+    "PAT": [range(1, 6)],
+    "TRB": [range(1, 8), range(9, 10)],  # 8 is told by OAU-07 to OAU-11
+    "OBS": [range(1, 9)],
+    "PRV": [range(1, 4), range(5, 7)],
+    "ACC": [range(1, 6)],
+    "Z": [range(5, 14)],
     "EXT": [range(1, 4), range(6, 8), range(9, 11), range(15, 16)],
 }
 

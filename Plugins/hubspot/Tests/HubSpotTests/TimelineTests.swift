@@ -39,7 +39,7 @@ extension Serialized {
             #expect(host.sent.first?.isIdempotent == true)
         }
 
-        @Test("TL-02: the older path of the same interface can be chosen")
+        @Test("TL-02, Z-07: the older path of the same interface can be chosen")
         func alias() async throws {
             let host = try #require(
                 connected(
