@@ -20,7 +20,7 @@ IN_SCOPE: dict[str, list[range]] = {
     "EXC": [range(1, 7)],
     "PLAN": [range(1, 7)],
     "RATE": [range(1, 4), range(5, 10), range(11, 12), range(13, 15)],  # 4 and 10 are mirrors; 12: no batch endpoint there
-    "HCON": [range(1, 10)],  # 10 is the onboarding list
+    "HCON": [range(1, 11)],
     "RES": [range(1, 10)],
     "TL": [range(1, 12)],
     "PROP": [range(1, 14)],
