@@ -70,7 +70,8 @@ extension HubSpotPlugin: Provisioning {
     }
 
     private func wanted(_ request: ProvisionRequest, _ settings: Settings) throws(Verdict) -> [Property] {
-        var all = settings.properties.all.map { field, name in
+        // Consent is asked for what the settings switch on, so only that can be made.
+        var all = (settings.writesProperties ? settings.properties.all : []).map { field, name in
             Property(type: "contacts", name: name, label: field.label, isNumber: false)
         }
         if settings.countsOnDeals {
@@ -83,7 +84,7 @@ extension HubSpotPlugin: Provisioning {
                 code: "object_unknown",
                 message:
                     "\(VendorText.line(key, longest: 120)) is not called for by the connection's settings; they call for "
-                    + all.map(\.key).joined(separator: ", ") + ".")
+                    + (all.isEmpty ? "nothing" : all.map(\.key).joined(separator: ", ")) + ".")
         }
         return all.filter { named.contains($0.key) }
     }

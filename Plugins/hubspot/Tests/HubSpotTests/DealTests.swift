@@ -129,6 +129,15 @@ extension Serialized {
             #expect(host.sent.filter { $0.method == "POST" }.count == 3)
         }
 
+        @Test("HCON-06, Z-05: properties that the settings switch off are not made, for consent does not cover them")
+        func switchedOff() async throws {
+            let portal = Portal({ $0.properties["contacts"] = [:] })
+            let host = try #require(connected(portal, settings: ["contact_properties": false]))
+            defer { host.destroy() }
+            let done = await host.run(MP_VERB_PROVISION, ["scope": "account", "objects": []])
+            #expect(done.body["objects"]?.array == [] && host.sent.isEmpty)
+        }
+
         @Test("HCON-06: an answer that the property exists is as good as finding it; one of another type is named")
         func races() async throws {
             let portal = Portal(fault: { $0.method == "GET" ? Portal.missing("crm.schemas.contacts.read") : nil })
