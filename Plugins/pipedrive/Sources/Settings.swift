@@ -73,7 +73,13 @@ struct Settings: Sendable, Equatable {
                 refuse("rate_plan", "rate_plan must be one of \(ratePlans.joined(separator: ", ")).")
             }
         }
-        settings.labels = (json["field_labels"]?.object ?? [:]).compactMapValues(\.string)
+        if let labels = json["field_labels"], !labels.isNull {
+            if let members = labels.object {
+                settings.labels = members.compactMapValues(\.string)
+            } else {
+                refuse("field_labels", "field_labels is kept by the plugin: leave it as it is, or take it away.")
+            }
+        }
         if let fields = json["fields"], !fields.isNull {
             // Fifty: more than that is a copy of the deal, not a few fields beside it.
             if let members = fields.object, members.count <= 50 {
