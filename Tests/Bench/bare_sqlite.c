@@ -10,35 +10,9 @@
  * PendingTotals): WAL, synchronous=FULL, checkpoints between transactions once the log holds
  * as much as the store lets it hold. No HTTP, no JSON, no hash: identities are random bytes.
  */
-#include <sqlite3.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "bare_sqlite.h"
+
 #include <string.h>
-#include <time.h>
-
-static void fail(sqlite3 *db, const char *what) {
-    fprintf(stderr, "bare_sqlite: %s: %s\n", what, db ? sqlite3_errmsg(db) : "no memory");
-    exit(1);
-}
-
-static void run(sqlite3 *db, const char *sql) {
-    if (sqlite3_exec(db, sql, NULL, NULL, NULL) != SQLITE_OK)
-        fail(db, sql);
-}
-
-static sqlite3_stmt *prepare(sqlite3 *db, const char *sql) {
-    sqlite3_stmt *statement = NULL;
-    if (sqlite3_prepare_v2(db, sql, -1, &statement, NULL) != SQLITE_OK)
-        fail(db, sql);
-    return statement;
-}
-
-static void step(sqlite3 *db, sqlite3_stmt *statement) {
-    if (sqlite3_step(statement) != SQLITE_DONE)
-        fail(db, "step");
-    sqlite3_reset(statement);
-}
 
 static uint64_t next_random(void) {
     static uint64_t state = 88172645463325252u;
@@ -46,25 +20,6 @@ static uint64_t next_random(void) {
     state ^= state >> 7;
     state ^= state << 17;
     return state;
-}
-
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-/* checkpointLimitBytes of SQLiteConfiguration.swift: a writer that never rests copies there. */
-#define LOG_LIMIT (128 << 20)
-
-static int log_pages;
-
-static int on_commit(void *context, sqlite3 *db, const char *name, int pages) {
-    (void)context;
-    (void)db;
-    (void)name;
-    log_pages = pages;
-    return SQLITE_OK;
 }
 
 static const char *const schema =
@@ -147,9 +102,7 @@ int main(int argc, char **argv) {
             step(db, total);
             counts[link] = 0;
         }
-        run(db, "COMMIT");
-        if ((int64_t)log_pages * 4096 > LOG_LIMIT)
-            sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+        commit(db);
     }
     printf("%.0f\n", (double)events / (seconds() - started));
     sqlite3_finalize(identity);

@@ -10,60 +10,9 @@
  * Sources/MilepostStore (DayTable, Migration0006): WAL, synchronous=FULL, checkpoints between
  * transactions. No rules, no links, no forms; a window is its eight bytes and never expires.
  */
-#include <sqlite3.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "bare_sqlite.h"
+
 #include <string.h>
-#include <time.h>
-
-static void fail(sqlite3 *db, const char *what) {
-    fprintf(stderr, "bare_windows: %s: %s\n", what, db ? sqlite3_errmsg(db) : "no memory");
-    exit(1);
-}
-
-static void run(sqlite3 *db, const char *sql) {
-    if (sqlite3_exec(db, sql, NULL, NULL, NULL) != SQLITE_OK)
-        fail(db, sql);
-}
-
-static sqlite3_stmt *prepare(sqlite3 *db, const char *sql) {
-    sqlite3_stmt *statement = NULL;
-    if (sqlite3_prepare_v2(db, sql, -1, &statement, NULL) != SQLITE_OK)
-        fail(db, sql);
-    return statement;
-}
-
-static void step(sqlite3 *db, sqlite3_stmt *statement) {
-    if (sqlite3_step(statement) != SQLITE_DONE)
-        fail(db, "step");
-    sqlite3_reset(statement);
-}
-
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-/* checkpointLimitBytes of SQLiteConfiguration.swift: a writer that never rests copies there. */
-#define LOG_LIMIT (128 << 20)
-
-static int log_pages;
-
-static int on_commit(void *context, sqlite3 *db, const char *name, int pages) {
-    (void)context;
-    (void)db;
-    (void)name;
-    log_pages = pages;
-    return SQLITE_OK;
-}
-
-static void commit(sqlite3 *db) {
-    run(db, "COMMIT");
-    if ((int64_t)log_pages * 4096 > LOG_LIMIT)
-        sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
-}
 
 static const char *const schema =
     "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA "

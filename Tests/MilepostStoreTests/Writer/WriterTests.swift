@@ -109,17 +109,20 @@ struct WriterTests {
         let store = try directory.open(
             SQLiteConfiguration(checkpointBytes: 1 << 16, checkpointLimitBytes: 1 << 20))
         _ = try await store.ensureWorkspace(.acme, at: .start)
-        var longest: Int64 = 0
-        try await withThrowingTaskGroup(of: Void.self) { group in
+        let longest = try await withThrowingTaskGroup(of: Int64.self) { group in
             for caller in 0..<4 {
                 group.addTask {
-                    for round in 0..<20 { try await store.click("a", times: 400, tag: "\(caller)-\(round)") }
+                    var longest: Int64 = 0
+                    for round in 0..<20 {
+                        try await store.click("a", times: 400, tag: "\(caller)-\(round)")
+                        longest = max(longest, await store.health().walBytes)
+                    }
+                    return longest
                 }
             }
-            while try await group.next() != nil { longest = max(longest, await store.health().walBytes) }
+            return try await group.reduce(0, max)
         }
         let health = await store.health()
-        longest = max(longest, health.walBytes)
         #expect(longest > 1 << 20 && longest < 4 << 20, "\(longest) bytes")
         #expect(health.databaseBytes > 1 << 20)
         #expect(try await store.auditTotals() == [])

@@ -5,7 +5,7 @@
  * Tests/EndToEnd/test_isolation.py, which gives MANIFEST.
  */
 #define _GNU_SOURCE
-#include <milepost/plugin.h>
+#include "../bodies.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,42 +24,8 @@ struct destination {
     char expires[40];
 };
 
-static mp_view text(const char *string) {
-    return (mp_view){(const uint8_t *)string, strlen(string)};
-}
-
 static void describe(mp_view *ret_manifest) {
     *ret_manifest = text(MANIFEST);
-}
-
-static int has(mp_view body, const char *word) {
-    return memmem(body.ptr, body.len, word, strlen(word)) != NULL;
-}
-
-/* The bodies are the daemon's own JSON: a key occurs once where these functions look for it. */
-static void copy_value(mp_view body, const char *key, char *ret_value, size_t capacity) {
-    const char *found = memmem(body.ptr, body.len, key, strlen(key));
-    const char *end = (const char *)body.ptr + body.len;
-    size_t length = 0;
-    if (found != NULL)
-        for (const char *at = found + strlen(key); at < end && *at != '"' && length + 1 < capacity;
-             at++)
-            if (*at != '\\')
-                ret_value[length++] = *at;
-    ret_value[length] = 0;
-}
-
-/* Without quotes, so that it can stand in a text. */
-static void copy_plain(mp_view body, const char *key, char last, char *ret_value, size_t capacity) {
-    const char *found = memmem(body.ptr, body.len, key, strlen(key));
-    const char *end = (const char *)body.ptr + body.len;
-    size_t length = 0;
-    if (found != NULL)
-        for (const char *at = found + strlen(key); at < end && *at != last && length + 1 < capacity;
-             at++)
-            if (*at != '"')
-                ret_value[length++] = *at;
-    ret_value[length] = 0;
 }
 
 static unsigned count_records(mp_view body) {
@@ -80,7 +46,7 @@ static int32_t create(const mp_host *host, uint64_t instance, mp_view config, vo
     self->instance = instance;
     copy_value(config, "\"api\":\"", self->base, sizeof self->base);
     copy_value(config, "\"ref\":\"", self->held, sizeof self->held);
-    copy_plain(config, "\"scopes\":[", ']', self->scopes, sizeof self->scopes);
+    copy_until(config, "\"scopes\":[", ']', "\"", self->scopes, sizeof self->scopes);
     copy_value(config, "\"expires_at\":\"", self->expires, sizeof self->expires);
     *ret_self = self;
     return MP_OK;
@@ -123,7 +89,7 @@ static int32_t configure(void *pointer, const mp_op *op) {
         length > sizeof facts)
         return MP_RETRY;
     copy_value((mp_view){facts, length}, "\"expires_at\":\"", expires, sizeof expires);
-    copy_plain((mp_view){facts, length}, "\"scopes\":[", ']', scopes, sizeof scopes);
+    copy_until((mp_view){facts, length}, "\"scopes\":[", ']', "\"", scopes, sizeof scopes);
     snprintf(answer, sizeof answer,
              "{\"warnings\":[{\"code\":\"told\",\"message\":\"%s %s\"}]}", expires, scopes);
     self->host->op_complete(self->instance, op->id, MP_OK, text(answer));

@@ -5,7 +5,7 @@
  * Tests/EndToEnd/test_stream.py, which gives MANIFEST.
  */
 #define _GNU_SOURCE
-#include <milepost/plugin.h>
+#include "../bodies.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,25 +17,8 @@ struct destination {
     char base[256];
 };
 
-static mp_view text(const char *string) {
-    return (mp_view){(const uint8_t *)string, strlen(string)};
-}
-
 static void describe(mp_view *ret_manifest) {
     *ret_manifest = text(MANIFEST);
-}
-
-/* The bodies are the daemon's own JSON: a key occurs once where this function looks for it. */
-static void copy_value(mp_view body, const char *key, char *ret_value, size_t capacity) {
-    const char *found = memmem(body.ptr, body.len, key, strlen(key));
-    const char *end = (const char *)body.ptr + body.len;
-    size_t length = 0;
-    if (found != NULL)
-        for (const char *at = found + strlen(key); at < end && *at != '"' && length + 1 < capacity;
-             at++)
-            if (*at != '\\')
-                ret_value[length++] = *at;
-    ret_value[length] = 0;
 }
 
 static int32_t create(const mp_host *host, uint64_t instance, mp_view config, void **ret_self) {

@@ -6,7 +6,7 @@
  * that may move. Built by Tests/EndToEnd/test_rules.py, which gives MANIFEST.
  */
 #define _GNU_SOURCE
-#include <milepost/plugin.h>
+#include "../bodies.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,33 +18,12 @@ struct mover {
     unsigned flaky_looks;
 };
 
-static mp_view text(const char *string) {
-    return (mp_view){(const uint8_t *)string, strlen(string)};
-}
-
 static void describe(mp_view *ret_manifest) {
     *ret_manifest = text(MANIFEST);
 }
 
-static int has(mp_view body, const char *word) {
-    return memmem(body.ptr, body.len, word, strlen(word)) != NULL;
-}
-
 static int begins(const char *string, const char *start) {
     return strncmp(string, start, strlen(start)) == 0;
-}
-
-/* The bodies are the daemon's own JSON with sorted keys; the value after `key`, which follows `after`. */
-static void copy_value(mp_view body, const char *after, const char *key, char *ret_value, size_t capacity) {
-    const char *end = (const char *)body.ptr + body.len;
-    const char *start = memmem(body.ptr, body.len, after, strlen(after));
-    const char *found =
-        start == NULL ? NULL : memmem(start, (size_t)(end - start), key, strlen(key));
-    size_t length = 0;
-    if (found != NULL)
-        for (const char *at = found + strlen(key); at < end && *at != '"' && length + 1 < capacity; at++)
-            ret_value[length++] = *at;
-    ret_value[length] = 0;
 }
 
 static int32_t create(const mp_host *host, uint64_t instance, mp_view config, void **ret_self) {
@@ -102,7 +81,7 @@ static int32_t query(void *pointer, const mp_op *op) {
     size_t used;
     if (!has(op->body, "\"query\":\"rule_targets\""))
         return complete(self, op, MP_UNSUPPORTED, "{\"code\":\"unsupported\",\"message\":\"no such query\"}");
-    copy_value(op->body, "\"contact\":{", "\"id\":\"", contact, sizeof contact);
+    copy_value(after(op->body, "\"contact\":{"), "\"id\":\"", contact, sizeof contact);
     if (begins(contact, "nobody"))
         return complete(self, op, MP_REJECTED,
                         "{\"code\":\"contact_unknown\",\"message\":\"there is no such contact\"}");
@@ -124,7 +103,7 @@ static int32_t query(void *pointer, const mp_op *op) {
 /* One record in each operation: the manifest asks for no batches. */
 static int32_t deliver(void *pointer, const mp_op *op) {
     char target[160], answer[512];
-    copy_value(op->body, "\"target\":{", "\"id\":\"", target, sizeof target);
+    copy_value(after(op->body, "\"target\":{"), "\"id\":\"", target, sizeof target);
     if (begins(target, "gone"))
         return complete(pointer, op, MP_OK,
                         "{\"records\":[{\"index\":0,\"class\":\"rejected\",\"error\":{\"code\":\"target_moved\","

@@ -4,7 +4,7 @@
  * the tests.
  */
 #define _GNU_SOURCE
-#include <milepost/plugin.h>
+#include "../bodies.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,9 +27,6 @@ struct zoo {
     uint64_t cancellable;
 };
 
-static mp_view text(const char *string) {
-    return (mp_view){(const uint8_t *)string, strlen(string)};
-}
 static void describe(mp_view *ret_manifest) {
 #ifdef SLOW_DESCRIBE
     /* This thread's own time: inline, the process's would be spent by others too. */

@@ -7,84 +7,12 @@ import Pipedrive
 import Synchronization
 import Testing
 
-/// SplitMix64: the same seed, the same run.
-struct Seeded: Sendable {
-    private var state: UInt64
-    init(seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var word = state
-        word = (word ^ (word >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        word = (word ^ (word >> 27)) &* 0x94D0_49BB_1331_11EB
-        return word ^ (word >> 31)
-    }
-
-    mutating func below(_ bound: Int) -> Int { Int(next() % UInt64(bound)) }
-
-    /// Markup, quotes, controls, directions, long runs, templates.
-    mutating func text() -> String {
-        let pieces = [
-            "<", ">", "\"", "'", "&", "&amp;", "</p>", "<script>", "<a href=\"https://evil.test\">", "javascript:",
-            "\u{0}",
-            "\n", "\u{1B}[2J", "\u{202E}", "\u{200D}", "\u{2028}", "é", "👩‍👩‍👧", "{slug}", "{", "}", "spring", " ", "://",
-            "%3C",
-            "\u{FFFF}", "\u{E000}", String(repeating: "x", count: 300), String(repeating: "<", count: 90),
-        ]
-        return (0..<below(8)).map { _ in pieces[below(pieces.count)] }.joined()
-    }
-
-    mutating func json(depth: Int = 3) -> JSONValue {
-        switch below(depth == 0 ? 6 : 8) {
-        case 0: .null
-        case 1: .bool(below(2) == 0)
-        case 2: .int(Int64(bitPattern: next()))
-        case 3: .int(Int64(below(600)) - 5)
-        case 4: .double(Double(below(1_000)) / 7)
-        case 5: .string(text())
-        case 6: .array((0..<below(4)).map { _ in json(depth: depth - 1) })
-        default:
-            .object(
-                Dictionary(
-                    (0..<below(4)).map { _ in (Self.names[below(Self.names.count)], json(depth: depth - 1)) },
-                    uniquingKeysWith: { $1 }))
-        }
-    }
-    private static let names = [
+extension HostileSource {
+    /// With the names of members that the vendor's answers have.
+    init(seed: UInt64) { self.init(seed: seed, names: Self.vendorNames) }
+    private static let vendorNames = [
         "id", "data", "success", "title", "add_time", "pipeline_id", "next_cursor", "additional_data", "x",
     ]
-
-    /// A value with some node, at any depth, replaced or removed.
-    mutating func mutated(_ value: JSONValue) -> JSONValue {
-        if below(4) == 0 { return json() }
-        switch value {
-        case .object(var members):
-            guard let key = members.keys.sorted().dropFirst(below(max(1, members.count))).first else { return json() }
-            members[key] = below(5) == 0 ? nil : mutated(members[key] ?? .null)
-            return .object(members)
-        case .array(var elements):
-            guard !elements.isEmpty else { return json() }
-            let index = below(elements.count)
-            elements[index] = mutated(elements[index])
-            return .array(elements)
-        default: return json()
-        }
-    }
-
-    /// Bytes cut, flipped, doubled.
-    mutating func damaged(_ bytes: [UInt8]) -> [UInt8] {
-        var bytes = bytes
-        for _ in 0...below(3) where !bytes.isEmpty {
-            let at = below(bytes.count)
-            switch below(4) {
-            case 0: bytes = Array(bytes[..<at])
-            case 1: bytes[at] ^= UInt8(1 << below(8))
-            case 2: bytes.insert(UInt8(below(256)), at: at)
-            default: bytes += bytes[at...]
-            }
-        }
-        return bytes
-    }
 }
 
 extension Serialized {
@@ -93,9 +21,9 @@ extension Serialized {
         /// The account's answers, some of them spoiled; keeps the last answer that each step saw.
         final class Spoiled: Sendable {
             let account = Account()
-            let state: Mutex<(random: Seeded, deal: (Int, [UInt8])?)>
+            let state: Mutex<(random: HostileSource, deal: (Int, [UInt8])?)>
             init(seed: UInt64) {
-                state = Mutex((Seeded(seed: seed), nil))
+                state = Mutex((HostileSource(seed: seed), nil))
                 let deal: JSONValue = [
                     "id": 501, "title": "Link spring hit 100 clicks", "pipeline_id": 1, "creator_user_id": 7,
                     "add_time": "2026-11-02T10:00:01Z", "custom_fields": [linkKey: "lnk_spring"],
@@ -197,7 +125,7 @@ extension Serialized {
 
         @Test("settings of any shape are refused or taken, never a crash")
         func settings() async throws {
-            var random = Seeded(seed: 3)
+            var random = HostileSource(seed: 3)
             let names = [
                 "pipeline_id", "stage_id", "link_field", "title_template", "fields", "api", "domain", "rate_plan",
             ]

@@ -57,7 +57,7 @@ extension Serialized {
 
         @Test("DEAL-10: whatever the input, the note is the markup we wrote and the title is one short line")
         func hostileText() async throws {
-            var random = Seeded(seed: 20_261_121)
+            var random = HostileSource(seed: 20_261_121)
             for round in 0..<150 {
                 let crossing: JSONValue = [
                     "kind": "threshold_crossing",
