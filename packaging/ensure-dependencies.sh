@@ -3,7 +3,7 @@
 # Installs the system libraries that building and testing need, if any is missing. Safe to repeat; quiet when nothing is.
 set -euo pipefail
 
-packages=(libcurl4-openssl-dev libsqlite3-dev libssl-dev zlib1g-dev pkg-config python3-venv binutils)
+packages=(libcurl4-openssl-dev libsqlite3-dev libssl-dev zlib1g-dev pkg-config python3-venv binutils abigail-tools)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")

@@ -19,12 +19,13 @@ ROOT = Path(__file__).resolve().parents[2]
 LONG_FILES = {
     # Path: why it may be longer than LINE_LIMIT.
     "Tests/EndToEnd/test_thresholds.py": "one test a requirement of the threshold chapter, in its order",
+    "Tests/AbiCorpus/1.0/plugin/plugin.c": "frozen as `milepost plugin new` made it for ABI 1.0",
 }
 LINE_LIMIT = 500
 FUNCTION_LIMIT = 70
 CODE = {".swift", ".c", ".h", ".py", ".sh"}
 # Data and formats that have no comments, or files of two lines.
-WITHOUT_LICENCE = {".json", ".ndjson", ".jsonl", ".modulemap", ".map", ".txt", ".ini", ".md", ".toml", ".pem", ".template"}
+WITHOUT_LICENCE = {".json", ".ndjson", ".jsonl", ".modulemap", ".map", ".txt", ".ini", ".md", ".toml", ".pem", ".template", ".abi"}
 
 
 def files() -> list[Path]:
