@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # make build   release binaries and plugins in .build/dist
-# make demo    the five-minute tour, by itself: clicks become deals, and a kill -9 doubles none
+# make demo    the five-minute tour, by itself: clicks become deals, a kill -9 doubles none, a rule moves a HubSpot deal
 # make test    everything that proves it, in about twenty minutes
 # make help    the rest
 
@@ -43,7 +43,7 @@ binaries:
 plugins:
 	@for name in $(PLUGINS); do echo "== plugin $$name"; Plugins/build.sh $$name $(DIST)/plugins || exit 1; done
 
-demo: build ## clicks become deals, and a kill -9 doubles none
+demo: build ## clicks become deals, a kill -9 doubles none, a rule moves a HubSpot deal on
 	@Tests/Demo/demo.sh
 
 test: build venv ## everything that proves it, about twenty minutes

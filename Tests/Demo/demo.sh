@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The five-minute tour, by itself, in well under a minute: clicks become deals in a CRM, and a kill -9 in the middle of
-# a delivery doubles none. Nothing leaves this machine; everything lies in a temporary folder and is gone at the end.
+# The five-minute tour, by itself, in well under a minute: clicks become deals in a CRM, a kill -9 in the middle of a
+# delivery doubles none, and a rule moves a HubSpot deal on. Nothing leaves this machine; everything lies in a temporary folder and is gone at the end.
 #   Tests/Demo/demo.sh        KEEP=1 keeps the folder
 set -euo pipefail
 
@@ -9,7 +9,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 dist=${MILEPOST_DIST:-$root/.build/dist}
 shared=${MILEPOST_SHARED:-$root/../shared}
 if [ -d "$shared" ]; then shared=$(cd "$shared" && pwd); fi
-for name in milepostd milepost milepost-sandbox milepost-plugin-worker plugins/pipedrive.so; do
+for name in milepostd milepost milepost-sandbox milepost-plugin-worker plugins/pipedrive.so plugins/hubspot.so; do
     [ -e "$dist/$name" ] || { echo "$dist/$name is not there: run make build" >&2; exit 1; }
 done
 command -v curl >/dev/null || { echo "the demo needs curl" >&2; exit 1; }
@@ -181,4 +181,54 @@ show_ledger
 [ "$doubled" -eq 0 ] || fail "$doubled deals exist twice"
 [ "$(ledger requests | grep -oE '"method":"POST","path":"/api/v2/deals"' | wc -l)" -eq "$expected" ] || fail "a deal was sent more than once"
 
-printf '\n%s%s crossings, %s deals, %s notes, none doubled, none lost.%s\n' "$bold" "$expected" "$deals" "$notes" "$plain"
+heading "HubSpot: the app's keys are sealed, and its timeline template is made once for all accounts"
+# The vendor sends the person back to the daemon's address, so that must not change any more.
+kill "$daemon_pid" && wait "$daemon_pid" || true
+sed -i "s|^listen: .*|listen: ${MILEPOST_URL#http://}|" "$work/milepost.yaml"
+cat >>"$work/milepost.yaml" <<YAML
+  hubspot:
+    enabled: true
+    endpoints: { api: "$sandbox", app: "$sandbox" }
+YAML
+start_daemon
+printf 'sandbox-secret\nsandbox-developer-key\n' | milepost app set hubspot --client-id sandbox-client --app-id 54321 --developer-key >/dev/null
+shown milepost provision hubspot --app
+
+heading "Install it by consent: a link with the scopes that are needed, and why"
+milepost connect hubspot --feature rules --no-wait | sed 's|\(authorize?client_id=[a-z-]*\).*|\1\&…|' | indented
+milepost connect hubspot --feature rules --no-wait --json >"$work/link.json"
+link=$(grep -oE '"url":"[^"]+"' "$work/link.json" | cut -d'"' -f4 | sed 's|\\/|/|g')
+curl -sfL -o "$work/page.html" "$link" || fail "the callback: $(cat "$work/page.html")"
+grep -q Connected "$work/page.html" || fail "the callback does not say Connected"
+echo "   opened in a browser, here by curl: $(sed -n 's|.*<h1>\(.*\)</h1>.*|\1|p' "$work/page.html" | head -n 1)"
+milepost provision hubspot >/dev/null
+
+heading "A rule from a file: three clicks on pricing within 30 days move the contact's deal on"
+cat >"$work/rules.yaml" <<YAML
+rules:
+  - name: Three clicks on pricing
+    trigger: { link: pricing, contact_window: 30d rolling, click_threshold: 3 }
+    action: { type: hubspot.deal_stage, from_stage: appointmentscheduled, to_stage: qualifiedtobuy }
+YAML
+indented <"$work/rules.yaml"
+milepost rules add "$work/rules.yaml" >/dev/null
+for n in 1 2 3; do
+    printf '{"id":"p%s","ts":%s,"link":"pricing","contact_id":"37765128953","utm":{"source":"webinar","medium":"email","campaign":"q2"}}\n' "$n" "$(date +%s)"
+done >"$work/pricing.jsonl"
+shown milepost import clicks "$work/pricing.jsonl" --format milepost
+hub() { curl -sf "$sandbox/_sandbox/ledger.txt" | sed -n '/^Sandbox Hub/,/^Requests/p' | sed '/^  event /,$d'; }
+arrived() {
+    [ "$(hub | awk '$1 == "37765128953" { print $3 }')" = 3 ] && hub | grep -q '9001 .*appointmentscheduled > qualifiedtobuy' &&
+        milepost explain --event p3 | grep -q fired
+}
+for _ in $(seq 100); do
+    arrived && break
+    sleep 0.1
+done
+hub | cut -c1-150 | indented
+arrived || fail "three events and one moved deal were expected"
+
+heading "And why it moved"
+shown milepost explain --event p3
+
+printf '\n%s%s crossings, %s deals, %s notes, none doubled, none lost; one HubSpot deal moved on, by a rule.%s\n' "$bold" "$expected" "$deals" "$notes" "$plain"
