@@ -53,11 +53,13 @@ public final class CurlEgress: Egress {
         self.resolver = resolver ?? SystemResolver(clock: clock)
         self.configuration = configuration
         self.log = log
-        thread = CurlThread(
-            settings: .init(
-                userAgent: configuration.userAgent, connectTimeout: configuration.connectTimeout,
-                certificateAuthorities: configuration.certificateAuthorities,
-                connectionsPerHost: configuration.connectionsPerHost, connectionsInAll: configuration.connectionsInAll))
+        var settings = CurlThread.Settings()
+        settings.userAgent = configuration.userAgent
+        settings.connectTimeout = configuration.connectTimeout
+        settings.certificateAuthorities = configuration.certificateAuthorities
+        settings.connectionsPerHost = configuration.connectionsPerHost
+        settings.connectionsInAll = configuration.connectionsInAll
+        thread = CurlThread(settings: settings)
     }
 
     deinit { thread.stopSoon() }

@@ -8,15 +8,17 @@ internal import Synchronization
 ///
 /// `curl_multi_poll` measured 40% faster than `socket_action` with epoll (decisions 27). Other threads put work into the
 /// inbox and wake it; they never touch the handle otherwise.
-final class CurlThread: Sendable {
+package final class CurlThread: Sendable {
     typealias Continuation = CheckedContinuation<TransferResult, Never>
 
-    struct Settings: Sendable {
-        var userAgent: String
-        var connectTimeout: Duration
+    package struct Settings: Sendable {
+        var userAgent = "Milepost"
+        var connectTimeout = Duration.seconds(10)
         var certificateAuthorities: String?
-        var connectionsPerHost: Int
-        var connectionsInAll: Int
+        var connectionsPerHost = 8
+        var connectionsInAll = 256
+
+        package init() {}
     }
 
     /// Transfers under way at once, bodies in memory included; the engine keeps far fewer.
@@ -48,7 +50,7 @@ final class CurlThread: Sendable {
     /// libcurl's process-wide start, once and before any handle.
     private static let globalStatus = curl_global_init(Int(CURL_GLOBAL_DEFAULT))
 
-    init(settings: Settings) {
+    package init(settings: Settings) {
         precondition(Self.globalStatus == CURLE_OK, "libcurl does not start: \(Self.globalStatus.rawValue)")
         guard let raw = unsafe curl_multi_init() else {
             preconditionFailure("libcurl has no memory for a multi handle")
@@ -64,7 +66,7 @@ final class CurlThread: Sendable {
     }
 
     /// Runs one transfer; cancelling the task ends it.
-    func perform(_ request: TransferRequest) async -> TransferResult {
+    package func perform(_ request: TransferRequest) async -> TransferResult {
         let id = inbox.withLock { inbox in
             inbox.lastID += 1
             return inbox.lastID
@@ -98,7 +100,7 @@ final class CurlThread: Sendable {
     }
 
     /// Ends all transfers (each reports how far it got) and the thread.
-    func stop() async {
+    package func stop() async {
         await withCheckedContinuation { continuation in
             let hasEnded = inbox.withLock { inbox in
                 inbox.isStopping = true

@@ -10,7 +10,7 @@ internal import MilepostModel
 #endif
 
 /// What the transfer thread needs for one hop.
-struct TransferRequest: Sendable {
+package struct TransferRequest: Sendable {
     let method: String
     let url: String
     let scheme: String
@@ -28,14 +28,24 @@ struct TransferRequest: Sendable {
     let proxy: String?
 }
 
+extension TransferRequest {
+    /// A bare GET to where `pin` says, so that a test can show that the socket is judged whatever was judged before.
+    package init(get url: String, pin: String?, mayBePrivate: Bool, timeout: Duration) {
+        self.init(
+            method: "GET", url: url, scheme: String(url.prefix { $0 != ":" }), pin: pin, headers: [], secrets: [],
+            body: [], formSecrets: [], querySecrets: [], isIdempotent: true, timeout: timeout, responseCap: 1 << 20,
+            mayBePrivate: mayBePrivate, proxy: nil)
+    }
+}
+
 /// What the transfer thread gives back; nothing is scrubbed yet.
-struct TransferResult: Sendable {
-    var wire: WireState
-    var status = 0
+package struct TransferResult: Sendable {
+    package var wire: WireState
+    package var status = 0
     var headers: [(name: [UInt8], value: [UInt8])] = []
     var body: [UInt8] = []
     var isTruncated = false
-    var failure: (code: EgressFailure.Code, detail: String)?
+    package var failure: (code: EgressFailure.Code, detail: String)?
     var queued = Duration.zero
     var connect = Duration.zero
 }

@@ -70,9 +70,10 @@ public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
 extension IPAddress {
     /// Why nothing is sent to this address, or nil when it is a public unicast address (EXT-05).
     ///
-    /// From IANA's special-purpose registries for IPv4 and IPv6 (RFC 6890 and updates, as of 2025-10), taking every block
-    /// that is not globally reachable, plus multicast, and the cloud metadata addresses that lie outside of them.
-    /// Addresses that carry an IPv4 address (mapped, NAT64) are judged by it.
+    /// From IANA's special-purpose registries for IPv4 and IPv6 (RFC 6890 and updates, as of 2025-10), taking every block,
+    /// also those that are globally reachable (AS112, AMT, the anycast addresses of PCP and TURN: no receiver lives there),
+    /// plus multicast, and the cloud metadata addresses that lie outside of them. Addresses that carry an IPv4 address and
+    /// lead to it (mapped, the well-known prefix of NAT64) are judged by it: behind DNS64 every IPv4 receiver looks so.
     public var forbiddance: String? {
         if isIPv4 {
             return Self.special4.first { isInside($0.prefix, bits: $0.bits) }?.reason
@@ -105,8 +106,11 @@ extension IPAddress {
         block("172.16.0.0", 12, "private"),
         block("192.0.0.0", 24, "protocol assignments, cloud metadata"),
         block("192.0.2.0", 24, "documentation"),
+        block("192.31.196.0", 24, "AS112"),
+        block("192.52.193.0", 24, "multicast tunnelling"),
         block("192.88.99.0", 24, "6to4 relay"),
         block("192.168.0.0", 16, "private"),
+        block("192.175.48.0", 24, "AS112"),
         block("198.18.0.0", 15, "benchmarking"),
         block("198.51.100.0", 24, "documentation"),
         block("203.0.113.0", 24, "documentation"),
@@ -124,6 +128,7 @@ extension IPAddress {
         block("2001::", 23, "protocol assignments, Teredo"),
         block("2001:db8::", 32, "documentation"),
         block("2002::", 16, "6to4"),
+        block("2620:4f:8000::", 48, "AS112"),
         block("3fff::", 20, "documentation"),
         block("5f00::", 16, "segment routing"),
         block("fc00::", 7, "unique local"),

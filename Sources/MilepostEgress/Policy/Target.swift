@@ -42,6 +42,9 @@ struct Target: Equatable {
             (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) || $0 == 0x2D || $0 == 0x2E || $0 == 0x5F
         }
         guard literal != nil || isName else { throw Malformed(reason: "the host is not an ASCII name or address") }
+        guard literal != nil || !Self.endsInNumber(host) else {
+            throw Malformed(reason: "the host ends in a number and is no address in the usual form")
+        }
         guard let port = handle.part(CURLUPART_PORT, flags: CURLU_DEFAULT_PORT).flatMap({ Int($0) }) else {
             throw Malformed(reason: "the port is no number")
         }
@@ -49,6 +52,18 @@ struct Target: Equatable {
         path = handle.part(CURLUPART_PATH) ?? "/"
         guard let url = handle.part(CURLUPART_URL) else { throw Malformed(reason: "the URL cannot be put together") }
         self.url = url
+    }
+}
+
+extension Target {
+    /// What resolvers may read as an address although libcurl leaves it as a name (`127.0.0.1.`, `0x7f.1.`): no top-level
+    /// domain is a number. The rule is that of the URL standard of WHATWG (section 3.5, "ends in a number").
+    private static func endsInNumber(_ host: String) -> Bool {
+        var labels = host.split(separator: ".", omittingEmptySubsequences: false)
+        if labels.last?.isEmpty == true { labels.removeLast() }
+        guard let last = labels.last, !last.isEmpty else { return true }
+        if last.utf8.allSatisfy({ (0x30...0x39).contains($0) }) { return true }
+        return last.hasPrefix("0x") && last.dropFirst(2).allSatisfy(\.isHexDigit)
     }
 }
 
