@@ -124,8 +124,8 @@ public final class Engine: Sendable {
         clickExplainer = ClickExplainer(store: store, plugins: plugins)
         rules = RollingRooms(
             store: store, port: plugins, clock: clock, random: random, plans: settings.plans, ticker: ticker,
-            resolver: resolver, arrivals: store.arrivals, reporter: reporter, retentionDays: settings.clickRetentionDays
-        )
+            resolver: resolver, arrivals: store.arrivals, reporter: reporter, retentionDays: settings.clickRetentionDays,
+            hold: settings.hold)
     }
 
     /// Finds out what a crash left behind: claims of a process that is gone become uncertain where a request may have left,

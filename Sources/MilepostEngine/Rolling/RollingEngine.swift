@@ -214,6 +214,8 @@ public final class RollingEngine: Sendable {
         }.union(arrivals.connections)
         due.formUnion(changed)
         due.formUnion(arrivals.clicks)
+        // A form may say whose a click was that waits.
+        due.formUnion(arrivals.forms.keys)
         toSettle.formUnion(changed)
     }
 }

@@ -18,13 +18,14 @@ struct RollingEvaluator: Sendable {
     /// Clicks in one transaction. Where a click counts under many rules, a page ends with the click that brings the windows
     /// it touches to as many.
     let pageSize: Int
+    /// How long a click waits for a form that says who clicked (RES-03, RES-06).
+    let hold: Duration
 
     struct Step: Sendable, Equatable {
         var clicks = 0
         var firings = 0
         var hasMore = false
-        var reached = ClickPosition.start
-        var now = Timestamp(milliseconds: 0)
+        var reached = RuleCursor(position: .start, now: Timestamp(milliseconds: 0))
     }
 
     /// Evaluates one page for the rules that follow the log and one for each group that is being filled.
@@ -35,16 +36,14 @@ struct RollingEvaluator: Sendable {
         let cursor = try await store.ruleCursor(workspace: workspace)
         for lane in rules.filling {
             guard let from = lane.filling else { continue }
-            let step = try await evaluate(lane, workspace, from: from, through: cursor.position)
+            let step = try await evaluate(lane, workspace, from: from, through: cursor)
             total.clicks += step.clicks
             total.firings += step.firings
             total.hasMore = true
-            if step.reached >= cursor.position {
+            if step.reached.hasReached(cursor) {
                 cache.forget(workspace)
             } else {
-                cache.note(
-                    workspace, filling: lane.stored.map(\.number),
-                    at: RuleCursor(position: step.reached, now: step.now))
+                cache.note(workspace, filling: lane.stored.map(\.number), at: step.reached)
             }
         }
         // A rule that has just caught up is one of these from this very page on, or it would miss it.
@@ -60,31 +59,28 @@ struct RollingEvaluator: Sendable {
     // MARK: One page
 
     private func evaluate(
-        _ lane: RuleCache.Lane, _ workspace: WorkspaceID, from: RuleCursor, through bound: ClickPosition?
+        _ lane: RuleCache.Lane, _ workspace: WorkspaceID, from: RuleCursor, through bound: RuleCursor?
     ) async throws -> Step {
         let filling = lane.filling == nil ? nil : lane.stored.map(\.number)
-        if let bound, from.position >= bound {
+        if let bound, from.hasReached(bound) {
             try await store.commitRules(RuleEvaluation(workspace: workspace, filling: filling, from: from, to: from))
-            return Step(reached: from.position, now: from.now)
+            return Step(reached: from)
         }
-        var page = try await store.readClicks(after: from.position, workspace: workspace, limit: pageSize)
-        if let bound, page.through > bound {
-            page.clicks.removeAll { $0.position > bound }
-            page.through = bound
-        }
-        guard page.through > from.position else { return Step(reached: from.position, now: from.now) }
-        var evaluation = RuleEvaluation(
-            workspace: workspace, filling: filling, from: from, to: RuleCursor(position: page.through, now: from.now))
+        var page = try await RuleLogPage.read(
+            store, resolver, workspace, after: from, through: bound, limit: pageSize)
+        guard page.through > from.position || page.lastForm > from.form else { return Step(reached: from) }
+        var evaluation = RuleEvaluation(workspace: workspace, filling: filling, from: from, to: from)
         do { try await fold(&page, lane, workspace, into: &evaluation) } catch let lost as LostWindow {
             try await rebuild(lost.rule, lane, workspace)
-            return Step(hasMore: true, reached: from.position, now: from.now)
+            return Step(hasMore: true, reached: from)
         }
-        if !evaluation.progress.isEmpty { CrashPoint.reach("before_rule_commit") }
+        let changes = !evaluation.progress.isEmpty || !evaluation.waiting.isEmpty || !evaluation.identified.isEmpty
+        if changes { CrashPoint.reach("before_rule_commit") }
         try await store.commitRules(evaluation)
-        if !evaluation.progress.isEmpty { CrashPoint.reach("after_rule_commit") }
+        if changes { CrashPoint.reach("after_rule_commit") }
         return Step(
             clicks: page.clicks.count, firings: evaluation.firings.count, hasMore: page.hasMore,
-            reached: evaluation.to.position, now: evaluation.to.now)
+            reached: evaluation.to)
     }
 
     /// Counts a rule's windows anew from the log: one of them is damaged, so none can be relied on.
@@ -100,91 +96,32 @@ struct RollingEvaluator: Sendable {
             ], workspace: workspace, at: clock.now)
     }
 
-    /// A click that counts for somebody.
-    private struct Touch {
-        var click: Int
-        var contact: ContactMatch
-        var number: Int
-        var rules: [Int]
-    }
-
-    /// What a link's clicks are for the rules; the same for all clicks of a page.
-    private struct LinkUse {
-        var rules: [Int]
-        var isExcluded: Bool
-    }
-
-    /// Notes who clicked and the windows that takes, and cuts the page off where they are enough for one transaction.
-    private func touches(
-        of page: inout ClickPage, _ lane: RuleCache.Lane, _ workspace: WorkspaceID, windows: inout PageWindows,
-        counts: inout [RuleCounts]
-    ) async throws -> [Touch] {
-        let optedOut = try await store.optedOutMembers(workspace: workspace)
-        var uses: [LinkID: LinkUse] = [:]
-        var touches: [Touch] = []
-        for (index, stored) in page.clicks.enumerated() {
-            if windows.count >= pageSize {
-                page.through = page.clicks[index - 1].position
-                page.hasMore = true
-                page.clicks.removeSubrange(index...)
-                break
-            }
-            let use =
-                uses[stored.link.id]
-                ?? LinkUse(
-                    rules: lane.index.matches(link: stored.link.id, tags: stored.link.tags),
-                    isExcluded: ExclusionRule.reason(for: stored.link, optedOutMembers: optedOut) != nil)
-            uses[stored.link.id] = use
-            guard !use.rules.isEmpty else { continue }
-            guard !use.isExcluded else {
-                for rule in use.rules { counts[rule].excluded += 1 }
-                continue
-            }
-            guard let contact = try await resolver.resolve(stored.click, workspace: workspace), !contact.key.isEmpty
-            else {
-                for rule in use.rules { counts[rule].anonymous += 1 }
-                continue
-            }
-            let number = windows.number(of: contact.key)
-            for rule in use.rules { windows.add(PageWindows.Pair(rule: rule, contact: number)) }
-            touches.append(Touch(click: index, contact: contact, number: number, rules: use.rules))
-        }
-        return touches
-    }
-
     private func fold(
-        _ page: inout ClickPage, _ lane: RuleCache.Lane, _ workspace: WorkspaceID, into evaluation: inout RuleEvaluation
+        _ page: inout RuleLogPage, _ lane: RuleCache.Lane, _ workspace: WorkspaceID,
+        into evaluation: inout RuleEvaluation
     ) async throws {
-        var windows = PageWindows()
-        var counts = [RuleCounts](repeating: RuleCounts(), count: lane.stored.count)
-        let touches = try await touches(of: &page, lane, workspace, windows: &windows, counts: &counts)
-        let clicks = page.clicks
-        evaluation.to.position = page.through
-        if windows.count > 0 { try await windows.load(from: store, lane) }
-        var now = evaluation.from.now.milliseconds
-        var next = 0
-        for touch in touches {
-            // Windows end at the latest time of receipt, also of clicks that count for nobody.
-            while next <= touch.click {
-                now = max(now, clicks[next].receivedAt.milliseconds)
-                next += 1
-            }
-            let stored = clicks[touch.click]
+        var reading = PageReading(lane: lane, from: evaluation.from, hold: hold, resolver: resolver)
+        try await reading.read(&page, store, workspace, windowLimit: pageSize)
+        if reading.windows.count > 0 { try await reading.windows.load(from: store, lane) }
+        for touch in reading.touches {
+            let stored = touch.isLate ? reading.lateClicks[touch.click] : page.clicks[touch.click]
             for rule in touch.rules {
-                let (effect, crossed) = windows.take(
+                let (effect, crossed) = reading.windows.take(
                     PageWindows.Pair(rule: rule, contact: touch.number), time: stored.click.time.milliseconds,
-                    isBot: stored.click.isBot, now: now, under: lane.index.rules[rule])
-                counts[rule].add(effect)
+                    isBot: stored.click.isBot, now: touch.now, under: lane.index.rules[rule])
+                reading.counts[rule].add(effect)
                 if let crossed {
                     evaluation.firings.append(
-                        firing(of: stored, touch.contact, lane, rule, crossed, now: Timestamp(milliseconds: now)))
+                        firing(of: stored, touch.contact, lane, rule, crossed, now: Timestamp(milliseconds: touch.now)))
                 }
             }
         }
-        for click in clicks[next...] { now = max(now, click.receivedAt.milliseconds) }
-        evaluation.to.now = Timestamp(milliseconds: now)
-        evaluation.progress = windows.rows(lane)
-        for (rule, count) in counts.enumerated() where count != RuleCounts() {
+        evaluation.to = RuleCursor(
+            position: page.through, form: page.lastForm, now: Timestamp(milliseconds: reading.now))
+        evaluation.progress = reading.windows.rows(lane)
+        evaluation.waiting = reading.newWaiting
+        evaluation.identified = reading.identified
+        for (rule, count) in reading.counts.enumerated() where count != RuleCounts() {
             evaluation.counts[lane.stored[rule].number] = count
         }
     }

@@ -20,11 +20,12 @@ public struct RollingRooms: Sendable {
     /// - Parameters:
     ///   - arrivals: the signal that `store` raises.
     ///   - retentionDays: for how long clicks are kept; rules with longer windows get a warning.
+    ///   - hold: how long a click waits for a form that says who clicked.
     ///   - clicksPerPage: clicks that are evaluated in one transaction.
     public init(
         store: any Store, port: any RulePort, clock: any DaemonClock, random: any RandomSource, plans: PlanMatrix,
         ticker: Ticker, resolver: ContactResolver, arrivals: ArrivalSignal, reporter: any EngineReporter,
-        retentionDays: Int? = nil, clicksPerPage: Int = Self.clicksPerPage
+        retentionDays: Int? = nil, hold: Duration = .seconds(72 * 3600), clicksPerPage: Int = Self.clicksPerPage
     ) {
         let cache = RuleCache(store: store)
         // The service wakes the engine, which holds the service.
@@ -35,12 +36,12 @@ public struct RollingRooms: Sendable {
         engine = RollingEngine(
             store: store, clock: clock, cache: cache,
             evaluator: RollingEvaluator(
-                store: store, resolver: resolver, cache: cache, clock: clock, pageSize: clicksPerPage),
+                store: store, resolver: resolver, cache: cache, clock: clock, pageSize: clicksPerPage, hold: hold),
             settler: FiringSettler(
                 store: store, port: port, clock: clock, random: random, plans: plans, reporter: reporter),
             ticker: ticker, service: service, reporter: reporter, arrivals: arrivals)
-        explainer = RuleExplainer(store: store, resolver: resolver)
-        simulator = RuleSimulator(store: store, resolver: resolver)
+        explainer = RuleExplainer(store: store, resolver: resolver, hold: hold)
+        simulator = RuleSimulator(store: store, resolver: resolver, hold: hold)
         bell.connect { [weak engine] in engine?.wake($0) }
     }
 }

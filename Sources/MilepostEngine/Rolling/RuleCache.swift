@@ -49,12 +49,10 @@ final class RuleCache: Sendable {
         let (known, generation) = state.withLock { ($0.compiled[workspace], $0.generation) }
         if let known { return known }
         let stored = try await store.rules(workspace: workspace)
-        let groups = Dictionary(grouping: stored) { $0.filled?.position }
+        let groups = Dictionary(grouping: stored, by: \.filled)
         let compiled = Compiled(
             following: Self.lane(groups[nil] ?? [], nil),
-            filling: groups.compactMap { position, members in
-                position == nil ? nil : Self.lane(members, members.first?.filled)
-            }.sorted { ($0.filling?.position.rawValue ?? 0) < ($1.filling?.position.rawValue ?? 0) })
+            filling: groups.compactMap { filled, members in filled == nil ? nil : Self.lane(members, filled) }.sorted { ($0.filling?.position.rawValue ?? 0) < ($1.filling?.position.rawValue ?? 0) })
         state.withLock { state in
             if state.generation == generation { state.compiled[workspace] = compiled }
         }

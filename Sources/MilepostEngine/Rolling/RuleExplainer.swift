@@ -9,6 +9,8 @@ public import MilepostStore
 public struct RuleExplainer: Sendable {
     let store: any Store
     let resolver: ContactResolver
+    /// How long a click waits for a form that says who clicked.
+    let hold: Duration
 
     /// One rule's standing with one contact or click.
     public struct Line: Sendable, Equatable {
@@ -111,7 +113,7 @@ public struct RuleExplainer: Sendable {
         }
         let optedOut = try await store.optedOutMembers(workspace: workspace)
         let exclusion = ExclusionRule.reason(for: stored.link, optedOutMembers: optedOut)
-        let contact = try await resolver.resolve(stored.click, workspace: workspace)
+        let who = try await resolver.resolve(stored, hold: hold)
         let cursor = try await store.ruleCursor(workspace: workspace)
         let caused = try await store.firings(
             workspace: workspace, matching: FiringFilter(position: stored.position), cursor: nil, limit: 1000
@@ -121,18 +123,18 @@ public struct RuleExplainer: Sendable {
             let rule = try Self.read(item)
             lines.append(
                 try await line(
-                    stored, rule, item, exclusion: exclusion, contact: contact, cursor: cursor,
+                    stored, rule, item, exclusion: exclusion, who: who, cursor: item.filled ?? cursor,
                     firing: caused.first { $0.rule == item.number }))
         }
         return lines
     }
 
     private func line(
-        _ stored: StoredClick, _ rule: RollingRule, _ item: StoredRule, exclusion: Reason?, contact: ContactMatch?,
-        cursor: RuleCursor, firing: RuleFiring?
+        _ stored: StoredClick, _ rule: RollingRule, _ item: StoredRule, exclusion: Reason?,
+        who: (contact: ContactMatch, form: Int64?)?, cursor: RuleCursor, firing: RuleFiring?
     ) async throws -> Line {
         var line = Line(
-            rule: rule.id, contact: contact?.key, outcome: "not_counted",
+            rule: rule.id, contact: who?.contact.key, outcome: "not_counted",
             reason: Reason(
                 code: "other_link", message: "The click's link is not the rule's: \(rule.trigger.scope.described)."),
             count: nil, threshold: rule.trigger.threshold, missing: nil, botClicks: 0, firing: firing)
@@ -145,9 +147,17 @@ public struct RuleExplainer: Sendable {
             line.reason = exclusion
             return line
         }
-        guard let contact, !contact.key.isEmpty else {
+        guard let (contact, form) = who, !contact.key.isEmpty else {
             line.reason = Reason(
                 code: "anonymous", message: "Nobody knows who clicked; a click without a contact fires nothing.")
+            let end = stored.receivedAt + hold
+            if stored.click.googleClickID ?? stored.click.facebookClickID != nil, cursor.now <= end {
+                line.outcome = "waiting"
+                line.reason = Reason(
+                    code: "identity_unknown",
+                    message: "Nobody knows yet who clicked; it counts with its own time if a form says so until \(end)."
+                )
+            }
             return line
         }
         if stored.click.isBot, rule.audience == .people {
@@ -155,7 +165,7 @@ public struct RuleExplainer: Sendable {
                 code: "bot", message: "The click was taken for a machine's, and the rule counts people.")
             return line
         }
-        guard stored.position <= (item.filled?.position ?? cursor.position) else {
+        guard stored.position <= cursor.position, (form ?? 0) <= cursor.form else {
             line.outcome = "waiting"
             line.reason = Reason(code: "not_evaluated", message: "The rule has not come to this click yet.")
             return line

@@ -28,6 +28,8 @@ public struct RuleSimulator: Sendable {
 
     let store: any Store
     let resolver: ContactResolver
+    /// How long a click waits for a form that says who clicked.
+    let hold: Duration
 
     /// Clicks on links of the rules that one simulation takes.
     static let maximumClicks = 2_000_000
@@ -100,14 +102,36 @@ public struct RuleSimulator: Sendable {
     ) async throws -> ([Entry], read: Int64) {
         let optedOut = try await store.optedOutMembers(workspace: workspace)
         var entries: [Entry] = []
+        var waiting = LateIdentities<Entry>(resolver: resolver)
+        var waits = 0
         var read: Int64 = 0
-        var position = ClickPosition.start
+        var now = Int64.min / 2
+        var cursor = RuleCursor(position: .start, now: Timestamp(milliseconds: 0))
         while true {
             try Task.checkCancellation()
-            let page = try await store.readClicks(after: position, workspace: workspace, limit: 2000)
+            let page = try await RuleLogPage.read(
+                store, resolver, workspace, after: cursor, through: nil, limit: 2000)
+            var forms = request.basis == .received ? page.forms[...] : []
+            /// Lets the clicks count that forms name which came before `position`.
+            func release(before position: ClickPosition?) {
+                while let form = forms.first, position.map({ form.position < $0 }) ?? true {
+                    forms.removeFirst()
+                    if let to = request.to, form.receivedAt > to { continue }
+                    now = max(now, form.receivedAt.milliseconds)
+                    for item in waiting.take(form) {
+                        var entry = item.payload
+                        entry.contact = form.form.match.key
+                        entry.now = now
+                        for rule in entry.rules { counts[rule].anonymous -= 1 }
+                        entries.append(entry)
+                    }
+                }
+            }
             for stored in page.clicks {
+                release(before: stored.position)
                 let moment = request.basis == .click ? stored.click.time : stored.receivedAt
                 if let to = request.to, moment > to { continue }
+                now = max(now, stored.receivedAt.milliseconds)
                 read += 1
                 let rules = index.matches(link: stored.link.id, tags: stored.link.tags)
                 guard !rules.isEmpty else { continue }
@@ -115,27 +139,42 @@ public struct RuleSimulator: Sendable {
                     for rule in rules { counts[rule].excluded += 1 }
                     continue
                 }
-                guard let contact = try await resolver.resolve(stored.click, workspace: workspace),
-                    !contact.key.isEmpty
-                else {
-                    for rule in rules { counts[rule].anonymous += 1 }
-                    continue
-                }
-                guard entries.count < Self.maximumClicks else {
+                guard entries.count + waits < Self.maximumClicks else {
                     throw EngineError(
                         code: .validationFailed,
                         detail:
                             "More than \(Self.maximumClicks) clicks concern these rules; simulate fewer rules, or an "
                             + "earlier 'to'.")
                 }
-                entries.append(
-                    Entry(
-                        now: stored.receivedAt.milliseconds, time: stored.click.time.milliseconds,
-                        position: stored.position, contact: contact.key, rules: rules, isBot: stored.click.isBot,
-                        event: stored.click.id, link: stored.link.id))
+                var entry = Entry(
+                    now: now, time: stored.click.time.milliseconds, position: stored.position, contact: "",
+                    rules: rules, isBot: stored.click.isBot, event: stored.click.id, link: stored.link.id)
+                if let contact = try await contact(of: stored, request.basis), !contact.key.isEmpty {
+                    entry.contact = contact.key
+                    entries.append(entry)
+                    continue
+                }
+                for rule in rules { counts[rule].anonymous += 1 }
+                let canWait = waiting.add(
+                    .init(
+                        position: stored.position, time: stored.click.time, until: stored.receivedAt + hold,
+                        googleClickID: stored.click.googleClickID, facebookClickID: stored.click.facebookClickID,
+                        payload: entry))
+                if canWait { waits += 1 }
             }
-            position = page.through
+            release(before: nil)
+            cursor.position = page.through
+            cursor.form = page.lastForm
             if !page.hasMore { return (entries, read) }
+        }
+    }
+
+    /// By the clicks' own clock nothing comes late, so who clicked is known from the start.
+    private func contact(of stored: StoredClick, _ basis: Basis) async throws -> ContactMatch? {
+        switch basis {
+        case .click: try await resolver.resolve(stored, hold: hold)?.contact
+        case .received:
+            try await resolver.resolve(stored.click, workspace: stored.workspace, before: stored.position)
         }
     }
 }

@@ -43,6 +43,9 @@ public final class ContactResolver: Sendable {
     private struct Candidate: Sendable {
         var time: Timestamp
         var match: ContactMatch
+        var number: Int64
+        var position: ClickPosition
+        var receivedAt: Timestamp
     }
     private struct Cache {
         var entries: [Key: [Candidate]] = [:]
@@ -68,22 +71,62 @@ public final class ContactResolver: Sendable {
     /// Forms read for one id: a visitor who sends more forms in a row is no visitor.
     static let maximumForms = 100
 
+    /// - Parameter position: the click's, when only forms that came before it are to be looked at.
     /// - Returns: nil when nobody can be named now.
-    public func resolve(_ click: Click, workspace: WorkspaceID) async throws -> ContactMatch? {
+    public func resolve(
+        _ click: Click, workspace: WorkspaceID, before position: ClickPosition? = nil
+    ) async throws -> ContactMatch? {
         if let id = click.contactID, !id.isEmpty { return ContactMatch(id: id, email: nil, via: .click) }
         var best: Candidate?
-        for (network, id) in [(Key.Network.google, click.googleClickID), (.facebook, click.facebookClickID)] {
-            guard let id, !id.isEmpty else { continue }
-            let candidates = try await candidates(for: Key(workspace: workspace, network: network, id: id))
+        for key in Self.keys(of: click, workspace) {
             // Latest first; one that is too late for this click may hide an earlier one that is not.
-            guard let found = candidates.first(where: { isWithin($0.time, of: click.time) }) else { continue }
-            if best.map({ $0.time < found.time }) ?? true { best = found }
+            let found = try await candidates(for: key).first { form in
+                isWithin(form.time, of: click.time) && (position.map { form.position < $0 } ?? true)
+            }
+            if let found, best.map({ $0.time < found.time }) ?? true { best = found }
         }
         return best?.match
     }
 
-    private func isWithin(_ form: Timestamp, of click: Timestamp) -> Bool {
+    /// As rolling rules see it: by what was known when the click came, else by the first form that named somebody within
+    /// `hold` of the click's receipt.
+    ///
+    /// - Returns: with the number of the form that came later; nil: the contact was known from the start.
+    func resolve(_ stored: StoredClick, hold: Duration) async throws -> (contact: ContactMatch, form: Int64?)? {
+        let known = try await resolve(stored.click, workspace: stored.workspace, before: stored.position)
+        if let known { return (known, nil) }
+        var first: Candidate?
+        for key in Self.keys(of: stored.click, stored.workspace) {
+            for form in try await candidates(for: key) {
+                guard isWithin(form.time, of: stored.click.time), form.receivedAt <= stored.receivedAt + hold,
+                    first.map({ form.number < $0.number }) ?? true
+                else { continue }
+                first = form
+            }
+        }
+        return first.map { ($0.match, $0.number) }
+    }
+
+    func isWithin(_ form: Timestamp, of click: Timestamp) -> Bool {
         form >= click - window && form <= click + window
+    }
+
+    private static func keys(of click: Click, _ workspace: WorkspaceID) -> [Key] {
+        [(Key.Network.google, click.googleClickID), (.facebook, click.facebookClickID)].compactMap { network, id in
+            guard let id, !id.isEmpty else { return nil }
+            return Key(workspace: workspace, network: network, id: id)
+        }
+    }
+
+    /// Throws out what these forms could change: somebody who reads the log may see a form before the signal tells of it.
+    func note(_ forms: [LoggedForm], of workspace: WorkspaceID) {
+        guard !forms.isEmpty else { return }
+        var ids = AdvertisementClicks()
+        ids.google.formUnion(forms.compactMap(\.form.googleClickID))
+        ids.facebook.formUnion(forms.compactMap(\.form.facebookClickID))
+        var arrivals = Arrivals()
+        arrivals.forms[workspace] = ids
+        forget(arrivals)
     }
 
     private func candidates(for key: Key) async throws -> [Candidate] {
@@ -94,7 +137,9 @@ public final class ContactResolver: Sendable {
             workspace: key.workspace, googleClickID: key.network == .google ? key.id : nil,
             facebookClickID: key.network == .facebook ? key.id : nil, limit: Self.maximumForms)
         let candidates = forms.map {
-            Candidate(time: $0.time, match: ContactMatch(id: $0.contactID, email: $0.email, via: .form))
+            Candidate(
+                time: $0.form.time, match: $0.form.match, number: $0.number, position: $0.position,
+                receivedAt: $0.receivedAt)
         }
         forget(arrivals.take())
         cache.withLock { cache in
@@ -123,4 +168,8 @@ public final class ContactResolver: Sendable {
             }
         }
     }
+}
+
+extension FormSubmission {
+    var match: ContactMatch { ContactMatch(id: contactID, email: email, via: .form) }
 }

@@ -12,16 +12,28 @@ extension SQLiteStore {
             let row = try context.workspaceRow(workspace)
             let insert = try context.db.cachedStatement(
                 sql: """
-                    INSERT INTO forms (workspace, name, at, contact, email, gclid, fbclid, fields, received_at)
-                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+                    INSERT INTO forms (workspace, name, at, contact, email, gclid, fbclid, fields, received_at, number,
+                        position)
+                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
                     """)
-            return try forms.map { form in
+            let before =
+                try Int64.fetchOne(context.db, sql: "SELECT value FROM counters WHERE name = 'forms'") ?? 0
+            var number = before
+            let areNew = try forms.map { form in
                 try insert.execute(arguments: [
                     row, form.id.rawValue, form.time.milliseconds, form.contactID, form.email, form.googleClickID,
-                    form.facebookClickID, form.fields.description, receivedAt.milliseconds,
+                    form.facebookClickID, form.fields.description, receivedAt.milliseconds, number + 1,
+                    context.state.clickPosition,
                 ])
-                return context.db.changesCount == 1
+                guard context.db.changesCount == 1 else { return false }
+                number += 1
+                return true
             }
+            if number > before {
+                try context.db.execute(
+                    sql: "UPDATE counters SET value = ? WHERE name = 'forms'", arguments: [number])
+            }
+            return areNew
         }
         let identifying = zip(forms, areNew).filter { form, isNew in
             isNew && (form.googleClickID != nil || form.facebookClickID != nil)
@@ -61,5 +73,11 @@ enum FormRow {
             id: EventID(row["name"]), time: Timestamp(milliseconds: row["at"]), contactID: row["contact"],
             email: row["email"], googleClickID: row["gclid"], facebookClickID: row["fbclid"],
             fields: StoredJSON.value(row["fields"]))
+    }
+
+    static func logged(from row: Row) -> LoggedForm {
+        LoggedForm(
+            form: form(from: row), number: row["number"], position: ClickPosition(row["position"]),
+            receivedAt: Timestamp(milliseconds: row["received_at"]))
     }
 }

@@ -26,7 +26,11 @@ public protocol RuleBook: Sendable {
     func ruleProgress(rule number: Int64, after contact: String?, limit: Int) async throws -> [(
         contact: String, progress: RuleProgress
     )]
-    /// Stores windows, firings, counts and the cursor in one transaction.
+    /// Clicks that wait for their contact under these rules and carry one of the ids; ascending by position.
+    func ruleWaiting(
+        rules: [Int64], workspace: WorkspaceID, carrying ids: AdvertisementClicks
+    ) async throws -> [RuleWaiting]
+    /// Stores windows, firings, counts, what waits for its contact and the cursor in one transaction.
     ///
     /// - Throws: `conflict` when the cursor is not where the evaluation began: somebody else was faster.
     func commitRules(_ evaluation: RuleEvaluation) async throws
@@ -106,14 +110,40 @@ public struct RuleCounts: Sendable, Equatable {
     public init() {}
 }
 
-public struct RuleCursor: Sendable, Equatable {
+public struct RuleCursor: Sendable, Hashable {
     public var position: ClickPosition
+    /// The number of the last form that was dealt with: forms come between clicks.
+    public var form: Int64
     /// The latest time of receipt seen so far: where windows end. It does not step back with the clock.
     public var now: Timestamp
 
-    public init(position: ClickPosition, now: Timestamp) {
+    public init(position: ClickPosition, form: Int64 = 0, now: Timestamp) {
         self.position = position
+        self.form = form
         self.now = now
+    }
+
+    /// Whether everything has been dealt with that `other` stands for.
+    public func hasReached(_ other: RuleCursor) -> Bool { position >= other.position && form >= other.form }
+}
+
+/// A click that nobody could be named for when it came: it counts under the rule once a form says who clicked.
+public struct RuleWaiting: Sendable, Hashable {
+    public var rule: Int64
+    public var position: ClickPosition
+    /// A form that is received later comes too late.
+    public var until: Timestamp
+    public var googleClickID: String?
+    public var facebookClickID: String?
+
+    public init(
+        rule: Int64, position: ClickPosition, until: Timestamp, googleClickID: String?, facebookClickID: String?
+    ) {
+        self.rule = rule
+        self.position = position
+        self.until = until
+        self.googleClickID = googleClickID
+        self.facebookClickID = facebookClickID
     }
 }
 
@@ -152,6 +182,10 @@ public struct RuleEvaluation: Sendable {
     public var progress: [(key: RuleContact, progress: RuleProgress)] = []
     public var firings: [RuleFiring] = []
     public var counts: [Int64: RuleCounts] = [:]
+    /// Clicks that wait from now on.
+    public var waiting: [RuleWaiting] = []
+    /// Clicks that waited and do not any more.
+    public var identified: [RuleWaiting] = []
 
     public init(workspace: WorkspaceID, filling: [Int64]?, from: RuleCursor, to: RuleCursor) {
         self.workspace = workspace

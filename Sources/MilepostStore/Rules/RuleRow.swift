@@ -19,7 +19,9 @@ enum RuleRow {
             document: StoredJSON.value(row["document"]), isManaged: row["is_managed"],
             warnings: warnings(row["warnings"]), countsFrom: ClickPosition(row["counts_from"]),
             filled: filled.map {
-                RuleCursor(position: ClickPosition($0), now: Timestamp(milliseconds: row["filled_now"]))
+                RuleCursor(
+                    position: ClickPosition($0), form: row["filled_form"],
+                    now: Timestamp(milliseconds: row["filled_now"]))
             }, createdAt: Timestamp(milliseconds: row["created_at"]),
             changedAt: Timestamp(milliseconds: row["changed_at"]),
             checkedAt: Timestamp(milliseconds: row["checked_at"]), counts: counts)

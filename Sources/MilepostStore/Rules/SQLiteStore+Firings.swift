@@ -152,6 +152,12 @@ extension SQLiteStore {
             total += step.dropped
             position = step.next
         }
+        while true {
+            try Task.checkCancellation()
+            let dropped = try await write { try $0.pruneWaiting(rows: chunk) }
+            total += dropped
+            if dropped < chunk { break }
+        }
         for (sql, arguments) in steps {
             while true {
                 try Task.checkCancellation()

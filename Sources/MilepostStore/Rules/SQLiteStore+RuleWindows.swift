@@ -8,10 +8,11 @@ extension SQLiteStore {
     public func ruleCursor(workspace: WorkspaceID) async throws -> RuleCursor {
         try await read("reading the rules' cursor of '\(workspace)'") { db in
             let row = try Row.fetchOne(
-                db.cachedStatement(sql: "SELECT position, now FROM rule_cursors WHERE workspace = ?"),
+                db.cachedStatement(sql: "SELECT position, form, now FROM rule_cursors WHERE workspace = ?"),
                 arguments: [workspace.rawValue])
             return RuleCursor(
-                position: ClickPosition(row?["position"] ?? 0), now: Timestamp(milliseconds: row?["now"] ?? 0))
+                position: ClickPosition(row?["position"] ?? 0), form: row?["form"] ?? 0,
+                now: Timestamp(milliseconds: row?["now"] ?? 0))
         }
     }
 
@@ -48,7 +49,8 @@ extension SQLiteStore {
     }
 
     public func commitRules(_ evaluation: RuleEvaluation) async throws {
-        try await writer.write(.change, weight: max(1, evaluation.progress.count)) { context in
+        let weight = evaluation.progress.count + evaluation.waiting.count + evaluation.identified.count
+        try await writer.write(.change, weight: max(1, weight)) { context in
             if let filling = evaluation.filling {
                 try context.moveFilling(filling, evaluation)
             } else {
@@ -57,6 +59,7 @@ extension SQLiteStore {
             try context.storeProgress(evaluation)
             try context.storeCounts(evaluation.counts)
             for firing in evaluation.firings { try context.insert(firing) }
+            try context.storeWaiting(evaluation)
         }
     }
 }
@@ -64,10 +67,13 @@ extension SQLiteStore {
 extension WriteContext {
     fileprivate func moveRuleCursor(_ evaluation: RuleEvaluation) throws {
         try db.cachedStatement(
-            sql: "UPDATE rule_cursors SET position = ?, now = ? WHERE workspace = ? AND position = ?"
+            sql: """
+                UPDATE rule_cursors SET position = ?, form = ?, now = ?
+                WHERE workspace = ? AND position = ? AND form = ?
+                """
         ).execute(arguments: [
-            evaluation.to.position.rawValue, evaluation.to.now.milliseconds, evaluation.workspace.rawValue,
-            evaluation.from.position.rawValue,
+            evaluation.to.position.rawValue, evaluation.to.form, evaluation.to.now.milliseconds,
+            evaluation.workspace.rawValue, evaluation.from.position.rawValue, evaluation.from.form,
         ])
         guard db.changesCount == 1 else { throw Self.overtaken(evaluation) }
     }
@@ -77,13 +83,16 @@ extension WriteContext {
         let update = try RawStatement(
             db,
             """
-            UPDATE rules SET filled_now = ?2, filled_through = CASE WHEN ?1 >= (
-                SELECT position FROM rule_cursors c WHERE c.workspace = rules.workspace) THEN NULL ELSE ?1 END
-            WHERE number = ?3 AND filled_through = ?4
+            UPDATE rules SET filled_now = ?2, filled_form = ?5, filled_through = CASE WHEN EXISTS (
+                SELECT 1 FROM rule_cursors c
+                WHERE c.workspace = rules.workspace AND c.position <= ?1 AND c.form <= ?5) THEN NULL ELSE ?1 END
+            WHERE number = ?3 AND filled_through = ?4 AND filled_form = ?6
             """)
         update.bind(evaluation.to.position.rawValue, at: 1)
         update.bind(evaluation.to.now.milliseconds, at: 2)
         update.bind(evaluation.from.position.rawValue, at: 4)
+        update.bind(evaluation.to.form, at: 5)
+        update.bind(evaluation.from.form, at: 6)
         for number in rules {
             update.bind(number, at: 3)
             try update.run()

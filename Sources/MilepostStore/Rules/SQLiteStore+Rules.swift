@@ -73,8 +73,9 @@ extension WriteContext {
     fileprivate func openRuleCursor(_ workspace: WorkspaceID) throws {
         try db.execute(
             sql: """
-                INSERT INTO rule_cursors (workspace, position, now) VALUES (?1, ?2, 0)
-                ON CONFLICT (workspace) DO UPDATE SET position = excluded.position
+                INSERT INTO rule_cursors (workspace, position, form, now)
+                VALUES (?1, ?2, (SELECT value FROM counters WHERE name = 'forms'), 0)
+                ON CONFLICT (workspace) DO UPDATE SET position = excluded.position, form = excluded.form
                 """, arguments: [workspace.rawValue, state.clickPosition])
     }
 

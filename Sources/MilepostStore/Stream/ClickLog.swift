@@ -53,6 +53,23 @@ public struct ClickPage: Sendable, Equatable {
     }
 }
 
+/// A form submission with its place among the clicks: it came after the click at `position` and before the next.
+public struct LoggedForm: Sendable, Equatable {
+    public var form: FormSubmission
+    /// Grows with every form of the store.
+    public var number: Int64
+    /// 0 for forms from before places were kept: they came before every click.
+    public var position: ClickPosition
+    public var receivedAt: Timestamp
+
+    public init(form: FormSubmission, number: Int64, position: ClickPosition, receivedAt: Timestamp) {
+        self.form = form
+        self.number = number
+        self.position = position
+        self.receivedAt = receivedAt
+    }
+}
+
 /// The log of clicks for readers with a cursor of their own (ING-04).
 public protocol ClickLog: Sendable {
     /// Raised when something was stored that readers of the log may wait for.
@@ -70,7 +87,12 @@ public protocol ClickLog: Sendable {
     /// Form submissions that carried one of the ids and say who sent them, the latest first.
     func identifyingForms(
         workspace: WorkspaceID, googleClickID: String?, facebookClickID: String?, limit: Int
-    ) async throws -> [FormSubmission]
+    ) async throws -> [LoggedForm]
+    /// Such forms in order of receipt, with either id: those after the form numbered `after`, up to `last` when it is given,
+    /// that came while the newest click was in `positions`.
+    func loggedForms(
+        workspace: WorkspaceID, in positions: ClosedRange<ClickPosition>, after: Int64, last: Int64?, limit: Int
+    ) async throws -> [LoggedForm]
 }
 
 extension ClickLog {

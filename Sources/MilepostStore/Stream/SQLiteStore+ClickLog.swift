@@ -88,7 +88,7 @@ extension SQLiteStore {
 
     public func identifyingForms(
         workspace: WorkspaceID, googleClickID: String?, facebookClickID: String?, limit: Int
-    ) async throws -> [FormSubmission] {
+    ) async throws -> [LoggedForm] {
         let limit = PageBounds.clamped(limit)
         return try await read("looking for a form by an advertisement's click id") { db in
             guard let row = try Self.workspaceRow(workspace, db) else { return [] }
@@ -102,7 +102,28 @@ extension SQLiteStore {
                                 AND (contact IS NOT NULL OR email IS NOT NULL) ORDER BY at DESC, id DESC LIMIT ?
                             """), arguments: [row, value, limit])
             }
-            return found.map(FormRow.form(from:)).sorted { $0.time > $1.time }
+            return found.map(FormRow.logged(from:)).sorted { $0.form.time > $1.form.time }
+        }
+    }
+
+    public func loggedForms(
+        workspace: WorkspaceID, in positions: ClosedRange<ClickPosition>, after: Int64, last: Int64?, limit: Int
+    ) async throws -> [LoggedForm] {
+        let limit = PageBounds.clamped(limit)
+        return try await read("reading forms in the order of the log") { db in
+            guard let row = try Self.workspaceRow(workspace, db) else { return [] }
+            return try Row.fetchAll(
+                db.cachedStatement(
+                    sql: """
+                        SELECT * FROM forms WHERE workspace = ? AND position BETWEEN ? AND ? AND number > ?
+                            AND number <= ? AND (gclid IS NOT NULL OR fbclid IS NOT NULL)
+                            AND (contact IS NOT NULL OR email IS NOT NULL)
+                        ORDER BY position, number LIMIT ?
+                        """),
+                arguments: [
+                    row, positions.lowerBound.rawValue, positions.upperBound.rawValue, after, last ?? .max, limit,
+                ]
+            ).map(FormRow.logged(from:))
         }
     }
 }

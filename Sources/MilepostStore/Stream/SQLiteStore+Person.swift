@@ -129,6 +129,7 @@ extension WriteContext {
     /// Forgets what was last written on the contact, and held clicks of whom only the advertisement is known.
     func eraseStream(of names: PersonNames, workspace: WorkspaceID) throws -> Int {
         let row = try workspaceRow(workspace)
+        try eraseWaiting(of: names, workspace: row)
         try db.execute(
             sql: """
                 DELETE FROM contact_touches WHERE contact IN (SELECT value FROM json_each(?))

@@ -188,7 +188,7 @@ extension Subject {
         return action
     }
 
-    /// A payload of the action: the script's, else that of schemas/payload.deal.json, with a link of its own.
+    /// A payload of the action: the script's, else that of schemas/payload.deal.json, with a link, key and ids of its own.
     func payload(_ manifest: JSONValue, number: Int) -> JSONValue {
         let action = (try? action(manifest)["name"]?.string) ?? ""
         let sample = script.payloads[action] ?? Schemas.named("payload.deal.json")?["examples"]?[0] ?? [:]
@@ -202,6 +202,16 @@ extension Subject {
             inner["id"] = .string("lnk_\(number + 1)")
             inner[place == "scope" ? "name" : "slug"] = .string("slug-\(number + 1)")
             members[place] = .object(inner)
+        }
+        // What makes a click or a rule's record another one at the vendor.
+        for (place, first) in [("click", 1), ("target", 9001)] {
+            guard case .object(var inner)? = members[place] else { continue }
+            inner["id"] = .string(place == "click" ? "evt_\(number + first)" : "\(number + first)")
+            members[place] = .object(inner)
+        }
+        if members["key"]?.string != nil {
+            let digits = String(number + 1, radix: 16)
+            members["key"] = .string(String(repeating: "0", count: max(0, 32 - digits.count)) + digits)
         }
         return .object(members)
     }
