@@ -14,7 +14,12 @@ import pytest
 from harness import ROOT
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
+def has_namespaces() -> bool:
+    """Root in a container may still be refused."""
+    return subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, timeout=30).returncode == 0
+
+
+@pytest.mark.skipif(not has_namespaces(), reason="a network namespace needs CAP_SYS_ADMIN; SpecialPurposeTests.swift holds the table")
 @pytest.mark.timeout(400)
 def test_hooks_reach_public_receivers_and_no_private_ones(tmp_path: Path) -> None:
     """EXT-05"""
