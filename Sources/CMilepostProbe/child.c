@@ -67,13 +67,17 @@ static int await_end(pid_t pid, uint64_t limit_ms) {
     if (descriptor < 0)
         return -errno;
     struct pollfd wait = {.fd = descriptor, .events = POLLIN};
-    uint64_t end = now_ns() + limit_ms * 1000000u;
+    uint64_t last = now_ns(), spent = 0, queued = mp_waited_ns(pid);
     int ready = 0;
-    for (;;) {
-        uint64_t now = now_ns();
-        ready = now >= end ? 0 : poll(&wait, 1, (int)((end - now) / 1000000u + 1));
-        if (ready >= 0 || errno != EINTR)
-            break;
+    while (ready == 0 && spent < limit_ms * 1000000u) {
+        ready = poll(&wait, 1, 200);
+        if (ready < 0 && errno == EINTR)
+            ready = 0;
+        uint64_t now = now_ns(), passed = now - last, waited = mp_waited_ns(pid);
+        uint64_t left_out = waited > queued ? waited - queued : 0;
+        spent += passed - (left_out < passed * 9 / 10 ? left_out : passed * 9 / 10);
+        last = now;
+        queued = waited;
     }
     close(descriptor);
     return ready > 0;

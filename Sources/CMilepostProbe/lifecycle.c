@@ -24,7 +24,10 @@ static uint64_t cpu_now(void) {
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
-static int load_and_describe(const char *library, char *ret_text, size_t capacity) {
+#define MOST_LOADING_MS 100
+
+static int load_and_describe(const char *library, uint64_t *ret_spent, char *ret_text,
+                             size_t capacity) {
     int descriptors = probe_count("/proc/self/fd"), threads = probe_count("/proc/self/task");
     char folder[512];
     strncpy(folder, library, sizeof folder - 1);
@@ -42,7 +45,7 @@ static int load_and_describe(const char *library, char *ret_text, size_t capacit
         return MP_PROBE_FAILED;
     mp_view manifest = {NULL, 0};
     plugin->describe(&manifest);
-    uint64_t spent = (cpu_now() - began) / 1000000u;
+    uint64_t spent = *ret_spent = (cpu_now() - began) / 1000000u;
     char calls[1024];
     if (mp_watch_report(calls, sizeof calls) > 0) {
         for (char *at = calls; *at; at++)
@@ -57,17 +60,19 @@ static int load_and_describe(const char *library, char *ret_text, size_t capacit
         return probe_fail(ret_text, capacity, "it left a descriptor open while it was loaded");
     if (!manifest.ptr || manifest.len == 0)
         return probe_fail(ret_text, capacity, "describe gave no bytes");
-    if (spent > 100)
+    if (spent > MOST_LOADING_MS)
         return probe_fail(ret_text, capacity,
-                          "loading and describe took %d ms of CPU; 100 are permitted", (int)spent);
+                          "loading and describe took %d ms of CPU; %d are permitted", (int)spent,
+                          MOST_LOADING_MS);
     return probe_pass(ret_text, capacity, "%d ms of CPU", (int)spent);
 }
 
 /* In a fork of one thread: the runtime of the validator itself starts threads and opens descriptors
  * when it likes, and what it did must not be laid at the plugin's door. */
-int mp_probe_constructors(const char *library, char *ret_text, size_t capacity) {
+static int in_a_fork(const char *library, uint64_t *ret_spent, char *ret_text, size_t capacity) {
     struct answer {
         int outcome;
+        uint64_t spent;
         char text[4096];
     } *answer =
         mmap(NULL, sizeof *answer, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -81,7 +86,7 @@ int mp_probe_constructors(const char *library, char *ret_text, size_t capacity) 
         return probe_fail(ret_text, capacity, "no process can be had (error %d)", errno);
     if (child == 0) {
         char text[sizeof answer->text] = {0};
-        int outcome = load_and_describe(library, text, sizeof text);
+        int outcome = load_and_describe(library, &answer->spent, text, sizeof text);
         memcpy(answer->text, text, sizeof text);
         answer->outcome = outcome;
         fflush(NULL);
@@ -96,8 +101,22 @@ int mp_probe_constructors(const char *library, char *ret_text, size_t capacity) 
         kill(getpid(), WTERMSIG(status));
     }
     int outcome = answer->outcome;
+    *ret_spent = answer->spent;
     (outcome == MP_PROBE_PASSED ? probe_pass : probe_fail)(ret_text, capacity, "%s", answer->text);
     munmap(answer, sizeof *answer);
+    return outcome;
+}
+
+/* A processor that is shared makes the same work cost more of its time (cold caches, a hypervisor's
+ * neighbours), never less: the least of five is what the plugin needs. */
+int mp_probe_constructors(const char *library, char *ret_text, size_t capacity) {
+    int outcome = MP_PROBE_FAILED;
+    for (int round = 0; round < 5; round++) {
+        uint64_t spent = 0;
+        outcome = in_a_fork(library, &spent, ret_text, capacity);
+        if (outcome == MP_PROBE_PASSED || spent <= MOST_LOADING_MS)
+            break;
+    }
     return outcome;
 }
 
@@ -291,6 +310,7 @@ int mp_probe_afterwards(const char *library, const char *config, char *ret_text,
     if (!plugin)
         return MP_PROBE_FAILED;
     uint64_t before = 0;
+    int threads = probe_count("/proc/self/task");
     for (uint64_t instance = 1; instance <= 20; instance++) {
         void *self = NULL;
         if (probe_create(plugin, probe_host(), instance, config, &self) != MP_OK)
@@ -301,8 +321,11 @@ int mp_probe_afterwards(const char *library, const char *config, char *ret_text,
         plugin->destroy(self);
         before += probe_calls(instance);
     }
-    /* Long enough for a timer or a thread that was forgotten, short beside the cap. */
+    /* Long enough for a timer or a thread that was forgotten, short beside the cap; a thread that is
+     * still there gets some time more, because a busy machine may not have let it run. */
     usleep(700000);
+    for (int round = 0; round < 20 && probe_count("/proc/self/task") > threads; round++)
+        usleep(100000);
     uint64_t after = 0;
     for (uint64_t instance = 1; instance <= 20; instance++)
         after += probe_calls(instance);

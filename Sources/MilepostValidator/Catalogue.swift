@@ -2,12 +2,13 @@
 
 /// Every check that there is, in the order in which they are made: by number.
 ///
-/// Of plugin-abi.md (e), 41 is not here because no verb `pull` is called by the daemon yet; 46 and 48 are sanitizer builds
-/// and an eight-hour soak, which belong to a plugin's own continuous integration (decisions 23).
+/// Of plugin-abi.md (e), 46 is here with its random schedules only: a sanitizer build, like the eight-hour soak of 48, belongs
+/// to a plugin's own continuous integration (decisions 23).
 public enum Catalogue {
     public static let checks: [Check] =
-        StaticChecks.all + ManifestChecks.all + LifecycleChecks.all + ConfigurationChecks.all + ConnectingChecks.all
-        + DeliveryChecks.all + RobustnessChecks.all + IsolationChecks.all
+        (StaticChecks.all + ManifestChecks.all + LifecycleChecks.all + ConfigurationChecks.all + ConnectingChecks.all
+        + DeliveryChecks.all + RobustnessChecks.all + IsolationChecks.all + ScheduleChecks.all)
+        .sorted { $0.number < $1.number }
 
     /// Makes one check here and now. For a process of its own: a check may leave threads, files and filters behind.
     public static func run(_ number: Int, on subject: Subject) async -> Outcome {

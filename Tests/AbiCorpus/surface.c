@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Every struct of the public headers in the signature of something exported, so that its debug information holds them and
- * abidiff (libabigail) can compare them with those of a release. Compiled, never run.
+ * Every struct of the public headers in the signature of something exported, so that its debug
+ * information holds them and abidiff (libabigail) can compare them with those of a release.
+ * Compiled, never run.
  */
 #include <milepost/plugin.h>
 

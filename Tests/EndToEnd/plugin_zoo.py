@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The zoo: the C project that `milepost plugin new` makes, with one thing broken. Each entry names the check that must be the
-first to fail. test_plugin_check.py builds and checks them."""
+first to fail. test_plugin_check.py checks them, test_zoo_harms_nobody.py loads them all in one daemon."""
 
 from __future__ import annotations
 
+import json
+import subprocess
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Callable
+
+from harness import DIST, ROOT
 
 
 @dataclass(frozen=True)
@@ -95,11 +100,91 @@ static int32_t webhook(void *pointer, const mp_op *op) {
 }
 """
 
+PAGE = r"""
+/* A page of the lists: the cursor is the place of the next one. */
+static void write_page(struct text *result, struct json answer, long long from, long long limit) {
+    struct json items = json_member(answer, "items"), name, item;
+    long long place = 0, more = 0;
+    if (!json_is(items, '['))
+        return;
+    text_add(result, "{\"records\":[");
+    for (const char *cursor = NULL; json_next(items, &cursor, &name, &item); place++) {
+        if (place >= from && place < from + limit)
+            text_add(result, "%s{\"id\":%lld}", place > from ? "," : "", json_integer(json_member(item, "id"), 0));
+        more = place >= from + limit;
+    }
+    text_add(result, "],\"more\":%s,\"next_cursor\":\"%lld\"}", more ? "true" : "false", from + limit);
+}
+
+static void answered("""
+PULL = r"""
+static int32_t pull(void *pointer, const mp_op *op) {
+    struct json body = json_parse(op->body.ptr, op->body.len);
+    char cursor[80] = "0", place[80];
+    json_text(json_member(body, "cursor"), cursor, sizeof cursor);
+    if (cursor[0] && strspn(cursor, "0123456789") != strlen(cursor)) {
+        struct plugin *self = pointer;
+        struct work *work = begin(self, op, 1);
+        if (!work)
+            return MP_RETRY;
+        fail(self, work, MP_REJECTED, "cursor_invalid", "The cursor is not one of ours.");
+        return MP_OK;
+    }
+    snprintf(place, sizeof place, "%%lld %%lld", %s, json_integer(json_member(body, "limit"), 1));
+    return look(pointer, op, "/v1/lists", place);
+}
+"""
+STREAMS = put([{"name": "lists"}], "streams")
+
+
+def pulling(cursor: str, more: str = "", entries: str = "") -> tuple[tuple[str, str], ...]:
+    """With the verb pull; `cursor` is the C expression for where a page begins."""
+    return before_table(PULL % cursor + more, "    .pull = pull,\n" + entries) + (
+        ("static void answered(", PAGE.lstrip("\n")),
+        ("        else\n            write_choices(&result, answer, work->search);",
+         "        else if (work->verb == MP_VERB_PULL)\n"
+         "            write_page(&result, answer, atoll(work->search), atoll(strchr(work->search, ' ')));\n"
+         "        else\n            write_choices(&result, answer, work->search);"))
+
+
+STAMPED = (
+    ('    text_add(&body, ",\\"list\\":%lld',
+     "    mp_time now = {.struct_size = sizeof now};\n    self->host->now(self->instance, &now);\n    char stamp[40];\n"
+     "    time_t second = (time_t)(now.wall_ns / 1000000000u);\n    struct tm date;\n"
+     "    strftime(stamp, sizeof stamp, \"%Y-%m-%dT%H:%M:%SZ\", gmtime_r(&second, &date));\n"
+     "    text_add(&body, \",\\\"sent_at\\\":\\\"%s\\\",\\\"sent_ns\\\":%llu,\\\"by\\\":%lld\", stamp, (unsigned long long)now.wall_ns,\n"
+     "             (long long)time(NULL));\n"
+     '    text_add(&body, ",\\"list\\":%lld'),)
+"""A body that tells when it was sent."""
+ONE_BY_ONE = (
+    ("            else if (!record->done)\n                create_record(self, work, index);",
+     "            else if (!record->done && !is_busy) {\n                create_record(self, work, index);\n"
+     "                is_busy = !record->done;\n            }"),
+    ("    uint32_t index = 0;\n    if (!work)", "    uint32_t index = 0;\n    int is_busy = 0;\n    if (!work)"),
+    ("            end_if_done(self, work);\n            return;\n        }\n}",
+     "            if (work->verb == MP_VERB_DELIVER && record->done)\n"
+     "                for (uint32_t next = 0; next < work->count; next++)\n"
+     "                    if (!work->records[next].done) {\n                        create_record(self, work, next);\n"
+     "                        if (!work->records[next].done)\n                            break;\n                    }\n"
+     "            end_if_done(self, work);\n            return;\n        }\n}"))
+"""Sends the next record when the one before was answered and its step stored."""
+ORDERED = put("/scope/id", "actions", 0, "ordering_key")
+
+
+def both(*changes: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+    def change(manifest: dict[str, Any]) -> None:
+        for one in changes:
+            one(manifest)
+
+    return change
+
+
 WELL = Animal(
     "well", 0,
-    before_table(
-        GOOD_EXTENSION + INTERCEPT % '"{\\"verdict\\":\\"continue\\"}"' + WEBHOOK % "7",
-        "    .get_extension = extension,\n    .intercept = intercept,\n    .webhook = webhook,\n"))
+    pulling(
+        "atoll(cursor)", GOOD_EXTENSION + INTERCEPT % '"{\\"verdict\\":\\"continue\\"}"' + WEBHOOK % "7",
+        "    .get_extension = extension,\n    .intercept = intercept,\n    .webhook = webhook,\n") + STAMPED + ONE_BY_ONE,
+    manifest=both(STREAMS, ORDERED))
 
 ANIMALS = [
     Animal("binds-late", 1, without=("-Wl,-z,relro,-z,now,-z,noexecstack",), flags=("-Wl,-z,relro,-z,lazy,-z,noexecstack",)),
@@ -192,6 +277,9 @@ ANIMALS = [
         ('    text_add(&result, "{\\"records\\":[");\n    for (uint32_t i = 0; i < work->count; i++) {',
          '    text_add(&result, "{\\"records\\":[");\n    for (uint32_t i = work->count > 1; i < work->count; i++) {'),
         ('"%s{\\"index\\":%u,", i ? "," : "", i', '"%s{\\"index\\":%u,", i > (work->count > 1) ? "," : "", i'))),
+    Animal("sends-all-at-once", 27, manifest=ORDERED),
+    Animal("sends-from-behind", 27, ONE_BY_ONE + (
+        ("for (uint32_t next = 0; next < work->count; next++)", "for (uint32_t next = work->count; next-- > 0;)"),), manifest=ORDERED),
     Animal("answers-twice", 27, (
         ("    self->host->op_complete(self->instance, op, status, body);\n",
          "    self->host->op_complete(self->instance, op, status, body);\n    if (strstr((const char *)body.ptr, \"class\"))\n"
@@ -210,6 +298,12 @@ ANIMALS = [
          '        json_text(json_member(entry, "wire"), when, sizeof when);\n'
          '        if (!strcmp(step, "record") && !strcmp(state, "done") && strcmp(when, "answered"))'),)),
     Animal("takes-rubbish-for-a-refusal", 33, (('judge(record, "uncertain", "answer_unreadable"', 'judge(record, "rejected", "answer_unreadable"'),)),
+    Animal("unpacks-without-bound", 33, (
+        ("    *ret_length = have;\n    return bytes;",
+         "    if (have > 10 && bytes[0] == 0x1f && (unsigned char)bytes[1] == 0x8b) {\n        size_t unpacked = have * 1032;\n"
+         "        char *all = malloc(unpacked);\n        if (all)\n            memset(all, 1, unpacked);\n"
+         "        volatile char last = all ? all[unpacked - 1] : 0;\n        (void)last;\n        free(all);\n    }\n"
+         "    *ret_length = have;\n    return bytes;"),)),
     Animal("overruns-its-buffer", 34, (('name_text, sizeof name_text)', 'name_text, 1u << 22)'),)),
     Animal("deaf-to-cancel", 35, (("        if (work->op == op) {\n            give_up(self, work);\n            return;\n        }", "        if (work->op == op)\n            return;"),)),
     Animal("late-is-never", 36, (
@@ -229,6 +323,8 @@ ANIMALS = [
     Animal("throws-dice", 39, before_table(
         INTERCEPT % '(count % 2 ? "{\\"verdict\\":\\"continue\\"}" : "{\\"verdict\\":\\"drop\\"}")', "    .intercept = intercept,\n")),
     Animal("counts-webhooks", 40, before_table(WEBHOOK % "count", "    .webhook = webhook,\n")),
+    Animal("forgets-its-place", 41, pulling("(long long)__atomic_fetch_add(&place_of_all, 1, __ATOMIC_RELAXED)") + (
+        ("static const mp_view absent", "static long long place_of_all;\nstatic const mp_view absent"),), manifest=STREAMS),
     Animal("believes-the-clock", 42, (
         (DELIVER, "static int32_t deliver(void *pointer, const mp_op *op) {\n    struct plugin *self = pointer;\n    static uint64_t last;\n"
          "    mp_time now = {.struct_size = sizeof now};\n    self->host->now(self->instance, &now);\n"
@@ -245,6 +341,15 @@ ANIMALS = [
     Animal("takes-a-refusal-for-success", 45, (
         ("    if (event->status != MP_CALL_OK || event->wire == MP_WIRE_NEVER_SENT)",
          "    if (event->status != MP_CALL_OK)\n        judge(record, \"ok\", \"\", \"\");\n    else if (event->wire == MP_WIRE_NEVER_SENT)"),)),
+    Animal("stamps-and-knows-its-mode", 44, STAMPED + (
+        ("static const mp_view absent", "static int32_t mode;\nstatic const mp_view absent"),
+        ("    (void)info;\n    (void)ret_status;", "    (void)ret_status;\n    mode = info->isolation;"),
+        ('"POST" : "GET"', '"POST" : mode == MP_ISOLATION_WORKER ? "HEAD" : "GET"'))),
+    Animal("one-instance-at-a-time", 46, (
+        ("static const mp_view absent", "static volatile uint64_t busy;\nstatic const mp_view absent"),
+        ("    self->works = work;\n    return work;", "    self->works = work;\n    busy = self->instance;\n    return work;"),
+        ("    free(work);\n    mp_view body", "    free(work);\n    if (!self->works && busy == self->instance)\n        busy = 0;\n    mp_view body"),
+        (DELIVER, DELIVER + "    if (busy && busy != ((struct plugin *)self)->instance)\n        return MP_REJECTED;\n"))),
     Animal("remembers-in-memory", 47, (
         ("static const mp_view absent", "static char known[256][80];\nstatic unsigned knowns;\nstatic const mp_view absent"),
         ("    struct record *record = &work->records[index];\n    struct text body = {0};",
@@ -256,3 +361,43 @@ ANIMALS = [
          "            record->done = 0;\n            record->code[0] = 0;\n            if (!is_known) {\n"
          "                judge(record, \"not_applied\", \"\", \"Never asked.\");\n                continue;\n            }\n"))),
 ]
+
+HARDENED = "-Wl,-z,relro,-z,now,-z,noexecstack"
+
+
+def new_project(folder: Path) -> Path:
+    """What `milepost plugin new` makes of the name acme in C."""
+    subprocess.run(
+        [DIST / "milepost", "plugin", "new", "acme", "--language", "c", "--folder", folder], check=True, capture_output=True,
+        timeout=100)
+    return folder
+
+
+def build(animal: Animal, project: Path, folder: Path, name: str = "acme") -> Path:
+    """Compiles the project with what the animal breaks, into a folder of its own."""
+    source = (project / "src/plugin.c").read_text()
+    for old, new in animal.edits:
+        assert source.count(old) == 1, f"{animal.name}: {source.count(old)} times in the template: {old}"
+        source = source.replace(old, new)
+    manifest = json.loads((project / "acme.json").read_text()) | {"name": name, "id": f"com.example.{name}"}
+    if animal.manifest:
+        animal.manifest(manifest)
+    described = json.dumps(manifest).encode()
+    if animal.sidecar:
+        animal.sidecar(manifest)
+    folder.mkdir(exist_ok=True)
+    (folder / "plugin.c").write_text(source)
+    (folder / "manifest.h").write_text(f"static const unsigned char manifest[] = {{{','.join(map(str, described))}}};\n")
+    (folder / "export.map").write_text(f"{{ global: {animal.exports} local: *; }};\n")
+    (folder / f"{name}.json").write_text(json.dumps(manifest))
+    (folder / f"{name}.vendor.json").write_text((project / "acme.vendor.json").read_text())
+    link = [flag for flag in (HARDENED, "-Wl,-z,defs") if flag not in animal.without]
+    library = folder / f"{name}.so"
+    subprocess.run(
+        ["cc", "-std=gnu11", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-stack-protector", "-w", f"-I{ROOT / 'include'}",
+         f"-I{folder}", f"-I{project / 'src'}", "-o", library, folder / "plugin.c", *link,
+         f"-Wl,--version-script={folder / 'export.map'}", *animal.flags],
+        check=True, timeout=100)
+    library.chmod(animal.mode)
+    (folder / f"{name}.json").chmod(0o644)
+    return library

@@ -7,16 +7,14 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from harness import DIST, ROOT, Daemon, wait_for
+from record_vendor import Vendor
 
 CORPUS = ROOT / "Tests/AbiCorpus"
 RELEASES = sorted(path.parent.name for path in CORPUS.glob("*/layout.json"))
@@ -41,55 +39,11 @@ def check(library: Path, *options: str) -> dict[str, Any]:
     return json.loads(run.stdout)
 
 
-class Vendor:
-    """The vendor's API of corpus.vendor.json, on loopback."""
-
-    def __init__(self) -> None:
-        self.records: list[dict[str, Any]] = []
-        self.keys: set[str | None] = set()
-        vendor = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def answer(self, status: int, body: Any) -> None:
-                data = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def do_GET(self) -> None:
-                vendor.keys.add(self.headers["authorization"])
-                url = urlsplit(self.path)
-                wanted = parse_qs(url.query).get("key")
-                items = {
-                    "/v1/me": {"id": "42", "name": "Example account"},
-                    "/v1/lists": {"items": [{"id": 1, "name": "Leads"}]},
-                    "/v1/records": {"items": [record for record in vendor.records if [record["key"]] == wanted]},
-                }
-                self.answer(200 if url.path in items else 404, items.get(url.path, {}))
-
-            def do_POST(self) -> None:
-                record = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                vendor.records.append(record | {"id": str(501 + len(vendor.records))})
-                self.answer(201, {"id": vendor.records[-1]["id"]})
-
-            def log_message(self, *arguments: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
 @pytest.fixture
 def vendor() -> Iterator[Vendor]:
     made = Vendor()
     yield made
-    made.server.shutdown()
-    made.server.server_close()
+    made.close()
 
 
 @pytest.mark.parametrize("version", RELEASES)

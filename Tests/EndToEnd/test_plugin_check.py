@@ -13,62 +13,25 @@ from typing import Any
 import pytest
 
 from harness import DIST, FULL, ROOT
-from plugin_zoo import ANIMALS, WELL, Animal
+from plugin_zoo import ANIMALS, WELL, Animal, build, new_project
 
 MILEPOST = DIST / "milepost"
 OWN = sorted((DIST / "plugins").glob("*.so"))
-HARDENED = "-Wl,-z,relro,-z,now,-z,noexecstack"
 
-
-TRIES = 3
-"""Checks have time limits, which a busy machine may miss once; a fault of the plugin shows every time."""
+# Ends what hangs, no more: on a machine that is busy with other work a check takes ten times as long and is as right.
+pytestmark = pytest.mark.timeout(900)
 
 
 def check(library: Path, *options: str, expect: int | None = 0) -> dict[str, Any]:
-    for _ in range(TRIES):
-        run = subprocess.run(
-            [MILEPOST, "plugin", "check", library, "--json", *options], capture_output=True, text=True, timeout=400)
-        if expect is None or run.returncode == expect:
-            break
+    run = subprocess.run(
+        [MILEPOST, "plugin", "check", library, "--json", *options], capture_output=True, text=True, timeout=800)
     assert expect is None or run.returncode == expect, run.stdout + run.stderr
     return json.loads(run.stdout)
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("zoo") / "acme"
-    subprocess.run(
-        [MILEPOST, "plugin", "new", "acme", "--language", "c", "--folder", folder], check=True, capture_output=True, timeout=60)
-    return folder
-
-
-def build(animal: Animal, project: Path, folder: Path) -> Path:
-    """Compiles the project with what the animal breaks, into a folder of its own."""
-    source = (project / "src/plugin.c").read_text()
-    for old, new in animal.edits:
-        assert source.count(old) == 1, f"{animal.name}: {source.count(old)} times in the template: {old}"
-        source = source.replace(old, new)
-    manifest = json.loads((project / "acme.json").read_text())
-    if animal.manifest:
-        animal.manifest(manifest)
-    described = json.dumps(manifest).encode()
-    if animal.sidecar:
-        animal.sidecar(manifest)
-    (folder / "plugin.c").write_text(source)
-    (folder / "manifest.h").write_text(f"static const unsigned char manifest[] = {{{','.join(map(str, described))}}};\n")
-    (folder / "export.map").write_text(f"{{ global: {animal.exports} local: *; }};\n")
-    (folder / "acme.json").write_text(json.dumps(manifest))
-    (folder / "acme.vendor.json").write_text((project / "acme.vendor.json").read_text())
-    link = [flag for flag in (HARDENED, "-Wl,-z,defs") if flag not in animal.without]
-    library = folder / "acme.so"
-    subprocess.run(
-        ["cc", "-std=gnu11", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-stack-protector", "-w", f"-I{ROOT / 'include'}", f"-I{folder}",
-         f"-I{project / 'src'}", "-o", library, folder / "plugin.c", *link, f"-Wl,--version-script={folder / 'export.map'}",
-         *animal.flags],
-        check=True, timeout=60)
-    library.chmod(animal.mode)
-    (folder / "acme.json").chmod(0o644)
-    return library
+    return new_project(tmp_path_factory.mktemp("zoo") / "acme")
 
 
 @pytest.mark.parametrize("library", OWN, ids=lambda path: path.stem)
@@ -88,11 +51,8 @@ def test_a_right_plugin_passes_every_check(project: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize("animal", ANIMALS if FULL else ANIMALS[::5], ids=lambda animal: animal.name)
 def test_a_broken_plugin_is_caught_by_the_check_meant_for_it(animal: Animal, project: Path, tmp_path: Path) -> None:
     library = build(animal, project, tmp_path)
-    for _ in range(TRIES):
-        report = check(library, "--fail-fast", "--seed", "7", expect=1)
-        failed = [found for found in report["checks"] if found["outcome"] == "failed"]
-        if [found["number"] for found in failed] == [animal.check]:
-            break
+    report = check(library, "--fail-fast", "--seed", "7", expect=1)
+    failed = [found for found in report["checks"] if found["outcome"] == "failed"]
     assert [found["number"] for found in failed] == [animal.check], failed
     assert failed[0]["message"] and failed[0]["cure"]
 

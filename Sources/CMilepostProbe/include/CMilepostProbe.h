@@ -56,11 +56,22 @@ typedef struct mp_child {
 
 /**
  * Runs a program with descriptor 3 for its result and both outputs captured, in a process group
- * that is killed at the limit. The environment is `environment` alone. 0 or a negative errno.
+ * that is killed at the limit. Time for which the group waited for a processor does not count, up
+ * to nine tenths of what has passed. The environment is `environment` alone. 0 or a negative errno.
  */
 int mp_child_run(const char *path, const char *const *arguments, const char *const *environment,
                  uint64_t limit_ms, uint8_t *ret_result, size_t result_capacity,
                  uint8_t *ret_output, size_t output_capacity, mp_child *ret_child);
+
+/**
+ * Nanoseconds that the threads of a process and of its children were ready to run and did not, since
+ * they began. 0 for `pid` means this process. The sum may shrink when a thread ends; 0 where the
+ * kernel keeps no such account.
+ */
+uint64_t mp_waited_ns(int32_t pid);
+
+/** The most memory that this process has held at once (VmHWM), in bytes; 0 when it is not told. */
+uint64_t mp_peak_bytes(void);
 
 /** SIGKILL to a worker of this check, by its pid. */
 int mp_child_kill(int32_t pid);

@@ -114,6 +114,10 @@ extension OperationResult {
 /// A wall clock that a check may move; the monotonic one is the machine's, because deadlines cross to workers.
 final class WallClock: Sendable {
     private let offset = Mutex<Int64>(0)
+    private let frozen = Mutex<UInt64?>(nil)
+
+    /// Stops the wall; it may still be moved.
+    func freeze() { frozen.withLock { $0 = milepost_wall_ns() } }
 
     func move(by seconds: Int64) { offset.withLock { $0 += seconds } }
     /// Sets the wall to a moment.
@@ -127,7 +131,8 @@ final class WallClock: Sendable {
             monotonicNanoseconds: { milepost_monotonic_ns() },
             wallNanoseconds: { [self] in
                 let seconds = offset.withLock { $0 }
-                return UInt64(max(0, Int64(milepost_wall_ns()) + seconds * 1_000_000_000))
+                let wall = frozen.withLock { $0 } ?? milepost_wall_ns()
+                return UInt64(max(0, Int64(wall) + seconds * 1_000_000_000))
             },
             sleep: { try await Task.sleep(for: $0) })
     }

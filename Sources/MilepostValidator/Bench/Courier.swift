@@ -176,6 +176,14 @@ extension JSONValue {
         guard case .array(let items) = self, items.indices.contains(index) else { return nil }
         return items[index]
     }
+
+    /// With another value where a path of member names leads.
+    func replacing(_ path: ArraySlice<String>, with value: JSONValue) -> JSONValue {
+        guard let name = path.first else { return value }
+        guard case .object(var members) = self, let inner = members[name] else { return self }
+        members[name] = inner.replacing(path.dropFirst(), with: value)
+        return .object(members)
+    }
 }
 
 extension Subject {

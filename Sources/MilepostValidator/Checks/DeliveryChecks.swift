@@ -9,8 +9,11 @@ enum DeliveryChecks {
         Check(
             number: 27, title: "one result for each record",
             proves:
-                "a full batch brings exactly one result of the right shape for each index, and a well vendor means ok",
-            cure: "Answer {\"records\":[{\"index\":…,\"class\":…}]} with every index of the request, once.", level: 2,
+                "a batch brings one result of the right shape for each index, ok at a well vendor, in a declared order",
+            cure:
+                "Answer {\"records\":[{\"index\":…,\"class\":…}]} with every index of the request, once; with ordering_key send "
+                + "the next of equal key when the one before was answered.",
+            level: 2,
             run: { try await oneEach($0) }),
         Check(
             number: 28, title: "a poison record spoils no other",
@@ -96,9 +99,43 @@ enum DeliveryChecks {
                 return .failed("\(bad.id) ends as \(bad.verdict?.kind ?? "?") although the vendor is well")
             }
         }
+        let isOrdered = try await inOrder(subject, bench, courier, count)
         try bench.expectNoMisbehaviour()
         await bench.close()
-        return .passed("batches of 1 and \(count)")
+        return .passed("batches of 1 and \(count)\(isOrdered ? ", in order" : "")")
+    }
+
+    /// Records of one key, at a vendor that takes its time: one after another, as they stand in the batch.
+    ///
+    /// - Returns: false when the action declares no ordering key, or takes one record at a time.
+    private static func inOrder(
+        _ subject: Subject, _ bench: Bench, _ courier: Courier, _ count: Int
+    ) async throws -> Bool {
+        guard let pointer = try subject.action(bench.manifest)["ordering_key"]?.string, count > 1 else { return false }
+        var parcels = courier.parcels(count, prefix: "ordered")
+        let steps = pointer.split(separator: "/").map(String.init)
+        guard let key = steps.reduce(Optional(parcels[0].payload), { $0?[$1] }) else {
+            throw fail("ordering_key \(pointer) points at nothing in the payload")
+        }
+        for index in parcels.indices {
+            parcels[index].payload = parcels[index].payload.replacing(steps[...], with: key)
+        }
+        bench.vendor.change { state in
+            state.order = []
+            state.overlappingChanges = 0
+            state.plan = FaultPlan(
+                target: .changes,
+                fault: .then { [clock = bench.wall.clock] in try? await clock.sleep(.milliseconds(3)) })
+        }
+        let result = await courier.deliver(&parcels)
+        bench.vendor.change { $0.plan = nil }
+        try expectOneEach(result, count, "\(count) records of one ordering key")
+        let (order, overlapping) = bench.vendor.read { ($0.order, $0.overlappingChanges) }
+        if order != order.sorted() { throw fail("records of one ordering key reach the vendor in the order \(order)") }
+        if overlapping > 0 {
+            throw fail("\(overlapping) changes of one ordering key were sent before the one ahead was answered")
+        }
+        return true
     }
 
     private static func poison(_ subject: Subject) async throws -> Outcome {
@@ -231,6 +268,8 @@ enum DeliveryChecks {
         let (bench, _, courier) = try await ready(subject)
         guard try await bench.load().supports(.reconcile) else { throw skip("it has no reconcile") }
         let lag = try subject.action(bench.manifest)["read_lag_ms"]?.integer ?? 0
+        // What lies between intent and look-up is the check's to say, not the machine's.
+        bench.wall.freeze()
         func ask(_ name: String, _ fault: Fault, isLagging: Bool) async throws -> JSONValue? {
             bench.vendor.change { state in
                 state.plan = FaultPlan(target: .changes, times: 1, fault: fault)

@@ -156,6 +156,7 @@ enum Schemas {
             case "reconcile.result.json": PackageResources.reconcile_result_json
             case "intercept.result.json": PackageResources.intercept_result_json
             case "webhook.result.json": PackageResources.webhook_result_json
+            case "pull.result.json": PackageResources.pull_result_json
             case "payload.deal.json": PackageResources.payload_deal_json
             case "http.event.json": PackageResources.http_event_json
             default: nil

@@ -13,7 +13,10 @@ enum Fault: Sendable {
     /// No answer within the request's time; applied or not.
     case timeout(applied: Bool)
     /// Applied, and answered 200 with these bytes.
-    case bytes([UInt8], type: String, truncated: Bool = false)
+    case bytes([UInt8], type: String, truncated: Bool = false, headers: [(name: String, value: String)] = [])
+    /// Applied, and answered 200 with as much of an endless text as the host keeps for the request: what egress, which
+    /// unpacks by itself and stops at the cap, leaves of a gzip bomb.
+    case bomb
     /// No answer until the request is given up; applied.
     case hang
     /// A redirect to a host that the manifest does not name; not applied.

@@ -8,6 +8,7 @@ internal import Synchronization
 extension MockVendor {
     func keyValue(_ request: KeyValueRequest, for connection: ConnectionID) async -> KeyValueResult {
         note("kv \(request.shown)")
+        await linger()
         return state.withLock { state in
             if state.storageConflicts { return KeyValueResult(callStatus: PluginCallStatus.invalid, json: []) }
             switch request {

@@ -38,6 +38,13 @@ final class MockVendor: PluginServices {
         var lines: [PluginLogLine] = []
         var denied: [String] = []
         var rejectedCredentials = 0
+        /// Random waiting before each answer; nil for none.
+        var delays: SeededRandom?
+        var openChanges = 0
+        /// Changes that were sent while another had no answer yet.
+        var overlappingChanges = 0
+        /// Record indexes of all changes, in the order of sending.
+        var order: [UInt32] = []
         var endpoints: [String: String] = [:]
         var settingsHosts: Set<String> = []
     }
@@ -83,10 +90,29 @@ final class MockVendor: PluginServices {
         }
         let isChange = call.method != "GET" && call.method != "HEAD"
         let fault = takeFault(isChange: isChange)
-        if isChange { writeIntents(call) }
+        if isChange {
+            writeIntents(call)
+            state.withLock { state in
+                if state.openChanges > 0 { state.overlappingChanges += 1 }
+                state.openChanges += 1
+                state.order += call.records
+            }
+        }
         let result = await carryOut(call, address, isChange: isChange, fault)
-        if isChange { writeOutcomes(call, result) }
+        await linger()
+        if isChange {
+            writeOutcomes(call, result)
+            state.withLock { $0.openChanges -= 1 }
+        }
         return result
+    }
+
+    /// A moment of its own for each answer, so that answers overtake each other.
+    func linger() async {
+        let wait = state.withLock { state in
+            state.delays.map { _ in Int.random(in: 0...15_000, using: &state.delays!) }
+        }
+        if let wait { try? await clock.sleep(.microseconds(wait)) }  // cancelled: the answer may come at once
     }
 
     private func takeFault(isChange: Bool) -> Fault? {
@@ -114,9 +140,16 @@ final class MockVendor: PluginServices {
         case .timeout(let isApplied)?:
             if isApplied { _ = apply(call, address) }
             return answer(PluginCallStatus.ok, wire: 1, error: "timeout")
-        case .bytes(let bytes, let type, let isTruncated)?:
+        case .bytes(let bytes, let type, let isTruncated, let headers)?:
             if isChange { _ = apply(call, address) }
-            return answer(status: 200, headers: [("content-type", type)], body: bytes, truncated: isTruncated)
+            return answer(
+                status: 200, headers: [("content-type", type)] + headers, body: bytes, truncated: isTruncated)
+        case .bomb?:
+            if isChange { _ = apply(call, address) }
+            let cap = Int(call.responseCap == 0 ? 1 << 20 : max(16, min(call.responseCap, 64 << 20)))
+            return answer(
+                status: 200, headers: [("content-type", "application/json")],
+                body: Array("{\"id\":\"".utf8) + [UInt8](repeating: 0x30, count: cap - 7), truncated: true)
         case .hang?:
             if isChange { _ = apply(call, address) }
             do { try await clock.sleep(.seconds(600)) } catch {}  // cancelled: the plugin or the deadline gave it up
@@ -277,6 +310,7 @@ final class MockVendor: PluginServices {
         connection: ConnectionID, op: UInt64, record: UInt32, step: String, result: [UInt8]
     ) async -> Int32 {
         note("journal \(record) \(step) \(String(decoding: result, as: UTF8.self))")
+        await linger()
         let value = try? JSONValue(parsing: result)
         return state.withLock { state in
             if state.journalFails { return PluginCallStatus.busy }

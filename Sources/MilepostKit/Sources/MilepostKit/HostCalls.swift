@@ -78,7 +78,11 @@ final class HostCalls: Sendable {
                 }
                 if isAbandoned { return continuation.resume(returning: .failure(.destroyed(.neverSent))) }
                 let status = host.submit(request, op: op, token: token, records: records)
-                guard status != MP_CALL_OK else { return }
+                guard status != MP_CALL_OK else {
+                    // A task that was cancelled before the host knew the request has told it in vain.
+                    if Task.isCancelled { host.cancelHTTP(token) }
+                    return
+                }
                 receive(
                     .failure(
                         HTTPFailure(

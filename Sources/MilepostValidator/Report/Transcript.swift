@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Compares what a plugin did in two modes.
+package enum Transcript {
+    /// A line in its words, with what stands between them; times and identifiers are one word each.
+    package static func words(_ line: String) -> [Substring] {
+        var words: [Substring] = []
+        var rest = line[...]
+        while let first = rest.first {
+            let isWord = isPart(first)
+            let word = rest.prefix { isPart($0) == isWord }
+            words.append(word)
+            rest = rest[word.endIndex...]
+        }
+        return words
+    }
+
+    private static func isPart(_ character: Character) -> Bool {
+        character.isLetter || character.isNumber || "-:.+_".contains(character)
+    }
+
+    /// Where the worker did something else than inline, in a sentence. A word may differ where it differs between inline runs
+    /// as well; the number of lines and of words may not.
+    package static func difference(
+        _ inline: [[Substring]], _ worker: [[Substring]], _ others: [[[Substring]]]
+    ) -> String? {
+        func shown(_ line: [Substring]) -> String { String(line.joined().prefix(240)) }
+        for (number, (line, other)) in zip(inline, worker).enumerated() where line != other {
+            let again = others.compactMap { $0.indices.contains(number) ? $0[number] : nil }
+            let isSame =
+                line.count == other.count
+                && line.indices.allSatisfy { place in
+                    line[place] == other[place]
+                        || again.contains { $0.count == line.count && $0[place] != line[place] }
+                }
+            if !isSame { return "inline: \(shown(line)) … in a worker: \(shown(other))" }
+        }
+        guard inline.count == worker.count else {
+            return "\(inline.count) calls inline, \(worker.count) in a worker"
+        }
+        return nil
+    }
+}
