@@ -124,7 +124,8 @@ public final class Engine: Sendable {
         clickExplainer = ClickExplainer(store: store, plugins: plugins)
         rules = RollingRooms(
             store: store, port: plugins, clock: clock, random: random, plans: settings.plans, ticker: ticker,
-            resolver: resolver, arrivals: store.arrivals, reporter: reporter, retentionDays: settings.clickRetentionDays,
+            resolver: resolver, arrivals: store.arrivals, reporter: reporter,
+            retentionDays: settings.clickRetentionDays,
             hold: settings.hold)
     }
 

@@ -302,6 +302,8 @@ public struct FormSubmission: Sendable, Equatable {
 public protocol ConnectionBook: Sendable {
     /// Adds to what somebody should know of the connection; what it bears already is not repeated.
     func noteWarnings(id: ConnectionID, _ warnings: [Reason]) async throws
+    /// Puts warnings in the place of those whose code begins so; the others stay.
+    func replaceWarnings(id: ConnectionID, beginning: String, with warnings: [Reason]) async throws
     /// Stores a connection and its sealed credentials together (PCON-12) and marks what the totals of this moment have
     /// already reached (THR-19): every scope at or above a threshold without a crossing gets one that did not fire, with
     /// `baseline` as its reason; nil fires for the current state instead. Replaces a connection of the same integration

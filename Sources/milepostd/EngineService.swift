@@ -195,6 +195,7 @@ final class EngineService: Service, DaemonControl {
         // The first hour belongs to whoever just started the daemon.
         var isSettled = false
         var dayOfRules: Int32 = 0
+        var dayOfChecks: Int32 = 0
         while true {
             let retention = state.withLock { $0.configuration.retention }
             let now = clock.now
@@ -213,9 +214,32 @@ final class EngineService: Service, DaemonControl {
                 logger.error(
                     "retention could not be enforced; the next hour tries again", metadata: ["error": "\(error)"])
             }
-            if isSettled { try await lookForDamage(store) }
+            if isSettled {
+                try await lookForDamage(store)
+                if now.day != dayOfChecks {
+                    try await checkSettings()
+                    dayOfChecks = now.day
+                }
+            }
             isSettled = true
             try await clock.sleep(for: .seconds(3600))
+        }
+    }
+
+    /// Once a day: what fitted the vendor's account when it was saved may not fit any more (TRB-09).
+    private func checkSettings() async throws {
+        guard let engine = state.withLock({ $0.running })?.engine else { return }
+        do {
+            for (connection, reason) in try await engine.connections.checkAll() {
+                logger.warning(
+                    "a connection's settings do not fit any more: \(reason.message)",
+                    metadata: [
+                        "workspace": "\(connection.workspace)", "integration": "\(connection.integration)",
+                        "code": "\(reason.code)",
+                    ])
+            }
+        } catch let error as StoreError {
+            logger.error("settings could not be checked; tomorrow tries again", metadata: ["error": "\(error)"])
         }
     }
 

@@ -31,6 +31,9 @@ def test_an_administrator_connects_by_following_the_printed_link(hubspot) -> Non
     page = it.follow(link)
     assert page.status == 422 and b"timeline" in page.body and b"crm.objects.deals.read" in page.body, page.body
     problem(it.rest.request("GET", f"{it.workspace.base}/integrations/hubspot"), 404, "not_found")
+    # Nothing lives on at the vendor that nobody knows of.
+    assert b"given back" in page.body, page.body
+    assert [entry["path"] for entry in it.sandbox.requests("POST", r".*/token/revoke")] == ["/oauth/2026-09/token/revoke"]
     failed = it.cli("connect", "hubspot", "--authorization", link["id"], check=False)
     assert failed.code == 1 and "timeline" in failed.err and "crm.objects.deals.read" in failed.err, failed
 
@@ -44,6 +47,24 @@ def test_an_administrator_connects_by_following_the_printed_link(hubspot) -> Non
     # A state is good once.
     assert it.follow(again).status == 400
     it.nothing_undescribed()
+
+
+def test_a_refused_reinstall_leaves_the_installation_alone(hubspot) -> None:
+    """HCON-03, HCON-08: its tokens are forgotten and not revoked, for the standing installation may live by the same ones"""
+    it: Installation = hubspot()
+    it.set_app()
+    it.make_template()
+    it.install()
+    it.provision()
+    it.contacts("502")
+    it.control("oauth", {"grant_scopes": ["oauth", "crm.objects.contacts.write"]})
+    page = it.follow(it.link("hubspot"))
+    assert page.status == 422 and b"given back" not in page.body, page.body
+    assert it.sandbox.requests("POST", r".*/token/revoke") == []
+    it.control("oauth", {"end": "expire_access", "account": HUB})
+    it.clicks("502", 1)
+    wait_for("the event", lambda: it.events()["502"] == 1, timeout=30)
+    assert it.shown()["state"] == "active"
 
 
 def test_the_first_click_of_oneself_shows_within_thirty_seconds(hubspot) -> None:

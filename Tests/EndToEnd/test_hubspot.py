@@ -173,6 +173,30 @@ def test_first_touch_properties_are_refused_with_field_and_reason(portal: Portal
     assert reset["settings"].get("property_mapping") is None
 
 
+def test_doctor_finds_a_property_that_stopped_taking_values(portal: Portal) -> None:
+    """TRB-09: what fitted when it was mapped is asked about again, so the last campaign does not look frozen for no reason"""
+    def doctor() -> list[dict[str, Any]]:
+        told = portal.daemon.cli("doctor", "--config", str(portal.daemon.config_file), "--json", check=False).json
+        return [entry for entry in told["findings"] if entry["code"].startswith("setting")]
+
+    name = "milepost_last_utm_campaign"
+    portal.connect(portal.token("timeline"))
+    portal.provision()
+    assert portal.daemon.cli("integrations", "check", "hubspot", "-w", "acme").code == 0
+    assert doctor() == []
+    definition = {"object_type": "contacts", "name": name, "type": "string", "field_type": "text"}
+    portal.control("properties", {**definition, "read_only": True})
+    [found] = doctor()
+    assert found["code"] == "setting_property_read_only" and found["severity"] == "problem", found
+    assert name in found["what"] and "acme/hubspot" in found["what"], found
+    told = portal.daemon.cli("integrations", "check", "hubspot", "-w", "acme", check=False)
+    assert told.code == 1 and name in told.out, told
+    assert "setting_property_read_only" in codes(portal.rest.get(portal.url))
+    portal.control("properties", {**definition, "read_only": False})
+    assert doctor() == []
+    assert "setting_property_read_only" not in codes(portal.rest.get(portal.url))
+
+
 def test_the_way_to_begin_is_shown_with_how_far_it_is(portal: Portal) -> None:
     """HCON-10: properties, two weeks, one asset, a week of watching, tuning"""
     portal.connect()

@@ -225,11 +225,18 @@ public struct OAuthService: Sendable {
         let settings = request.settings(over: existing?.settings ?? .object([:]))
         let grant = try await exchange(
             code, pending, app, url: declaration.tokenURL(oauth, settings: settings), oauth, declaration)
-        let missing = ScopePlan.missing(pending.scopes, in: grant.scopes)
-        guard missing.isEmpty else { throw ConnectionService.scopesMissing(missing, plugin) }
-        let made = try await connections.connect(
-            request, pending.integration, workspace: pending.workspace,
-            granted: GrantedTokens(credential: oauth.credential, grant: grant, requested: pending.scopes))
+        let made: (connection: Connection, isNew: Bool)
+        do {
+            let missing = ScopePlan.missing(pending.scopes, in: grant.scopes)
+            guard missing.isEmpty else { throw ConnectionService.scopesMissing(missing, plugin) }
+            made = try await connections.connect(
+                request, pending.integration, workspace: pending.workspace,
+                granted: GrantedTokens(credential: oauth.credential, grant: grant, requested: pending.scopes))
+        } catch {
+            let told = await giveBack(grant, pending, app, oauth, declaration)
+            guard let error = error as? EngineError, !told.isEmpty else { throw error }
+            throw EngineError(code: error.code, detail: error.detail + told, errors: error.errors)
+        }
         await keeper.recordLineage()
         await keeper.wake()
         return made

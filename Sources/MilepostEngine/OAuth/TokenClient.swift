@@ -12,6 +12,7 @@ struct TokenClient: Sendable {
         static let clientSecret = "client_secret"
         static let verifier = "verifier"
         static let code = "code"
+        static let unwanted = "unwanted"
         static func refresh(_ credential: String) -> String { "\(credential).refresh" }
         static func check(_ credential: String) -> String { "\(credential).check" }
     }
@@ -50,6 +51,17 @@ struct TokenClient: Sendable {
         let use = CredentialUse(reference: token, placement: Placement(kind: .form, target: "refresh_token"))
         let outcome = await send([("grant_type", "refresh_token")], [use], app, url, oauth, declaration, beforeSend)
         return (TokenAnswer(outcome, for: oauth), outcome.wire, outcome.failure?.code)
+    }
+
+    /// Gives a refresh token back that is not kept.
+    ///
+    /// - Returns: whether the vendor says that it is dead.
+    func revoke(
+        _ token: CredentialReference, app: App, url: String, _ oauth: OAuthDeclaration, _ declaration: PluginDeclaration
+    ) async -> Bool {
+        let use = CredentialUse(reference: token, placement: Placement(kind: .form, target: "token"))
+        let outcome = await send([("token_type_hint", "refresh_token")], [use], app, url, oauth, declaration) {}
+        return outcome.response.map { (200..<300).contains($0.status) } ?? false
     }
 
     private func ask(

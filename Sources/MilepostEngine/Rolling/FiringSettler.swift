@@ -117,6 +117,8 @@ struct FiringSettler: Sendable {
         CrashPoint.reach("before_rule_settle")
         let made = try await store.settleFiring(settlement)
         CrashPoint.reach("after_rule_settle")
+        reporter.ruleCrossed(
+            firing.ruleID, in: firing.workspace, outcome: made.isEmpty ? "refused" : "acted")
         return made.isEmpty ? nil : connection
     }
 
@@ -188,6 +190,7 @@ struct FiringSettler: Sendable {
             FiringSettlement(
                 firing: firing, connection: connection?.id, reason: Reason(code: code, message: message), at: clock.now)
         )
+        reporter.ruleCrossed(firing.ruleID, in: firing.workspace, outcome: "refused")
         return nil
     }
 }

@@ -20,6 +20,7 @@ struct RollingEvaluator: Sendable {
     let pageSize: Int
     /// How long a click waits for a form that says who clicked (RES-03, RES-06).
     let hold: Duration
+    let reporter: any EngineReporter
 
     struct Step: Sendable, Equatable {
         var clicks = 0
@@ -78,6 +79,9 @@ struct RollingEvaluator: Sendable {
         if changes { CrashPoint.reach("before_rule_commit") }
         try await store.commitRules(evaluation)
         if changes { CrashPoint.reach("after_rule_commit") }
+        for firing in evaluation.firings where firing.state != .waiting {
+            reporter.ruleCrossed(firing.ruleID, in: workspace, outcome: firing.state.rawValue)
+        }
         return Step(
             clicks: page.clicks.count, firings: evaluation.firings.count, hasMore: page.hasMore,
             reached: evaluation.to)

@@ -36,7 +36,8 @@ public struct RollingRooms: Sendable {
         engine = RollingEngine(
             store: store, clock: clock, cache: cache,
             evaluator: RollingEvaluator(
-                store: store, resolver: resolver, cache: cache, clock: clock, pageSize: clicksPerPage, hold: hold),
+                store: store, resolver: resolver, cache: cache, clock: clock, pageSize: clicksPerPage, hold: hold,
+                reporter: reporter),
             settler: FiringSettler(
                 store: store, port: port, clock: clock, random: random, plans: plans, reporter: reporter),
             ticker: ticker, service: service, reporter: reporter, arrivals: arrivals)

@@ -52,7 +52,9 @@ final class RuleCache: Sendable {
         let groups = Dictionary(grouping: stored, by: \.filled)
         let compiled = Compiled(
             following: Self.lane(groups[nil] ?? [], nil),
-            filling: groups.compactMap { filled, members in filled == nil ? nil : Self.lane(members, filled) }.sorted { ($0.filling?.position.rawValue ?? 0) < ($1.filling?.position.rawValue ?? 0) })
+            filling: groups.compactMap { filled, members in filled == nil ? nil : Self.lane(members, filled) }.sorted {
+                ($0.filling?.position.rawValue ?? 0) < ($1.filling?.position.rawValue ?? 0)
+            })
         state.withLock { state in
             if state.generation == generation { state.compiled[workspace] = compiled }
         }

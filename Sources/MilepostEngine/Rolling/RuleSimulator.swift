@@ -100,81 +100,107 @@ public struct RuleSimulator: Sendable {
     private func entries(
         _ index: RuleIndex, _ request: Request, _ workspace: WorkspaceID, counts: inout [RuleCounts]
     ) async throws -> ([Entry], read: Int64) {
-        let optedOut = try await store.optedOutMembers(workspace: workspace)
-        var entries: [Entry] = []
-        var waiting = LateIdentities<Entry>(resolver: resolver)
-        var waits = 0
-        var read: Int64 = 0
-        var now = Int64.min / 2
+        var reading = Reading(
+            request: request, index: index, optedOut: try await store.optedOutMembers(workspace: workspace),
+            counts: counts, waiting: LateIdentities(resolver: resolver))
         var cursor = RuleCursor(position: .start, now: Timestamp(milliseconds: 0))
         while true {
             try Task.checkCancellation()
             let page = try await RuleLogPage.read(
                 store, resolver, workspace, after: cursor, through: nil, limit: 2000)
+            // By the clicks' own clock nothing comes late, so who clicked is known from the start.
             var forms = request.basis == .received ? page.forms[...] : []
-            /// Lets the clicks count that forms name which came before `position`.
-            func release(before position: ClickPosition?) {
-                while let form = forms.first, position.map({ form.position < $0 }) ?? true {
-                    forms.removeFirst()
-                    if let to = request.to, form.receivedAt > to { continue }
-                    now = max(now, form.receivedAt.milliseconds)
-                    for item in waiting.take(form) {
-                        var entry = item.payload
-                        entry.contact = form.form.match.key
-                        entry.now = now
-                        for rule in entry.rules { counts[rule].anonymous -= 1 }
-                        entries.append(entry)
-                    }
-                }
-            }
             for stored in page.clicks {
-                release(before: stored.position)
-                let moment = request.basis == .click ? stored.click.time : stored.receivedAt
-                if let to = request.to, moment > to { continue }
-                now = max(now, stored.receivedAt.milliseconds)
-                read += 1
-                let rules = index.matches(link: stored.link.id, tags: stored.link.tags)
-                guard !rules.isEmpty else { continue }
-                guard ExclusionRule.reason(for: stored.link, optedOutMembers: optedOut) == nil else {
-                    for rule in rules { counts[rule].excluded += 1 }
-                    continue
+                while let form = forms.first, form.position < stored.position {
+                    reading.take(form)
+                    forms.removeFirst()
                 }
-                guard entries.count + waits < Self.maximumClicks else {
-                    throw EngineError(
-                        code: .validationFailed,
-                        detail:
-                            "More than \(Self.maximumClicks) clicks concern these rules; simulate fewer rules, or an "
-                            + "earlier 'to'.")
-                }
-                var entry = Entry(
-                    now: now, time: stored.click.time.milliseconds, position: stored.position, contact: "",
-                    rules: rules, isBot: stored.click.isBot, event: stored.click.id, link: stored.link.id)
-                if let contact = try await contact(of: stored, request.basis), !contact.key.isEmpty {
-                    entry.contact = contact.key
-                    entries.append(entry)
-                    continue
-                }
-                for rule in rules { counts[rule].anonymous += 1 }
-                let canWait = waiting.add(
-                    .init(
-                        position: stored.position, time: stored.click.time, until: stored.receivedAt + hold,
-                        googleClickID: stored.click.googleClickID, facebookClickID: stored.click.facebookClickID,
-                        payload: entry))
-                if canWait { waits += 1 }
+                try await reading.take(stored, hold: hold, resolver)
             }
-            release(before: nil)
+            for form in forms { reading.take(form) }
             cursor.position = page.through
             cursor.form = page.lastForm
-            if !page.hasMore { return (entries, read) }
+            if !page.hasMore { break }
         }
+        counts = reading.counts
+        return (reading.entries, reading.read)
     }
 
-    /// By the clicks' own clock nothing comes late, so who clicked is known from the start.
-    private func contact(of stored: StoredClick, _ basis: Basis) async throws -> ContactMatch? {
-        switch basis {
-        case .click: try await resolver.resolve(stored, hold: hold)?.contact
-        case .received:
-            try await resolver.resolve(stored.click, workspace: stored.workspace, before: stored.position)
+    /// What was read of the log so far.
+    private struct Reading {
+        let request: Request
+        let index: RuleIndex
+        let optedOut: Set<String>
+        var counts: [RuleCounts]
+        var waiting: LateIdentities<Entry>
+        var entries: [Entry] = []
+        var read: Int64 = 0
+        private var waits = 0
+        private var now = Int64.min / 2
+
+        init(
+            request: Request, index: RuleIndex, optedOut: Set<String>, counts: [RuleCounts],
+            waiting: LateIdentities<Entry>
+        ) {
+            self.request = request
+            self.index = index
+            self.optedOut = optedOut
+            self.counts = counts
+            self.waiting = waiting
+        }
+
+        mutating func take(_ stored: StoredClick, hold: Duration, _ resolver: ContactResolver) async throws {
+            let moment = request.basis == .click ? stored.click.time : stored.receivedAt
+            if let to = request.to, moment > to { return }
+            now = max(now, stored.receivedAt.milliseconds)
+            read += 1
+            let rules = index.matches(link: stored.link.id, tags: stored.link.tags)
+            guard !rules.isEmpty else { return }
+            guard ExclusionRule.reason(for: stored.link, optedOutMembers: optedOut) == nil else {
+                for rule in rules { counts[rule].excluded += 1 }
+                return
+            }
+            guard entries.count + waits < RuleSimulator.maximumClicks else {
+                throw EngineError(
+                    code: .validationFailed,
+                    detail:
+                        "More than \(RuleSimulator.maximumClicks) clicks concern these rules; simulate fewer rules, or an "
+                        + "earlier 'to'.")
+            }
+            var entry = Entry(
+                now: now, time: stored.click.time.milliseconds, position: stored.position, contact: "",
+                rules: rules, isBot: stored.click.isBot, event: stored.click.id, link: stored.link.id)
+            let contact =
+                switch request.basis {
+                case .click: try await resolver.resolve(stored, hold: hold)?.contact
+                case .received:
+                    try await resolver.resolve(stored.click, workspace: stored.workspace, before: stored.position)
+                }
+            if let contact, !contact.key.isEmpty {
+                entry.contact = contact.key
+                entries.append(entry)
+                return
+            }
+            for rule in rules { counts[rule].anonymous += 1 }
+            let canWait = waiting.add(
+                .init(
+                    position: stored.position, time: stored.click.time, until: stored.receivedAt + hold,
+                    googleClickID: stored.click.googleClickID, facebookClickID: stored.click.facebookClickID,
+                    payload: entry))
+            if canWait { waits += 1 }
+        }
+
+        /// Lets the clicks count that the form names.
+        mutating func take(_ form: LoggedForm) {
+            if let to = request.to, form.receivedAt > to { return }
+            now = max(now, form.receivedAt.milliseconds)
+            for item in waiting.take(form) {
+                var entry = item.payload
+                entry.contact = form.form.match.key
+                entry.now = now
+                for rule in entry.rules { counts[rule].anonymous -= 1 }
+                entries.append(entry)
+            }
         }
     }
 }

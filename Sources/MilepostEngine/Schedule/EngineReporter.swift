@@ -20,10 +20,15 @@ public protocol EngineReporter: Sendable {
     func tickFailed(_ workspace: WorkspaceID, _ problem: String)
     /// Something about rolling rules that an operator should read.
     func rulesNoticed(_ workspace: WorkspaceID, _ notice: String)
+    /// A contact reached a rule's threshold, and what came of it is known.
+    ///
+    /// - Parameter outcome: `acted`, `refused`, `observed` or `baseline`.
+    func ruleCrossed(_ rule: String, in workspace: WorkspaceID, outcome: String)
 }
 
 extension EngineReporter {
     public func rulesNoticed(_ workspace: WorkspaceID, _ notice: String) {}
+    public func ruleCrossed(_ rule: String, in workspace: WorkspaceID, outcome: String) {}
 }
 
 extension EngineReporter {

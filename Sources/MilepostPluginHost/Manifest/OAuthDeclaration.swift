@@ -31,6 +31,8 @@ public struct OAuthDeclaration: Sendable, Hashable {
     public var title: String
     public var authorize: Place
     public var token: Place
+    /// Where a token that is not kept is given back (RFC 7009); nil where the vendor has no such place.
+    public var revoke: Place?
     /// Paths by generation, and the setting that chooses one.
     public var generations: [String: String]
     public var generationSetting: String?
@@ -68,6 +70,7 @@ extension OAuthDeclaration {
         title = entry["title"]?.string ?? "Install"
         authorize = try entry.place("authorize")
         token = try entry.place("token")
+        if let given = entry["revoke"], given != .null { revoke = try entry.place("revoke") }
         generations = try entry.generations()
         generationSetting = entry["token"]?["generation_setting"]?.string
         guard generationSetting == nil || !generations.isEmpty else {

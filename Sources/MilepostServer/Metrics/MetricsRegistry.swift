@@ -72,6 +72,12 @@ public final class MetricsRegistry: Sendable {
         .init(
             name: "milepost_held_clicks", kind: .gauge,
             help: "Clicks held for their identity now, and those released and expired so far."),
+        .init(
+            name: "milepost_rule_clicks", kind: .gauge,
+            help: "Clicks that a rolling rule has looked at so far, by what became of them."),
+        .init(
+            name: "milepost_rule_crossings_total", kind: .counter,
+            help: "Contacts who reached a rolling rule's threshold, by what came of it."),
         .init(name: "milepost_plugin_up", kind: .gauge, help: "1 while the plugin is loaded."),
         .init(name: "milepost_plugin_restarts_total", kind: .gauge, help: "Worker restarts since the daemon started."),
         .init(
@@ -114,6 +120,9 @@ public final class MetricsRegistry: Sendable {
             state.values[name, default: [:]][key] = value
         }
     }
+
+    /// Forgets a gauge's series, before those that there are now are set anew.
+    package func clear(_ name: String) { state.withLock { $0.values[name] = nil } }
 
     package func observe(_ name: String, _ value: Double, _ labels: [String: String] = [:]) {
         guard let definition = Self.byName[name] else { return }

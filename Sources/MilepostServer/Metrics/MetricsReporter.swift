@@ -114,6 +114,12 @@ public struct MetricsReporter: EngineReporter {
         logger.warning("rules: \(notice)", metadata: ["workspace": "\(workspace)"])
     }
 
+    public func ruleCrossed(_ rule: String, in workspace: WorkspaceID, outcome: String) {
+        metrics.add(
+            "milepost_rule_crossings_total", 1,
+            ["workspace": workspace.rawValue, "rule": rule, "outcome": outcome])
+    }
+
     /// Counts requests that stood in line for a vendor's budget, and for how long (OBS-07).
     public func egressWaited(origin: String, for duration: Duration) {
         guard duration > .zero else { return }

@@ -232,6 +232,9 @@ enum OpenAPISchemas {
                             "due_at": optionalTime,
                         ], required: ["id", "title", "state"]))
             ], required: ["steps"]),
+        "integrations.check": object(
+            ["problems": list(object(["code": text, "message": text], required: ["code", "message"]))],
+            required: ["problems"]),
         "integrations.connect": reference("Connection"),
         "integrations.change": reference("Connection"),
         "integrations.disconnect": reference("Connection"),

@@ -64,6 +64,7 @@ extension MilepostServer {
             }
         }
         try await refreshHeldGauges(connections, call)
+        try await RuleGauges.refresh(metrics, store)
         for plugin in await call.server.control.plugins() {
             guard let name = plugin["name"]?.string else { continue }
             for state in pluginStates {

@@ -22,6 +22,15 @@ extension MilepostServer {
                 "Takes away the named objects, with what they hold."
             ) { try await account($0, removing: true) },
             .change(
+                .post, integration + "/check", "integrations.check", .scope(.admin),
+                "Asks the vendor whether the settings still fit; what is wrong becomes a warning of the connection."
+            ) { call in
+                let found = try await call.engine.connections.check(call.integration(), workspace: call.workspace())
+                let problems = JSONValue.array(
+                    found.map { ["code": .string($0.code), "message": .string($0.message)] })
+                return Answer(["problems": problems], auditDetail: ["problems": problems])
+            },
+            .change(
                 .post, app + "/provision", "apps.provision", .scope(.admin),
                 "Makes what the plugin needs in the vendor's app, with the app's own key; may take a minute."
             ) { try await ofApp($0, removing: false) },

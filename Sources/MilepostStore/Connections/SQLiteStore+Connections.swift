@@ -54,6 +54,16 @@ extension SQLiteStore {
         return changed
     }
 
+    public func replaceWarnings(id: ConnectionID, beginning: String, with warnings: [Reason]) async throws {
+        try await write { context in
+            guard var connection = try ConnectionRow.find(id: id, context.db) else { throw StoreError.noConnection(id) }
+            let kept = connection.warnings.filter { !$0.code.hasPrefix(beginning) }
+            guard kept + warnings != connection.warnings else { return }
+            connection.warnings = (kept + warnings).suffix(Self.maximumWarnings)
+            try ConnectionRow.store(connection, context.db)
+        }
+    }
+
     public func noteWarnings(id: ConnectionID, _ warnings: [Reason]) async throws {
         try await write { context in
             guard var connection = try ConnectionRow.find(id: id, context.db) else { throw StoreError.noConnection(id) }

@@ -16,6 +16,10 @@ struct Doctor: ParsableCommand {
         let session = try common.session()
         var findings = Examination(environment: session.environment, now: ProcessEnvironment.now).run(path: config)
         do throws(ClientError) {
+            let before = try session.ask("GET", "/v1/admin/status")
+            findings += Self.unchecked(before) { path throws(ClientError) in
+                try session.ask("POST", path, body: .object([:]))
+            }
             let status = try session.ask("GET", "/v1/admin/status")
             for problem in status["problems"]?.array ?? [] {
                 let code = problem["code"]?.string ?? "problem"
@@ -47,6 +51,26 @@ struct Doctor: ParsableCommand {
             }.joined(separator: "\n")
         }
         if findings.contains(where: { $0.severity == .problem }) { throw ExitCode(ExitStatus.failure.rawValue) }
+    }
+
+    /// Has the vendors asked whether settings still fit (TRB-09); what does not is among the daemon's problems afterwards.
+    private static func unchecked(
+        _ status: JSONValue, ask: (String) throws(ClientError) -> JSONValue
+    ) -> [Finding] {
+        (status["connections"]?.array ?? []).compactMap { connection in
+            guard connection["state"]?.string == "active", let name = connection["integration"]?.string,
+                let workspace = connection["workspace"]?.string
+            else { return nil }
+            do throws(ClientError) {
+                _ = try ask("/v1/workspaces/\(workspace)/integrations/\(name)/check")
+                return nil
+            } catch {
+                return Finding(
+                    code: "settings_unchecked", severity: .warning,
+                    what: "whether the settings of \(workspace)/\(name) still fit is not known", cause: error.detail,
+                    cure: error.advice ?? "milepost integrations check \(name) -w \(workspace)")
+            }
+        }
     }
 
     /// Z-18: a pasted token has all rights of its user and ends with them; an installation has those that were consented to.

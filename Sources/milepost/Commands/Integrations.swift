@@ -6,7 +6,8 @@ import MilepostModel
 
 struct Integrations: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "List, show and change connections.", subcommands: [List.self, Show.self, Set.self, Rollout.self],
+        abstract: "List, show and change connections.",
+        subcommands: [List.self, Show.self, Set.self, Check.self, Rollout.self],
         defaultSubcommand: List.self)
 
     struct List: ParsableCommand {
@@ -30,6 +31,25 @@ struct Integrations: ParsableCommand {
         func run() throws {
             let session = try common.session()
             session.show(try session.ask("GET", session.path("integrations", integration)), session.pages.connection)
+        }
+    }
+
+    struct Check: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Ask the vendor whether the settings still fit.",
+            discussion: "The daemon does so once a day. Exit status 1 when something does not.")
+        @Argument(help: "The plugin, or PLUGIN@NAME.") var integration: String
+        @OptionGroup var common: Common
+
+        func run() throws {
+            let session = try common.session()
+            let answer = try session.ask(
+                "POST", session.path("integrations", integration, "check"), body: .object([:]))
+            let problems = answer["problems"]?.array ?? []
+            session.show(answer) { _ in
+                session.pages.list(problems, ["code", "message"], empty: "\(integration): the settings fit")
+            }
+            if !problems.isEmpty { throw ExitCode(ExitStatus.failure.rawValue) }
         }
     }
 

@@ -94,7 +94,7 @@ struct LateIdentityTests {
         await world.end()
     }
 
-    @Test("RULE-16: the tags count that the link had when the click came; EXC-03: a link that is excluded by then does not")
+    @Test("RULE-16, EXC-03: the tags of the click's moment count, unless the link is excluded by the time it counts")
     func tagsAndExclusions() async throws {
         let world = try await world(
             RulesWorld.document("old", threshold: 1, more: ["mode": "observe"]),
