@@ -6,7 +6,8 @@ import MilepostModel
 
 struct Integrations: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "List, show and change connections.", subcommands: [List.self, Show.self, Set.self, Rollout.self],
+        abstract: "List, show and change connections.",
+        subcommands: [List.self, Show.self, Set.self, Enable.self, Event.self, Events.self, Rollout.self],
         defaultSubcommand: List.self)
 
     struct List: ParsableCommand {
@@ -30,6 +31,21 @@ struct Integrations: ParsableCommand {
         func run() throws {
             let session = try common.session()
             session.show(try session.ask("GET", session.path("integrations", integration)), session.pages.connection)
+        }
+    }
+
+    struct Enable: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Let a connection deliver again that was disabled because its endpoint failed or was gone.",
+            discussion:
+                "What waited leaves oldest first, a little at a time until the endpoint has shown that it works.")
+        @Argument(help: "The plugin, or PLUGIN@NAME.") var integration: String
+        @OptionGroup var common: Common
+
+        func run() throws {
+            let session = try common.session()
+            let answer = try session.ask("POST", session.path("integrations", integration, "enable"))
+            session.show(answer, session.pages.connection)
         }
     }
 
