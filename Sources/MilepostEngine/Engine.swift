@@ -23,6 +23,7 @@ public final class Engine: Sendable {
     public let tokens: TokenKeeper
     public let rules: RollingRooms
     public let provision: ProvisionService
+    public let vendorEvents: VendorEventService
     /// What counts while nobody handed a matrix in by REST.
     public let configuredPlans: PlanMatrix
     /// This process's name on claims and locks.
@@ -115,6 +116,7 @@ public final class Engine: Sendable {
         apps = AppService(store: store, vault: vault, plugins: plugins, keeper: tokens, clock: clock)
         provision = ProvisionService(
             store: store, plugins: plugins, clock: clock, requestTimeout: settings.limits.requestTimeout)
+        vendorEvents = VendorEventService(store: store, plugins: plugins, clock: clock)
         explainer = Explainer(store: store, plans: settings.plans, plugins: plugins, clock: clock)
         let resolver = ContactResolver(store: store, arrivals: store.arrivals, window: settings.matchWindow)
         let stream = ConnectionStream(

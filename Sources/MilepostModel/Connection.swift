@@ -23,6 +23,8 @@ public struct Connection: Sendable, Equatable {
     /// Made from a file by `milepost apply`: REST changes answer 409 (decisions 32).
     public var isManaged: Bool
     public var connectedAt: Timestamp
+    /// Kept by the store; what a caller puts here is not stored.
+    public var health = EndpointHealth()
 
     /// Deliveries leave only while `active`; in every other state they are held, and caps stand still (decisions 9).
     ///
@@ -107,6 +109,8 @@ public struct ThresholdPolicy: Hashable, Sendable, Codable {
     public var audience: Audience
     /// Nil: the defaults of `StreamPolicy`.
     public var stream: StreamPolicy?
+    /// Nil: the defaults of `EndpointPolicy`.
+    public var endpoint: EndpointPolicy?
 
     public enum Aggregation: String, Sendable, Codable, CaseIterable { case link, folder }
 
@@ -116,16 +120,17 @@ public struct ThresholdPolicy: Hashable, Sendable, Codable {
 
     public init(
         thresholds: [Int64] = ThresholdPolicy.defaultThresholds, aggregation: Aggregation = .link,
-        audience: Audience = .all, stream: StreamPolicy? = nil
+        audience: Audience = .all, stream: StreamPolicy? = nil, endpoint: EndpointPolicy? = nil
     ) {
         self.thresholds = thresholds
         self.aggregation = aggregation
         self.audience = audience
         self.stream = stream
+        self.endpoint = endpoint
     }
 
     enum CodingKeys: String, CodingKey {
-        case thresholds, aggregation, stream
+        case thresholds, aggregation, stream, endpoint
         case audience = "count"
     }
 }

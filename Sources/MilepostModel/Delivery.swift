@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What a threshold is tested on: a link, all links of a folder, or a contact under a rolling rule.
+/// What a delivery is about: a link, all links of a folder, a contact under a rolling rule, or an event of a vendor.
 public struct Scope: Hashable, Sendable, Codable {
-    public enum Kind: String, Sendable, Codable { case link, folder, rule }
+    public enum Kind: String, Sendable, Codable { case link, folder, rule, event }
     public var kind: Kind
-    /// The link's id, the folder's name, or `rule id/number of its firing`.
+    /// The link's id, the folder's name, `rule id/number of its firing`, or the event's id.
     public var id: String
 
     public init(kind: Kind, id: String) {

@@ -9,6 +9,9 @@ public struct StreamPolicy: Hashable, Sendable, Codable {
     /// What becomes of clicks on test links, internal links and links of members who opted out (EXC-04).
     public enum ExcludedLinks: String, Sendable, Codable, CaseIterable { case skip, send }
 
+    /// What becomes of clicks of nobody known, where the plugin has a use for them.
+    public enum AnonymousClicks: String, Sendable, Codable, CaseIterable { case hold, send }
+
     public var bots: Bots
     public var unknownContact: UnknownContact
     public var excludedLinks: ExcludedLinks
@@ -16,16 +19,19 @@ public struct StreamPolicy: Hashable, Sendable, Codable {
     /// vendor gets its own (HCON-07). Both nil: clicks on every link.
     public var onlyTags: [String]?
     public var onlyFolders: [String]?
+    /// Nil: they are held until somebody knows whose they are.
+    public var anonymousClicks: AnonymousClicks?
 
     public init(
         bots: Bots = .exclude, unknownContact: UnknownContact = .hold, excludedLinks: ExcludedLinks = .skip,
-        onlyTags: [String]? = nil, onlyFolders: [String]? = nil
+        onlyTags: [String]? = nil, onlyFolders: [String]? = nil, anonymousClicks: AnonymousClicks? = nil
     ) {
         self.bots = bots
         self.unknownContact = unknownContact
         self.excludedLinks = excludedLinks
         self.onlyTags = onlyTags
         self.onlyFolders = onlyFolders
+        self.anonymousClicks = anonymousClicks
     }
 
     enum CodingKeys: String, CodingKey {
@@ -34,6 +40,7 @@ public struct StreamPolicy: Hashable, Sendable, Codable {
         case excludedLinks = "excluded_links"
         case onlyTags = "only_tags"
         case onlyFolders = "only_folders"
+        case anonymousClicks = "anonymous_clicks"
     }
 
     /// Whether clicks on a link with these facts are this connection's.

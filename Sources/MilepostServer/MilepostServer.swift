@@ -28,7 +28,7 @@ public struct MilepostServer: Sendable {
     package static var routes: [Route] {
         healthRoutes + eventRoutes + linkRoutes + linkBatchRoutes + integrationRoutes + deliveryRoutes + contactRoutes
             + streamRoutes + adminRoutes + planRoutes + managedRoutes + oauthRoutes + ruleRoutes + provisionRoutes
-            + rolloutRoutes
+            + rolloutRoutes + endpointRoutes + vendorEventRoutes
     }
 
     /// The application for a service group, one for each listener.

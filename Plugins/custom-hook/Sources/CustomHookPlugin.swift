@@ -62,7 +62,7 @@ extension CustomHookPlugin: Delivering {
         return Delivered(remoteID: event.id)
     }
 
-    private func post(_ message: Message, _ settings: Settings, _ operation: Operation) async throws {
+    func post(_ message: Message, _ settings: Settings, _ operation: Operation) async throws {
         var request = HTTPRequest.idempotent("POST", settings.url, credential: Self.credential)
         request.headers =
             [("content-type", message.contentType), ("webhook-id", message.id), ("accept", "application/json")]

@@ -45,6 +45,7 @@ struct Filter: Sendable, Equatable {
 
     /// Why the event is not sent; nil when it is.
     func refusal(of event: HookEvent) -> String? {
+        if event.isOfVendor { return nil }
         for (name, wanted) in lists {
             let found = Self.values(name, event.data)
             if found.contains(where: { value in wanted.contains { Self.matches($0, value) } }) { continue }

@@ -14,6 +14,8 @@ struct HookEvent: Sendable {
     var subject: String
     var workspace: String
     var data: JSONValue
+    /// Happened at a vendor and is no click: filters by links and campaigns say nothing of it.
+    var isOfVendor = false
 
     /// - Throws: a rejection, when the payload is none that this plugin knows.
     init(_ record: DeliveryRecord) throws(Verdict) {
@@ -44,6 +46,12 @@ struct HookEvent: Sendable {
             }
             type = "milepost.rule.fired"
             (subject, time) = (scope, at)
+        case "event":
+            guard let handed = Handed(payload) else { throw Self.unreadable(record) }
+            if let key = payload["key"]?.string { id = key.replacingDots }
+            (type, time, subject, data) = (handed.type, handed.time, handed.subject, handed.data)
+            isOfVendor = true
+            return
         default: throw Self.unreadable(record)
         }
         var members = payload.object ?? [:]

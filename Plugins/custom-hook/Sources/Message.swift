@@ -43,7 +43,13 @@ struct Message: Sendable, Equatable {
         switch settings.format {
         case .webhook:
             contentType = "application/json"
-            body = JSONValue.array(events.map(Self.webhook)).bytes
+            // Each with its id: the message's own says only that this batch was seen.
+            body =
+                JSONValue.array(
+                    events.map { event in
+                        .object((Self.webhook(event).object ?? [:]).merging(["id": .string(event.id)]) { $1 })
+                    }
+                ).bytes
         case .cloudevents, .cloudeventsBinary:
             contentType = "application/cloudevents-batch+json; charset=utf-8"
             body = JSONValue.array(events.map { Self.cloudEvent($0, settings) }).bytes

@@ -17,6 +17,7 @@ struct Settings: Sendable, Equatable {
     var url = ""
     var format = Format.webhook
     var sendsBatches = false
+    var batchSize = largestBatch
     var only = Filter()
     var headers: [(name: String, value: String)] = []
     var template: Template?
@@ -24,11 +25,14 @@ struct Settings: Sendable, Equatable {
 
     static func == (left: Self, right: Self) -> Bool {
         left.url == right.url && left.format == right.format && left.sendsBatches == right.sendsBatches
+            && left.batchSize == right.batchSize
             && left.only == right.only && left.template == right.template && left.source == right.source
             && left.headers.elementsEqual(right.headers) { $0 == $1 }
     }
 
     static let maximumHeaders = 20
+    /// As the manifest declares.
+    static let largestBatch = 100
     /// They are the message's own, or steer the connection.
     static let reservedHeaders: Set<String> = [
         "webhook-id", "webhook-timestamp", "webhook-signature", "content-type", "content-length", "host", "connection",
@@ -62,12 +66,19 @@ struct Settings: Sendable, Equatable {
                     "unknown_value")
             }
         }
-        for name in ["batch", "clicks"] {
+        for name in ["batch", "clicks", "vendor_events"] {
             guard let given = value[name], !given.isNull else { continue }
             if let flag = given.bool {
                 if name == "batch" { settings.sendsBatches = flag }
             } else {
                 wrong(name, "\(name) must be true or false.")
+            }
+        }
+        if let given = value["batch_size"], !given.isNull {
+            if case .int(let size) = given, (1...Int64(largestBatch)).contains(size) {
+                settings.batchSize = Int(size)
+            } else {
+                wrong("batch_size", "batch_size must be a whole number from 1 to \(largestBatch).")
             }
         }
         if let given = value["only"], !given.isNull { settings.only = Filter.read(given, &errors) }

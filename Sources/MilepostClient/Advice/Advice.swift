@@ -44,6 +44,12 @@ public enum Advice {
         "standby": "another daemon is active on this data directory: ask that one",
         "managed": "this comes from a file: change the file and apply it",
         "plan": "the workspace's plan does not include this: see plans in the configuration",
-        "disabled": "the plugin is switched off in the configuration",
+        "disabled":
+            "its plugin is switched off in the configuration, or its endpoint failed for too long or is gone; the reason "
+            + "says which: then mend it, and 'milepost integrations enable'",
+        "endpoint_failing":
+            "no delivery succeeded for too long: mend the other side, then 'milepost integrations enable'; what waits is kept",
+        "endpoint_gone":
+            "the receiver says it is gone: set another address with 'milepost integrations set', or disconnect",
     ]
 }

@@ -81,6 +81,11 @@ public struct Pages: Sendable {
             if let tokens = item["oauth"], tokens != .null {
                 text += "\n\(Terminal.harmless(item["integration"]?.string ?? "")): \(self.tokens(tokens))"
             }
+            if let failing = item["failing"]?["since"]?.string {
+                text += "\n\(Terminal.harmless(item["integration"]?.string ?? "")): "
+                text += terminal.paint("failing", .red) + " since \(Terminal.harmless(failing)), "
+                text += "disabled at \(Terminal.harmless(item["failing"]?["disables_at"]?.string ?? "no time"))"
+            }
             for warning in item["warnings"]?.array ?? [] {
                 text += "\n\(terminal.paint("warning", .yellow)): \(Terminal.harmless(warning["message"]?.cell ?? ""))"
             }
@@ -90,7 +95,8 @@ public struct Pages: Sendable {
 
     public func connection(_ value: JSONValue) -> String {
         let names = [
-            "integration", "id", "plugin", "name", "state", "reason", "account", "maturity", "managed", "settings",
+            "integration", "id", "plugin", "name", "state", "reason", "failing", "account", "maturity", "managed",
+            "settings",
             "queue",
         ]
         var text = facts(value, names)

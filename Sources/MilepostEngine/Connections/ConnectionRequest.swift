@@ -14,9 +14,11 @@ public struct ConnectionRequest: Sendable {
     public var bots: StreamPolicy.Bots?
     public var unknownContact: StreamPolicy.UnknownContact?
     public var excludedLinks: StreamPolicy.ExcludedLinks?
+    public var anonymousClicks: StreamPolicy.AnonymousClicks?
     /// Empty: of every link again.
     public var onlyTags: [String]?
     public var onlyFolders: [String]?
+    let endpoint: EndpointRequest
     /// Fire for what the totals have reached already (THR-19's setting).
     public var firesForCurrentState: Bool
     /// The plugin's settings; null removes one.
@@ -27,7 +29,7 @@ public struct ConnectionRequest: Sendable {
     /// What the core itself understands, beside credentials and the plugin's settings.
     static let policyKeys = [
         "thresholds", "aggregation", "count", "fire_current", "bots", "unknown_contact", "excluded_links",
-        "only_tags", "only_folders",
+        "only_tags", "only_folders", "anonymous_clicks", "disable_after", "disable_after_failures",
     ]
 
     /// - Throws: `EngineError.validationFailed` naming every field that is wrong.
@@ -68,8 +70,11 @@ public struct ConnectionRequest: Sendable {
             members.removeValue(forKey: "unknown_contact"), "/unknown_contact", StreamPolicy().unknownContact, &errors)
         excludedLinks = Self.choice(
             members.removeValue(forKey: "excluded_links"), "/excluded_links", StreamPolicy().excludedLinks, &errors)
+        anonymousClicks = Self.choice(
+            members.removeValue(forKey: "anonymous_clicks"), "/anonymous_clicks", .hold, &errors)
         onlyTags = Self.texts(members.removeValue(forKey: "only_tags"), "only_tags", &errors)
         onlyFolders = Self.texts(members.removeValue(forKey: "only_folders"), "only_folders", &errors)
+        endpoint = EndpointRequest(taking: &members, &errors)
         firesForCurrentState = false
         if let given = members.removeValue(forKey: "fire_current") {
             if let value = given.bool {
@@ -121,16 +126,20 @@ public struct ConnectionRequest: Sendable {
     func policy(over base: ThresholdPolicy) -> ThresholdPolicy {
         ThresholdPolicy(
             thresholds: thresholds ?? base.thresholds, aggregation: aggregation ?? base.aggregation,
-            audience: audience ?? base.audience, stream: stream(over: base.stream))
+            audience: audience ?? base.audience, stream: stream(over: base.stream),
+            endpoint: endpoint.policy(over: base.endpoint))
     }
 
     private func stream(over base: StreamPolicy?) -> StreamPolicy? {
-        guard bots != nil || unknownContact != nil || excludedLinks != nil || onlyTags != nil || onlyFolders != nil
+        guard
+            bots != nil || unknownContact != nil || excludedLinks != nil || onlyTags != nil || onlyFolders != nil
+                || anonymousClicks != nil
         else { return base }
         var policy = base ?? StreamPolicy()
         policy.bots = bots ?? policy.bots
         policy.unknownContact = unknownContact ?? policy.unknownContact
         policy.excludedLinks = excludedLinks ?? policy.excludedLinks
+        policy.anonymousClicks = anonymousClicks ?? policy.anonymousClicks
         if let onlyTags { policy.onlyTags = onlyTags.isEmpty ? nil : onlyTags }
         if let onlyFolders { policy.onlyFolders = onlyFolders.isEmpty ? nil : onlyFolders }
         return policy

@@ -159,18 +159,23 @@ public struct ConnectionService: Sendable {
         return try await reactivated(changed, byCredentials: !sealed.isEmpty, bySettings: settings != nil)
     }
 
-    /// New credentials end needs-reauth and a permission problem, new settings end a missing target.
+    /// New credentials end needs-reauth and a permission problem, new settings end a missing target; both give an endpoint
+    /// another chance.
     private func reactivated(_ connection: Connection, byCredentials: Bool, bySettings: Bool) async throws -> Connection
     {
         let ends: Bool =
             switch connection.state {
             case .needsReauth, .permission: byCredentials
             case .needsTarget: byCredentials || bySettings
-            case .active, .dailyBudget, .disabled, .quarantined, .plan, .disconnected: false
+            case .disabled: connection.isDisabledForEndpoint && (byCredentials || bySettings)
+            case .active, .dailyBudget, .quarantined, .plan, .disconnected: false
             }
-        guard ends, try await store.setState(id: connection.id, .active, reason: nil, at: clock.now) else {
-            return connection
-        }
+        guard ends else { return connection }
+        let moved =
+            connection.state == .disabled
+            ? try await store.enable(connection: connection.id, at: clock.now)
+            : try await store.setState(id: connection.id, .active, reason: nil, at: clock.now)
+        guard moved else { return connection }
         reporter.connectionMoved(connection, to: .active, reason: nil)
         return try await store.connection(id: connection.id) ?? connection
     }

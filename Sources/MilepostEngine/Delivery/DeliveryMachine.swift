@@ -169,6 +169,7 @@ public struct DeliveryMachine: Sendable {
         case .config:
             switch verdict.code {
             case "permission_missing", "account_closed": .permission
+            case Connection.endpointGone: .disabled
             default: .needsTarget
             }
         case .rateLimited: verdict.code == "daily_budget_spent" ? .dailyBudget : nil

@@ -16,6 +16,7 @@ public struct Dispatcher: Sendable {
     let limits: DeliveryMachine.Limits
     let backoff: Backoff
     let reporter: any EngineReporter
+    let watch: EndpointWatch
 
     public init(
         store: any Store, plugins: any PluginPort, clock: any DaemonClock, random: any RandomSource, owner: String,
@@ -29,6 +30,7 @@ public struct Dispatcher: Sendable {
         self.limits = limits
         self.backoff = backoff
         self.reporter = reporter
+        watch = EndpointWatch(store: store, clock: clock, reporter: reporter)
     }
 
     /// Rounds of claims in one drain; a bound against a store that hands out the same work for ever.
@@ -44,7 +46,10 @@ public struct Dispatcher: Sendable {
         // No more at once than one operation takes: what it finds out about the connection holds for the rest too.
         let atOnce = plugins.thresholdAction(of: plugin).flatMap { plugins.traits(of: plugin, action: $0) }?
             .maximumBatch
-        for _ in 0..<Self.maximumRounds {
+        // What may still leave when the connection was enabled again: one that has just come back is not met by its
+        // whole queue at once (EXT-08).
+        var quota: Int?
+        for round in 0..<Self.maximumRounds {
             try Task.checkCancellation()
             guard let current = try await store.connection(id: connection.id) else { return tally }
             guard current.state == .active else {
@@ -52,9 +57,20 @@ public struct Dispatcher: Sendable {
                 return tally
             }
             guard plugins.obstacle(for: current.integration.plugin) == nil else { return tally }
+            if round == 0 {
+                quota = current.health.resumeQuota
+            } else if let left = quota, left <= 0 || current.health.failures > 0 {
+                if current.health.failures == 0 { try await watch.passed(current) }
+                return tally
+            }
             let claims = try await store.claimDue(
-                connection: current.id, owner: owner, now: asOf, limit: max(1, atOnce ?? 1), excluding: clickActions)
-            if claims.isEmpty { return tally }
+                connection: current.id, owner: owner, now: asOf, limit: min(max(1, atOnce ?? 1), quota ?? .max),
+                excluding: clickActions)
+            quota = quota.map { $0 - claims.count }
+            if claims.isEmpty {
+                try await watch.passed(current)
+                return tally
+            }
             try await workByAction(claims, on: current, tally: &tally)
         }
         return tally
@@ -80,7 +96,7 @@ public struct Dispatcher: Sendable {
             else { return tally }
             let claims = try await store.claimDue(
                 connection: current.id, action: action.name, owner: owner, now: asOf,
-                limit: max(1, traits.maximumBatch))
+                limit: max(1, min(traits.maximumBatch, current.health.resumeQuota ?? .max)))
             if claims.isEmpty { return tally }
             var ready: [ClaimedDelivery] = []
             for claim in claims {
@@ -100,6 +116,11 @@ public struct Dispatcher: Sendable {
                 try await work(
                     ready, on: current, machine: machine, canReconcile: traits.canReconcile, tally: &tally)
                 try await after(ready)
+            }
+            // One that was enabled again gets one batch at a time (EXT-08).
+            if current.health.resumeQuota != nil {
+                if try await store.connection(id: current.id)?.health.failures == 0 { try await watch.passed(current) }
+                return tally
             }
         }
         return tally
@@ -153,12 +174,14 @@ public struct Dispatcher: Sendable {
     ) async throws -> [Attempting] {
         let startedAt = clock.now
         let verdicts = await plugins.deliver(items.map(\.claim), on: connection)
+        let isDisabled = try await watch.observe(verdicts, on: connection)
         var again: [Attempting] = []
         for (var item, verdict) in zip(items, verdicts) {
             item.tries += 1
             item.claim.journal = try await store.journal(of: item.claim.delivery.id)
             let now = clock.now
-            let decision = machine.decide(verdict, in: try await situation(of: item, now: now), now: now)
+            var decision = machine.decide(verdict, in: try await situation(of: item, now: now), now: now)
+            if isDisabled, case .tryAgainNow = decision { decision = .tryLater(notBefore: nil) }
             let record = AttemptRecord(
                 delivery: item.claim.delivery.id, attempt: item.claim.delivery.attempts, startedAt: startedAt,
                 finishedAt: now, verb: "deliver", verdict: verdict.kind.rawValue, code: verdict.code,

@@ -111,6 +111,17 @@ public final class HostedPlugins: PluginPort {
             ClickAction(
                 name: action.name, maximumBatch: action.maxRecords, coalesces: action.coalesce == "contact",
                 enabledBy: action.enabledBy,
+                isOnByDefault: action.enabledBy.flatMap { settings?[$0]?["default"]?.bool } ?? true,
+                takesAnyone: action.contact == "optional")
+        }
+    }
+
+    public func eventActions(of plugin: PluginName) -> [EventAction] {
+        guard let manifest = manifest(of: plugin) else { return [] }
+        let settings = manifest.configSchema?["properties"]
+        return (manifest.actions ?? []).filter { $0.trigger == "event" }.map { action in
+            EventAction(
+                name: action.name, topics: action.topics ?? [], enabledBy: action.enabledBy,
                 isOnByDefault: action.enabledBy.flatMap { settings?[$0]?["default"]?.bool } ?? true)
         }
     }

@@ -11,6 +11,8 @@ public protocol PluginPort: Sendable {
     func thresholdAction(of plugin: PluginName) -> String?
     /// What the plugin does with every click of a known contact; empty when it takes none or is not there.
     func clickActions(of plugin: PluginName) -> [ClickAction]
+    /// What the plugin does with events of vendors that somebody hands in; empty when it takes none or is not there.
+    func eventActions(of plugin: PluginName) -> [EventAction]
     /// Why the plugin cannot be used now; nil when it can.
     func obstacle(for plugin: PluginName) -> Reason?
 
@@ -23,6 +25,7 @@ public protocol PluginPort: Sendable {
 
 extension PluginPort {
     public func clickActions(of plugin: PluginName) -> [ClickAction] { [] }
+    public func eventActions(of plugin: PluginName) -> [EventAction] { [] }
 }
 
 /// An action that takes every click of a known contact; safe to repeat.
@@ -36,16 +39,19 @@ public struct ClickAction: Sendable, Equatable {
     public var enabledBy: String?
     /// What that setting is while nobody has set it: its default in the plugin's `config_schema`.
     public var isOnByDefault: Bool
+    /// It has a use for clicks of nobody known. (One that coalesces has none: there is no contact to put them together by.)
+    public var takesAnyone: Bool
 
     public init(
         name: String, maximumBatch: Int = 1, coalesces: Bool = false, enabledBy: String? = nil,
-        isOnByDefault: Bool = true
+        isOnByDefault: Bool = true, takesAnyone: Bool = false
     ) {
         self.name = name
         self.maximumBatch = maximumBatch
         self.coalesces = coalesces
         self.enabledBy = enabledBy
         self.isOnByDefault = isOnByDefault
+        self.takesAnyone = takesAnyone && !coalesces
     }
 
     func isEnabled(on connection: Connection) -> Bool { isEnabled(under: connection.settings) }

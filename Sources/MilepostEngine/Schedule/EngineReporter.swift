@@ -9,6 +9,9 @@ public protocol EngineReporter: Sendable {
     func settled(_ outcome: DeliveryOutcome, on connection: Connection)
     func warned(_ warning: Reason, delivery: DeliveryID, on connection: Connection)
     func connectionMoved(_ connection: Connection, to state: Connection.State, reason: Reason?)
+    /// Deliveries of the connection have failed so often, without one success, that it is shown as failing; unless one
+    /// succeeds, a failure past `disablesAt` disables it (EXT-08). Told once for each such run.
+    func connectionFails(_ connection: Connection, _ health: EndpointHealth, disablesAt: Timestamp?)
     func ticked(_ report: TickReport)
     /// A batch of the click stream was dealt with.
     ///
@@ -29,6 +32,7 @@ public protocol EngineReporter: Sendable {
 extension EngineReporter {
     public func rulesNoticed(_ workspace: WorkspaceID, _ notice: String) {}
     public func ruleCrossed(_ rule: String, in workspace: WorkspaceID, outcome: String) {}
+    public func connectionFails(_ connection: Connection, _ health: EndpointHealth, disablesAt: Timestamp?) {}
 }
 
 extension EngineReporter {

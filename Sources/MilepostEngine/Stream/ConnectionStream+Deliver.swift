@@ -10,6 +10,8 @@ extension ConnectionStream {
     static let triesOfOne = 3
     static let firstPause: Duration = .seconds(1)
     static let longestPause: Duration = .seconds(20)
+    /// Between the batches, each larger than the one before, of a connection that was enabled again.
+    static let resumePause: Duration = .seconds(2)
 
     /// Sends a batch and stores what came of it with `commit`.
     ///
@@ -27,6 +29,7 @@ extension ConnectionStream {
         let startedAt = clock.now
         let verdicts = await send(records, on: connection)
         let fates = verdicts.map(StreamFate.init)
+        let isDisabled = try await dispatcher.watch.observe(verdicts, on: connection)
         let move = fates.lazy.compactMap { fate -> (Connection.State, Reason)? in
             if case .connection(let state, let reason) = fate { (state, reason) } else { nil }
         }.first
@@ -34,7 +37,7 @@ extension ConnectionStream {
         if !records.isEmpty, !fates.contains(where: \.isProgress), !isStuck {
             if let (to, reason) = move {
                 try await self.move(connection, to: to, reason)
-            } else {
+            } else if !isDisabled {
                 putOff(fates, clicks: clicks.count, &state)
             }
             return false
@@ -58,6 +61,10 @@ extension ConnectionStream {
         if !isStuck {
             state.pauses = 0
             state.batchLimit = state.batchLimit.flatMap { $0 >= 1024 ? nil : $0 * 8 }
+        }
+        if connection.health.resumeQuota != nil, verdicts.contains(where: { $0.kind == .ok }) {
+            try await dispatcher.watch.passed(connection)
+            state.blockedUntil = clock.now + Self.resumePause
         }
         if !commit.failures.isEmpty {
             let soon = clock.now + Self.drainPause

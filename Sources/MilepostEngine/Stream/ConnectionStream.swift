@@ -103,7 +103,8 @@ public struct ConnectionStream: Sendable {
             return .wait(until: earliest(blocked, sweep.nextAt, state.drainAt))
         }
         state.blockedUntil = nil
-        let size = min(state.batchLimit ?? .max, Self.batchSize(of: actions))
+        let size = min(
+            state.batchLimit ?? .max, connection.health.resumeQuota ?? .max, Self.batchSize(of: actions))
         if try await sendDue(connection, actions, size, &state) { return .again }
 
         let place = try await place(of: connection, &state)
@@ -172,7 +173,7 @@ public struct ConnectionStream: Sendable {
         // Retention took the click itself: nothing is left to send.
         let there = Set(stored.map(\.position))
         commit.dropped = due.map(\.position).filter { !there.contains($0) }
-        let sorted = try await sort(stored, on: connection, place: nil)
+        let sorted = try await sort(stored, on: connection, actions, place: nil)
         commit.dropped += sorted.excluded.map(\.position)
         let causes = Dictionary(due.map { ($0.position, $0) }, uniquingKeysWith: { first, _ in first })
         for click in sorted.unknown {
@@ -203,7 +204,7 @@ public struct ConnectionStream: Sendable {
     ) async throws {
         var commit = StreamCommit(
             connection: connection.id, workspace: connection.workspace, at: clock.now, position: page.through)
-        let sorted = try await sort(page.clicks, on: connection, place: place)
+        let sorted = try await sort(page.clicks, on: connection, actions, place: place)
         commit.count(.skipped, sorted.skipped)
         for (code, clicks) in Dictionary(grouping: sorted.excluded, by: \.code) {
             commit.count(StreamCount(outcome: "excluded:\(code)"), clicks.count)
@@ -240,13 +241,16 @@ public struct ConnectionStream: Sendable {
     }
 
     private func sort(
-        _ clicks: [StoredClick], on connection: Connection, place: StreamPlace?
+        _ clicks: [StoredClick], on connection: Connection, _ actions: [ClickAction], place: StreamPlace?
     ) async throws -> Sorted {
         var sorted = Sorted()
         let policy = connection.policy.stream ?? StreamPolicy()
         let optedOut =
             policy.excludedLinks == .skip ? try await store.optedOutMembers(workspace: connection.workspace) : []
         let gate = try await gate(of: connection)
+        // What holds one action up holds up all: a click leaves the log once.
+        let takesAnyone =
+            policy.anonymousClicks == .send && !actions.isEmpty && actions.allSatisfy(\.takesAnyone)
         var links: [LinkID: StreamCommit.LinkTreatment] = [:]
         for click in clicks {
             guard place?.isSkipped(click.position) != true else {
@@ -269,6 +273,8 @@ public struct ConnectionStream: Sendable {
                 sorted.excluded.append((click.position, ClickExplainer.bot.code))
             } else if let contact = try await resolver.resolve(click.click, workspace: connection.workspace) {
                 sorted.resolved.append(ResolvedClick(stored: click, contact: contact))
+            } else if takesAnyone {
+                sorted.resolved.append(ResolvedClick(stored: click, contact: .nobody))
             } else {
                 sorted.unknown.append(click)
             }

@@ -11,7 +11,11 @@ public struct ContactMatch: Sendable, Hashable {
         case click
         /// A form came in with the advertisement's click id that the click carried.
         case form
+        /// Nobody can be named, and the connection takes such clicks all the same.
+        case nobody = "none"
     }
+    static let nobody = ContactMatch(id: nil, email: nil, via: .nobody)
+
     /// The vendor's id, when it is known.
     public var id: String?
     /// The form's e-mail address, when it gave one.

@@ -74,10 +74,14 @@ public struct PluginManifest: Sendable, Hashable, Codable {
         public let coalesce: String?
         /// A boolean setting of the connection that switches the action on or off; on when it is not set.
         public let enabledBy: String?
+        /// `optional`: a click action that takes clicks of nobody known, too.
+        public let contact: String?
+        /// Of an action whose trigger is `event`: what it takes.
+        public let topics: [String]?
         /// Other names by which rules call the action.
         public let aliases: [String]?
         enum CodingKeys: String, CodingKey {
-            case name, title, trigger, batch, idempotency, reconcile, coalesce, aliases
+            case name, title, trigger, batch, idempotency, reconcile, coalesce, aliases, contact, topics
             case enabledBy = "enabled_by"
             case readLagMilliseconds = "read_lag_ms"
         }

@@ -56,6 +56,12 @@ public final class MetricsRegistry: Sendable {
         .init(name: "milepost_dead_letters", kind: .gauge, help: "Deliveries given up."),
         .init(name: "milepost_connection_state", kind: .gauge, help: "1 for the state a connection is in."),
         .init(
+            name: "milepost_endpoint_failing_seconds", kind: .gauge,
+            help: "For how long the deliveries of a connection have failed without one success; 0 while they do not."),
+        .init(
+            name: "milepost_endpoint_disabled", kind: .gauge,
+            help: "1 while a connection is disabled because its endpoint failed for too long or is gone."),
+        .init(
             name: "milepost_egress_limiter_waits_total", kind: .counter,
             help: "Requests that waited for a vendor's budget."),
         .init(

@@ -62,6 +62,16 @@ public struct MetricsReporter: EngineReporter {
         }
     }
 
+    public func connectionFails(_ connection: Connection, _ health: EndpointHealth, disablesAt: Timestamp?) {
+        logger.warning(
+            "no delivery of the connection succeeds; if none does, it is disabled",
+            metadata: metadata(connection).merging([
+                "failures": "\(health.failures)", "since": "\(health.failingSince.map(\.description) ?? "")",
+                "disables_at": "\(disablesAt.map(\.description) ?? "never")",
+                "reason": "\(health.lastFailure?.message ?? "")",
+            ]) { _, new in new })
+    }
+
     public func ticked(_ report: TickReport) {
         metrics.observe(
             "milepost_tick_duration_seconds", Double((report.finishedAt - report.startedAt).wholeMilliseconds) / 1000)

@@ -20,7 +20,8 @@ enum OpenAPIDocument {
             "paths": .object(paths.mapValues(JSONValue.object)),
             "components": [
                 "securitySchemes": ["bearer": ["type": "http", "scheme": "bearer"]],
-                "schemas": .object(OpenAPISchemas.all.merging(RuleSchemas.all) { $1 }),
+                "schemas": .object(
+                    OpenAPISchemas.all.merging(RuleSchemas.all) { $1 }.merging(VendorEventSchemas.all) { $1 }),
                 "responses": [
                     "Page": [
                         "description": "A page for the person who came back from the vendor, saying why not",
@@ -48,7 +49,15 @@ enum OpenAPIDocument {
         parameters += route.queryParameters.map {
             ["name": .string($0), "in": "query", "required": false, "schema": ["type": "string"]]
         }
+        if route.operationID == "integrations.events.post" {
+            parameters.append([
+                "name": "Idempotency-Key", "in": "header", "required": false,
+                "schema": ["type": "string", "maxLength": 256],
+            ])
+        }
         var body: [String: JSONValue] = [
+            // Generated clients put operations of a subject together by it.
+            "tags": [.string(String(route.operationID.prefix { $0 != "." }))],
             "operationId": .string(route.operationID), "summary": .string(route.summary),
             "parameters": .array(parameters),
             "responses": [
@@ -56,7 +65,8 @@ enum OpenAPIDocument {
                     "description": "Success",
                     "content": .object(
                         content(
-                            OpenAPISchemas.answer[route.operationID] ?? RuleSchemas.answer[route.operationID], route)),
+                            OpenAPISchemas.answer[route.operationID] ?? RuleSchemas.answer[route.operationID]
+                                ?? VendorEventSchemas.answer[route.operationID], route)),
                 ],
                 "4XX": route.operationID == "oauth.callback"
                     ? ["$ref": "#/components/responses/Page"]
@@ -68,7 +78,9 @@ enum OpenAPIDocument {
         case .open: body["security"] = []
         case .scope(let scope): body["x-milepost-scope"] = .string(scope.rawValue)
         }
-        if let schema = OpenAPISchemas.request[route.operationID] ?? RuleSchemas.request[route.operationID] {
+        if let schema = OpenAPISchemas.request[route.operationID] ?? RuleSchemas.request[route.operationID]
+            ?? VendorEventSchemas.request[route.operationID]
+        {
             var media: [String: JSONValue] = ["application/json": ["schema": schema]]
             if route.operationID == "events.post" { media["application/x-ndjson"] = ["schema": ["type": "string"]] }
             body["requestBody"] = ["required": true, "content": .object(media)]

@@ -41,6 +41,11 @@ enum OpenAPISchemas {
                     "content": optionalText,
                 ]),
             ], required: ["link", "ts"]),
+        "Form": object(
+            [
+                "id": text, "ts": time, "contact_id": optionalText, "email": optionalText, "gclid": optionalText,
+                "fbclid": optionalText, "fields": ["type": "object"],
+            ], required: ["ts"]),
         "EventsAnswer": object(
             [
                 "accepted": number, "duplicate": number, "rejected": number,
@@ -88,18 +93,26 @@ enum OpenAPISchemas {
             "bots": ["type": ["string", "null"], "enum": ["exclude", "include", .null]],
             "unknown_contact": ["type": ["string", "null"], "enum": ["hold", "dead", .null]],
             "excluded_links": ["type": ["string", "null"], "enum": ["skip", "send", .null]],
+            "anonymous_clicks": ["type": ["string", "null"], "enum": ["hold", "send", .null]],
             "only_tags": ["type": ["array", "null"], "items": text],
             "only_folders": ["type": ["array", "null"], "items": text],
+            "disable_after": ["type": ["string", "null"], "pattern": "^(0|[0-9]{1,10}[smhd])$"],
+            "disable_after_failures": ["type": ["integer", "null"], "minimum": 1, "maximum": 1_000_000],
         ]),
         "Connection": object(
             [
                 "integration": text, "id": text, "plugin": text, "name": text, "workspace": text, "state": text,
-                "state_since": time, "reason": ["type": ["object", "null"]], "account": ["type": ["object", "null"]],
+                "state_since": time, "reason": ["type": ["object", "null"]],
+                "failing": ["oneOf": [reference("Failing"), ["type": "null"]]],
+                "account": ["type": ["object", "null"]],
                 "settings": ["type": "object"], "thresholds": list(number), "warnings": list(["type": "object"]),
                 "maturity": optionalText, "connected_at": time, "managed": flag,
                 "managed_by": optionalText, "queue": ["type": "object"],
                 "credential": optionalText, "oauth": ["oneOf": [reference("Tokens"), ["type": "null"]]],
             ], required: ["integration", "id", "state", "settings"]),
+        "Failing": object(
+            ["since": time, "failures": number, "last": ["type": "object"], "disables_at": optionalTime],
+            required: ["since", "failures", "last", "disables_at"]),
         "Tokens": object(
             [
                 "state": [
@@ -123,7 +136,7 @@ enum OpenAPISchemas {
                     "enum": .array(Delivery.State.allCases.map { .string($0.rawValue) }),
                 ],
                 "integration": text, "action": text, "link": optionalText, "folder": optionalText, "rule": optionalText,
-                "threshold": number,
+                "event": optionalText, "threshold": number,
                 "attempts": number, "reason": optionalText, "reason_code": optionalText, "remote_id": optionalText,
                 "remote_url": optionalText, "created_at": time, "updated_at": time, "next_attempt_at": optionalTime,
                 "journal": list(["type": "object"]), "history": list(["type": "object"]), "payload": ["type": "object"],
@@ -183,7 +196,7 @@ enum OpenAPISchemas {
         "deliveries.replay.bulk": object([
             "state": text, "integration": text, "link": text, "since": time, "code": text, "limit": number,
         ]),
-        "forms.post": ["type": ["object", "array"]],
+        "forms.post": ["oneOf": [reference("Form"), list(reference("Form"))]],
         "apps.put": object([
             "client_id": text, "client_secret": optionalText, "developer_key": optionalText,
             "app_id": ["type": ["string", "integer", "null"]],
@@ -236,6 +249,7 @@ enum OpenAPISchemas {
             ["problems": list(object(["code": text, "message": text], required: ["code", "message"]))],
             required: ["problems"]),
         "integrations.connect": reference("Connection"),
+        "integrations.enable": reference("Connection"),
         "integrations.change": reference("Connection"),
         "integrations.disconnect": reference("Connection"),
         "deliveries.list": object(
@@ -277,8 +291,9 @@ enum OpenAPISchemas {
         "contacts.export": object(
             [
                 "contact": text, "clicks": list(["type": "object"]), "forms": list(["type": "object"]),
-                "held_clicks": list(["type": "object"]), "deliveries": list(reference("Delivery")),
+                "held_clicks": list(["type": "object"]), "events": list(["type": "object"]),
+                "deliveries": list(reference("Delivery")),
                 "touches": list(["type": "object"]),
-            ], required: ["contact", "clicks", "forms", "held_clicks", "deliveries", "touches"]),
+            ], required: ["contact", "clicks", "forms", "held_clicks", "events", "deliveries", "touches"]),
     ]
 }

@@ -211,6 +211,8 @@ extension MilepostServer {
                     "Nothing: sending resumes after midnight, when the vendor's daily budget is filled again."
                 case .plan:
                     "Put the workspace on a plan that fires: milepost workspaces set \(connection.workspace) --plan …."
+                case .disabled where connection.isDisabledForEndpoint:
+                    "Mend the other side, then milepost integrations enable \(connection.integration) -w \(connection.workspace)."
                 default: "See milepost integrations show \(connection.integration) -w \(connection.workspace)."
                 }
             add(
@@ -218,6 +220,7 @@ extension MilepostServer {
                 "\(name) is \(connection.state.rawValue) since \(connection.stateSince): \(why)", cure)
         }
         for connection in connections {
+            if let (message, cure) = connection.failingProblem { add("endpoint_fails", message, cure) }
             for warning in connection.warnings {
                 add(
                     warning.code, "\(connection.workspace)/\(connection.integration): \(warning.message)",

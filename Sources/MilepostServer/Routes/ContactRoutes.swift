@@ -87,6 +87,8 @@ extension MilepostServer {
         return Answer([
             "contact": .string(contact), "clicks": .array(clicks), "forms": .array(forms.map(\.json)),
             "held_clicks": .array(held.map(\.click.json)),
+            "events": .array(
+                try await store.vendorEvents(workspace: workspace, person: contact).map { .object($0.json) }),
             "deliveries": .array(
                 stream.deliveries.map { delivery in
                     .object(delivery.json.merging(["payload": delivery.payload]) { _, new in new })

@@ -63,6 +63,7 @@ extension MilepostServer {
                     labels.merging(["state": state.rawValue]) { _, new in new })
             }
         }
+        refreshEndpointGauges(connections, call)
         try await refreshHeldGauges(connections, call)
         try await RuleGauges.refresh(metrics, store)
         for plugin in await call.server.control.plugins() {

@@ -86,7 +86,7 @@ extension MilepostServer {
             request, integration, workspace: workspace, by: call.managedBy())
         let engine = call.engine
         // Owned by nobody and ends by itself: one drain of a queue that is on disk anyway.
-        if !isNew { Task { await engine.flush(connection) } }
+        if !isNew { Task { await engine.goOn(connection) } }
         return Answer(
             try await presentOne(connection, call), status: isNew ? .created : .ok,
             auditDetail: ["account": JSONValue(connection.account?.id)])
@@ -113,7 +113,7 @@ extension MilepostServer {
             request, call.integration(), workspace: call.workspace(), by: call.managedBy())
         let engine = call.engine
         // As above: whoever reauthorised should not wait for the next tick (REA-06).
-        if changed.state == .active { Task { await engine.flush(changed) } }
+        if changed.state == .active { Task { await engine.goOn(changed) } }
         return Answer(
             try await presentOne(changed, call),
             auditDetail: [

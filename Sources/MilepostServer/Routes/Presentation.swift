@@ -56,15 +56,20 @@ extension Connection {
             settings["bots"] = .string(stream.bots.rawValue)
             settings["unknown_contact"] = .string(stream.unknownContact.rawValue)
             settings["excluded_links"] = .string(stream.excludedLinks.rawValue)
+            settings["anonymous_clicks"] = stream.anonymousClicks.map { .string($0.rawValue) }
             settings["only_tags"] = stream.onlyTags.map { .array($0.map(JSONValue.string)) }
             settings["only_folders"] = stream.onlyFolders.map { .array($0.map(JSONValue.string)) }
+        }
+        if let endpoint = policy.endpoint {
+            settings["disable_after"] = .string(endpoint.disableAfterText)
+            settings["disable_after_failures"] = .integer(Int64(endpoint.minimumFailures))
         }
         func count(_ state: Delivery.State) -> JSONValue { .integer(Int64(counts[state] ?? 0)) }
         return [
             "integration": .string(integration.description), "id": .string(id.rawValue),
             "plugin": .string(integration.plugin.rawValue), "name": .string(integration.name),
             "workspace": .string(workspace.rawValue), "state": .string(state.rawValue), "state_since": stateSince.json,
-            "reason": stateReason?.json ?? .null,
+            "reason": stateReason?.json ?? .null, "failing": failingJSON,
             "account": account.map {
                 [
                     "id": .string($0.id), "label": JSONValue($0.label), "domain": JSONValue($0.domain),
@@ -90,6 +95,7 @@ extension Delivery {
             "action": .string(action), "link": scope.kind == .link ? .string(scope.id) : .null,
             "folder": scope.kind == .folder ? .string(scope.id) : .null,
             "rule": scope.kind == .rule ? .string(String(scope.id.prefix { $0 != "/" })) : .null,
+            "event": scope.kind == .event ? .string(scope.id) : .null,
             "threshold": .integer(threshold),
             "attempts": .integer(Int64(attempts)), "reason": JSONValue(reason?.message),
             "reason_code": JSONValue(reason?.code), "remote_id": JSONValue(remoteID),

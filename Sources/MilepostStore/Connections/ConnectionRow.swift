@@ -63,13 +63,25 @@ enum ConnectionRow {
                     "connection '\(row["id"] as String)' has integration '\(integration)' and state '\(state)', which "
                     + "this daemon never wrote; restore the newest backup")
         }
-        return Connection(
+        var connection = Connection(
             id: ConnectionID(row["id"]), workspace: WorkspaceID(row["workspace"]), integration: name, state: known,
             stateSince: Timestamp(milliseconds: row["state_since"]), stateReason: reason(from: row),
             policy: try value(ThresholdPolicy.self, row["policy"]), settings: StoredJSON.value(row["settings"]),
             account: try (row["account"] as String?).map { try value(Connection.Account.self, $0) },
             warnings: try value([Reason].self, row["warnings"]), cursor: row["cursor"], isManaged: row["is_managed"],
             connectedAt: Timestamp(milliseconds: row["connected_at"]), credential: row["credential"])
+        connection.health = health(from: row)
+        return connection
+    }
+
+    static func health(from row: Row) -> EndpointHealth {
+        EndpointHealth(
+            failures: row["failures"],
+            failingSince: (row["failing_since"] as Int64?).map(Timestamp.init(milliseconds:)),
+            lastFailure: (row["failure_code"] as String?).map {
+                Reason(code: $0, message: row["failure_message"] ?? "")
+            },
+            resumeQuota: row["resume_quota"])
     }
 
     /// `reason_code` and `reason_message`, as several tables have them.

@@ -46,9 +46,10 @@ extension SQLiteStore {
             if let settings { connection.settings = settings }
             if let warnings { connection.warnings = warnings }
             if let account { connection.account = account }
+            if settings != nil || !credentials.isEmpty { try context.forgetHealth(id) }
             try ConnectionRow.store(connection, context.db)
             try context.store(credentials, of: id)
-            return connection
+            return try ConnectionRow.find(id: id, context.db) ?? connection
         }
         arrivals.raise(changed.workspace) { $0.connections.insert(changed.workspace) }
         return changed
@@ -85,16 +86,7 @@ extension SQLiteStore {
         let moved = try await write { context -> WorkspaceID? in
             guard let connection = try ConnectionRow.find(id: id, context.db) else { throw StoreError.noConnection(id) }
             guard connection.state != state else { return nil }
-            try context.addWaiting(connection, becoming: state, at: at)
-            if state == .disconnected { try context.pauseStream(id) }
-            try context.db.execute(
-                sql:
-                    """
-                    UPDATE connections SET state = ?, state_since = ?, reason_code = ?, reason_message = ?
-                    WHERE id = ?
-                    """,
-                arguments: [state.rawValue, at.milliseconds, reason?.code, reason?.message, id.rawValue])
-            try context.followState(of: id, at: at)
+            try context.move(connection, to: state, reason: reason, at: at)
             return connection.workspace
         }
         guard let moved else { return false }
@@ -235,10 +227,21 @@ extension WriteContext {
             saved.cursor = state.sealedSequence()
         }
         try ConnectionRow.store(saved, db)
+        try forgetHealth(saved.id, resuming: existing?.isDisabledForEndpoint == true)
         try followState(of: saved.id, at: at)
         try store(credentials, of: saved.id)
         try openStream(saved.id, after: existing)
-        return saved
+        return try ConnectionRow.find(id: saved.id, db) ?? saved
+    }
+
+    /// Moves a connection that is in another state, with all that hangs on it.
+    func move(_ connection: Connection, to state: Connection.State, reason: Reason?, at: Timestamp) throws {
+        try addWaiting(connection, becoming: state, at: at)
+        if state == .disconnected { try pauseStream(connection.id) }
+        try db.execute(
+            sql: "UPDATE connections SET state = ?, state_since = ?, reason_code = ?, reason_message = ? WHERE id = ?",
+            arguments: [state.rawValue, at.milliseconds, reason?.code, reason?.message, connection.id.rawValue])
+        try followState(of: connection.id, at: at)
     }
 
     /// Adds the time in the state that ends now to the waiting of the deliveries that sat through it. One with a hold of
@@ -251,6 +254,7 @@ extension WriteContext {
                 WHERE connection_id = ?3 AND state NOT IN ('delivered', 'dropped', 'dead')
                     AND NOT (state = 'held' AND came_from IS NULL)
                 """, arguments: [at.milliseconds, connection.stateSince.milliseconds, connection.id.rawValue])
+        try putOffFailing(of: connection.id, since: connection.stateSince, at: at)
     }
 
     fileprivate func store(_ credentials: [SealedCredential], of id: ConnectionID) throws {

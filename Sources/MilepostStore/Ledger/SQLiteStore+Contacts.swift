@@ -73,6 +73,7 @@ extension SQLiteStore {
             return context.db.changesCount
         }
         result.deliveries = try await eraseDeliveries(of: contact, workspace: workspace)
+        try await eraseVendorEvents(of: contact, workspace: workspace)
         try await write { try $0.eraseRules(of: contact, workspace: workspace) }
         try await eraseAudit(of: contact)
         try await erasePluginValues(of: contact, workspace: workspace)

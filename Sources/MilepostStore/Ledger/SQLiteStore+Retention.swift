@@ -18,6 +18,8 @@ extension SQLiteStore {
                 deliveriesDropped: try await compactDeliveries(before: deliveriesBefore),
                 formsDropped: try await dropForms(before: clicksBefore.startOfDay))
             try await dropStreamHistory(before: clicksBefore)
+            // As long as a repetition must be known for one.
+            try await dropVendorEvents(before: min(dedupeBefore, deliveriesBefore))
             await longWork.leave()
             return result
         } catch {

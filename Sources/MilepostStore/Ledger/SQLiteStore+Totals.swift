@@ -59,8 +59,8 @@ extension SQLiteStore {
                 switch scope.kind {
                 case .link: "l.workspace = ? AND l.name = ?"
                 case .folder: "l.workspace = ? AND l.folder = ? AND \(LinkRow.takesPart)"
-                // A rule's clicks are one contact's, and their campaigns are not counted.
-                case .rule: "l.workspace = ? AND l.name = ? AND false"
+                // A rule's clicks are one contact's, and their campaigns are not counted; an event has none.
+                case .rule, .event: "l.workspace = ? AND l.name = ? AND false"
                 }
             let found = try Row.fetchOne(
                 db.cachedStatement(

@@ -33,6 +33,7 @@ extension SQLiteStore {
                     UPDATE deliveries SET waited = waited + max(0, ?1 - max(created_at, ?2))
                     WHERE state NOT IN ('delivered', 'dropped', 'dead', 'held')
                     """, arguments: [at.milliseconds, last])
+            try context.putOffFailing(since: Timestamp(milliseconds: last), at: at)
             return .milliseconds(at.milliseconds - last)
         }
     }

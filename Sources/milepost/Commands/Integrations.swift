@@ -7,7 +7,9 @@ import MilepostModel
 struct Integrations: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "List, show and change connections.",
-        subcommands: [List.self, Show.self, Set.self, Check.self, Rollout.self],
+        subcommands: [
+            List.self, Show.self, Set.self, Check.self, Enable.self, Event.self, Events.self, Rollout.self,
+        ],
         defaultSubcommand: List.self)
 
     struct List: ParsableCommand {
@@ -50,6 +52,21 @@ struct Integrations: ParsableCommand {
                 session.pages.list(problems, ["code", "message"], empty: "\(integration): the settings fit")
             }
             if !problems.isEmpty { throw ExitCode(ExitStatus.failure.rawValue) }
+        }
+    }
+
+    struct Enable: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Let a connection deliver again that was disabled because its endpoint failed or was gone.",
+            discussion:
+                "What waited leaves oldest first, a little at a time until the endpoint has shown that it works.")
+        @Argument(help: "The plugin, or PLUGIN@NAME.") var integration: String
+        @OptionGroup var common: Common
+
+        func run() throws {
+            let session = try common.session()
+            let answer = try session.ask("POST", session.path("integrations", integration, "enable"))
+            session.show(answer, session.pages.connection)
         }
     }
 

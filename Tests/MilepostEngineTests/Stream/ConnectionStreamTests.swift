@@ -41,6 +41,33 @@ struct ConnectionStreamTests {
         await world.end()
     }
 
+    @Test("clicks of nobody known leave at once where setting and action want them, and are held everywhere else")
+    func anonymous() async throws {
+        let open = ClickAction(name: "hook", maximumBatch: 100, takesAnyone: true)
+        let closed = ClickAction(name: "timeline", maximumBatch: 100)
+        for (actions, policy, sent) in [
+            ([open], StreamPolicy(anonymousClicks: .send), 3), ([open], StreamPolicy(), 1),
+            ([closed], StreamPolicy(anonymousClicks: .send), 1),
+            ([open, closed], StreamPolicy(anonymousClicks: .send), 1),
+        ] {
+            let world = try await StreamWorld(actions: actions, policy: policy)
+            try await world.click()
+            try await world.click(contact: "7")
+            try await world.click(gclid: "g")
+            try await world.settle()
+            let records = world.vendor.records(actions[0].name)
+            #expect(records.count == sent)
+            #expect(records.filter { $0["contact"]?["via"]?.string == "none" }.count == sent - 1)
+            #expect(records.contains { $0["contact"]?["id"]?.string == "7" })
+            #expect(try await world.held([.held]).count == 3 - sent)
+            world.vendor.forget()
+            try await world.form(gclid: "g", contact: "8")
+            try await world.settle()
+            #expect(world.vendor.records(actions[0].name).count == (sent == 3 ? 0 : 1), "once, whoever turns up later")
+            await world.end()
+        }
+    }
+
     @Test("a connection takes the clicks of its tags and folders, and explain says so of the others (HCON-07)")
     func mapping() async throws {
         let world = try await StreamWorld(policy: StreamPolicy(onlyTags: ["north"], onlyFolders: ["south"]))

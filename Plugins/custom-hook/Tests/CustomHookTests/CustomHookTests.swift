@@ -168,7 +168,8 @@ extension Serialized {
             arguments: [
                 ("url", "ftp://a.test"), ("url", "https://user:pw@a.test/"), ("url", "https:///x"),
                 ("url", "https://ä.test/"),
-                ("url", 7), ("format", "xml"), ("batch", "yes"), ("clicks", 1), ("only", ["colour": ["red"]]),
+                ("url", 7), ("format", "xml"), ("batch", "yes"), ("batch_size", 101), ("batch_size", "5"),
+                ("clicks", 1), ("vendor_events", "on"), ("only", ["colour": ["red"]]),
                 ("only", ["tag": []]), ("only", "all"), ("headers", ["webhook-id": "x"]), ("headers", ["a b": "x"]),
                 ("headers", ["X-A": "1\r\nX-B: 2"]), ("body_template", "{"), ("source", ""),
             ] as [(String, JSONValue)])
