@@ -107,6 +107,8 @@ public struct ThresholdPolicy: Hashable, Sendable, Codable {
     public var audience: Audience
     /// Nil: the defaults of `StreamPolicy`.
     public var stream: StreamPolicy?
+    /// Nil: the connection judges nothing.
+    public var intercept: InterceptPolicy?
 
     public enum Aggregation: String, Sendable, Codable, CaseIterable { case link, folder }
 
@@ -116,16 +118,17 @@ public struct ThresholdPolicy: Hashable, Sendable, Codable {
 
     public init(
         thresholds: [Int64] = ThresholdPolicy.defaultThresholds, aggregation: Aggregation = .link,
-        audience: Audience = .all, stream: StreamPolicy? = nil
+        audience: Audience = .all, stream: StreamPolicy? = nil, intercept: InterceptPolicy? = nil
     ) {
         self.thresholds = thresholds
         self.aggregation = aggregation
         self.audience = audience
         self.stream = stream
+        self.intercept = intercept
     }
 
     enum CodingKeys: String, CodingKey {
-        case thresholds, aggregation, stream
+        case thresholds, aggregation, stream, intercept
         case audience = "count"
     }
 }

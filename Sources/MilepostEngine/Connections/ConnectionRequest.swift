@@ -17,6 +17,7 @@ public struct ConnectionRequest: Sendable {
     /// Empty: of every link again.
     public var onlyTags: [String]?
     public var onlyFolders: [String]?
+    public var intercept: InterceptRequest
     /// Fire for what the totals have reached already (THR-19's setting).
     public var firesForCurrentState: Bool
     /// The plugin's settings; null removes one.
@@ -25,10 +26,11 @@ public struct ConnectionRequest: Sendable {
     public let given: [String: JSONValue]
 
     /// What the core itself understands, beside credentials and the plugin's settings.
-    static let policyKeys = [
-        "thresholds", "aggregation", "count", "fire_current", "bots", "unknown_contact", "excluded_links",
-        "only_tags", "only_folders",
-    ]
+    static let policyKeys =
+        [
+            "thresholds", "aggregation", "count", "fire_current", "bots", "unknown_contact", "excluded_links",
+            "only_tags", "only_folders",
+        ] + InterceptRequest.keys
 
     /// - Throws: `EngineError.validationFailed` naming every field that is wrong.
     public init(_ body: JSONValue) throws(EngineError) {
@@ -70,6 +72,7 @@ public struct ConnectionRequest: Sendable {
             members.removeValue(forKey: "excluded_links"), "/excluded_links", StreamPolicy().excludedLinks, &errors)
         onlyTags = Self.texts(members.removeValue(forKey: "only_tags"), "only_tags", &errors)
         onlyFolders = Self.texts(members.removeValue(forKey: "only_folders"), "only_folders", &errors)
+        intercept = InterceptRequest(taking: &members, &errors)
         firesForCurrentState = false
         if let given = members.removeValue(forKey: "fire_current") {
             if let value = given.bool {
@@ -121,7 +124,8 @@ public struct ConnectionRequest: Sendable {
     func policy(over base: ThresholdPolicy) -> ThresholdPolicy {
         ThresholdPolicy(
             thresholds: thresholds ?? base.thresholds, aggregation: aggregation ?? base.aggregation,
-            audience: audience ?? base.audience, stream: stream(over: base.stream))
+            audience: audience ?? base.audience, stream: stream(over: base.stream),
+            intercept: intercept.policy(over: base.intercept))
     }
 
     private func stream(over base: StreamPolicy?) -> StreamPolicy? {

@@ -44,6 +44,11 @@ public struct Dispatcher: Sendable {
         // No more at once than one operation takes: what it finds out about the connection holds for the rest too.
         let atOnce = plugins.thresholdAction(of: plugin).flatMap { plugins.traits(of: plugin, action: $0) }?
             .maximumBatch
+        let judges = Judges(store: store, plugins: plugins, clock: clock, owner: owner, reporter: reporter)
+        let asked = try await judges.judges(of: connection)
+        if connection.state == .active, plugins.obstacle(for: plugin) == nil {
+            try await judges.judgeDue(on: connection, by: asked, excluding: clickActions, asOf: asOf)
+        }
         for _ in 0..<Self.maximumRounds {
             try Task.checkCancellation()
             guard let current = try await store.connection(id: connection.id) else { return tally }
@@ -52,8 +57,13 @@ public struct Dispatcher: Sendable {
                 return tally
             }
             guard plugins.obstacle(for: current.integration.plugin) == nil else { return tally }
-            let claims = try await store.claimDue(
-                connection: current.id, owner: owner, now: asOf, limit: max(1, atOnce ?? 1), excluding: clickActions)
+            let limit = max(1, atOnce ?? 1)
+            let claims =
+                asked.isEmpty
+                ? try await store.claimDue(
+                    connection: current.id, owner: owner, now: asOf, limit: limit, excluding: clickActions)
+                : try await store.claimJudged(
+                    connection: current.id, owner: owner, now: asOf, limit: limit, excluding: clickActions)
             if claims.isEmpty { return tally }
             try await workByAction(claims, on: current, tally: &tally)
         }

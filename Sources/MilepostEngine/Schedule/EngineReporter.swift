@@ -18,12 +18,15 @@ public protocol EngineReporter: Sendable {
     /// A token refresh was answered with a pair, or ended in any other way (OBS-01).
     func refreshed(_ connection: Connection, succeeded: Bool)
     func tickFailed(_ workspace: WorkspaceID, _ problem: String)
+    /// A judge answered, or did not, about a delivery of the connection.
+    func judged(_ decision: InterceptDecision, on connection: Connection)
     /// Something about rolling rules that an operator should read.
     func rulesNoticed(_ workspace: WorkspaceID, _ notice: String)
 }
 
 extension EngineReporter {
     public func rulesNoticed(_ workspace: WorkspaceID, _ notice: String) {}
+    public func judged(_ decision: InterceptDecision, on connection: Connection) {}
 }
 
 extension EngineReporter {

@@ -72,7 +72,8 @@ public struct PluginManifest: Sendable, Hashable, Codable {
         public let reconcile: Bool?
         /// `contact`: queued clicks of one contact become one record.
         public let coalesce: String?
-        /// A boolean setting of the connection that switches the action on or off; on when it is not set.
+        /// A boolean setting of the connection that switches the action on or off; on when it is not set. For the
+        /// triggers click and threshold.
         public let enabledBy: String?
         /// Other names by which rules call the action.
         public let aliases: [String]?
@@ -245,7 +246,7 @@ extension PluginManifest {
                 return "gives action '\(action.name)' a read lag of more than a day"
             }
         }
-        return authProblem()
+        return hookProblem() ?? authProblem()
     }
 
     private static func explain(_ error: DecodingError) -> String {

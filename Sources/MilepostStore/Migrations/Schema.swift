@@ -5,7 +5,7 @@ import GRDB
 /// The schema's versions, one file each. A migration that was released is never changed again.
 enum Schema {
     /// Also `PRAGMA user_version`, so that any tool can tell.
-    static let version = 7
+    static let version = 8
 
     static var migrator: DatabaseMigrator {
         var migrator = DatabaseMigrator()
@@ -16,6 +16,7 @@ enum Schema {
         migrator.registerMigration("0005-streams", migrate: Migration0005.migrate)
         migrator.registerMigration("0006-rules", migrate: Migration0006.migrate)
         migrator.registerMigration("0007-managed", migrate: Migration0007.migrate)
+        migrator.registerMigration("0008-interceptions", migrate: Migration0008.migrate)
         return migrator
     }
 }
