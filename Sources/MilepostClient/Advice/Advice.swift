@@ -45,5 +45,13 @@ public enum Advice {
         "managed": "this comes from a file: change the file and apply it",
         "plan": "the workspace's plan does not include this: see plans in the configuration",
         "disabled": "the plugin is switched off in the configuration",
+        "hook_failed":
+            "the hook that decides did not, and it is asked again by itself; to go on without it now: "
+            + "'milepost integrations set HOOK intercept=false', then 'milepost tick'",
+        "held_by_hook":
+            "the hook asked to wait; to go on without it now: 'milepost integrations set HOOK intercept=false', then "
+            + "'milepost tick'",
+        "vetoed_by_hook": "the hook said no; 'milepost replay ID' asks it once more",
+        "hook_undecided": "the hook never decided: look after it, then 'milepost replay ID' asks it again",
     ]
 }

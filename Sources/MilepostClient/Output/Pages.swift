@@ -140,7 +140,9 @@ public struct Pages: Sendable {
                     "remote_id", "remote_url", "created_at", "updated_at", "next_attempt_at",
                 ])
         ]
-        if let cure = Advice.cure(for: value["reason"]?.string ?? "") { parts[0] += "\n→ \(cure)" }
+        if let cure = Advice.cure(for: value["reason_code"]?.string ?? value["reason"]?.string ?? "") {
+            parts[0] += "\n→ \(cure)"
+        }
         if let journal = value["journal"]?.array, !journal.isEmpty {
             parts.append(list(journal, ["step", "state", "attempt", "intent_at", "http_status"], empty: ""))
         }

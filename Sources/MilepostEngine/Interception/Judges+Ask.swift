@@ -94,6 +94,8 @@ extension Judges {
                 }
             case .failed(let verdict):
                 left = budget - (clock.now - since)
+                // Whatever the plugin says of it: its time was up.
+                if left <= .zero { return .failure(Self.reason(for: Verdict(kind: .deadline), budget: budget)) }
                 if isLast || verdict.kind != .retry || left < budget / 2 {
                     return .failure(Self.reason(for: verdict, budget: budget))
                 }

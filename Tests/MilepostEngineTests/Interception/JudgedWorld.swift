@@ -31,6 +31,7 @@ final class JudgingPlugins: PluginPort {
         var choices: [String: TargetChoices] = [:]
         var gone: Set<PluginName> = []
         var isOff = false
+        var point = HookPoint.beforeDeal
     }
 
     private let state = Mutex(State())
@@ -52,6 +53,8 @@ final class JudgingPlugins: PluginPort {
     func reply(_ judge: String, _ replies: Reply...) { state.withLock { $0.replies[judge] = replies } }
     func choices(_ picker: String, _ answer: TargetChoices) { state.withLock { $0.choices[picker] = answer } }
     func take(away plugin: PluginName) { state.withLock { _ = $0.gone.insert(plugin) } }
+    /// What is delivered is a rule's action from here on.
+    func judgeRules() { state.withLock { $0.point = HookPoint.beforeRule } }
     func switchOff() { state.withLock { $0.isOff = true } }
 
     func traits(of plugin: PluginName, action: String) -> ActionTraits? { vendor.traits(of: plugin, action: action) }
@@ -62,9 +65,11 @@ final class JudgingPlugins: PluginPort {
     func hookPoints(of plugin: PluginName) -> [HookPoint]? {
         if state.withLock({ $0.gone.contains(plugin) }) { return nil }
         return plugin == "judge"
-            ? [HookPoint(name: HookPoint.beforeDeal, budget: .seconds(2), onFailure: .proceed)] : []
+            ? [HookPoint.beforeDeal, HookPoint.beforeRule].map {
+                HookPoint(name: $0, budget: .seconds(2), onFailure: .proceed)
+            } : []
     }
-    func hookPoint(before action: String, of plugin: PluginName) -> String? { HookPoint.beforeDeal }
+    func hookPoint(before action: String, of plugin: PluginName) -> String? { state.withLock { $0.point } }
     func switchedOff(_ action: String, on connection: Connection) -> Reason? {
         state.withLock { $0.isOff } ? Reason(code: "switched_off", message: "off") : nil
     }

@@ -240,6 +240,22 @@ struct JudgesTests {
         await world.base.end()
     }
 
+    @Test("HOOK-05: a rule's action is judged by the same shape; it can be vetoed and not changed")
+    func rules() async throws {
+        let world = try await JudgedWorld()
+        world.plugins.judgeRules()
+        try await world.judge("judge")
+        world.plugins.reply(
+            "judge", .says(["verdict": "modify", "deal": ["title": "x"]]), .says(["verdict": "drop"]))
+        let changed = try await world.cross("a")
+        #expect(changed.state == .delivered)
+        #expect(world.plugins.asked.first?.question["point"] == "rule.before")
+        #expect(try await world.decisions(changed.id).map(\.code) == ["hook_answer_invalid"])
+        #expect(world.plugins.delivered.first?["deal"] == nil)
+        #expect(try await world.cross("b").state == .dropped)
+        await world.base.end()
+    }
+
     @Test("invariant 9: crossings of a connection whose crossings are switched off are marked and never fire")
     func switchedOff() async throws {
         let world = try await JudgedWorld()
