@@ -111,6 +111,8 @@ public struct ThresholdPolicy: Hashable, Sendable, Codable {
     public var stream: StreamPolicy?
     /// Nil: the defaults of `EndpointPolicy`.
     public var endpoint: EndpointPolicy?
+    /// Nil: the connection judges nothing.
+    public var intercept: InterceptPolicy?
 
     public enum Aggregation: String, Sendable, Codable, CaseIterable { case link, folder }
 
@@ -120,17 +122,19 @@ public struct ThresholdPolicy: Hashable, Sendable, Codable {
 
     public init(
         thresholds: [Int64] = ThresholdPolicy.defaultThresholds, aggregation: Aggregation = .link,
-        audience: Audience = .all, stream: StreamPolicy? = nil, endpoint: EndpointPolicy? = nil
+        audience: Audience = .all, stream: StreamPolicy? = nil, endpoint: EndpointPolicy? = nil,
+        intercept: InterceptPolicy? = nil
     ) {
         self.thresholds = thresholds
         self.aggregation = aggregation
         self.audience = audience
         self.stream = stream
         self.endpoint = endpoint
+        self.intercept = intercept
     }
 
     enum CodingKeys: String, CodingKey {
-        case thresholds, aggregation, stream, endpoint
+        case thresholds, aggregation, stream, endpoint, intercept
         case audience = "count"
     }
 }

@@ -24,6 +24,8 @@ package struct SandboxWorld: Sendable {
     var pipedrive: Pipedrive
     var hubspot: HubSpot
     package internal(set) var faults = FaultBook()
+    /// What the receiver of webhooks answers.
+    var hooks = HookPlan()
     package internal(set) var ledger = RequestLedger()
     private var lateCommits: [LateCommit] = []
     /// Whether anybody has asked HubSpot anything; until then the tables for people leave it out.
@@ -110,7 +112,7 @@ package struct SandboxWorld: Sendable {
             switch vendor {
             case .hubspot?: hubspot.answer(request, now: now)
             // A receiver of webhooks: takes everything, the ledger shows it.
-            case .hooks?: VendorResponse(status: 200, json: .object([("received", .bool(true))]))
+            case .hooks?: hooks.answer(request).0
             case .pipedrive?, nil: pipedrive.answer(request, now: now)
             }
         // Pipedrive's objects are in the file one by one; its grants are not.
@@ -131,6 +133,10 @@ package struct SandboxWorld: Sendable {
         }
         let entry = ledger.add(request, at: now, isTokenGood: accepts(request, vendor, now: now))
         guard let fault = faults.strike(request) else {
+            if vendor == .hooks {
+                let (response, delay) = hooks.answer(request)
+                return .answer(note(response, in: entry), afterMilliseconds: delay)
+            }
             return .answer(note(answer(request, entry: entry, now: now), in: entry), afterMilliseconds: 0)
         }
         ledger.update(entry) { $0.fault = fault.kind.rawValue }

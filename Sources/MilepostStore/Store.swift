@@ -9,7 +9,7 @@ public import MilepostModel
 ///
 /// Shaped so that another engine (PostgreSQL, a log, a column store) can stand in: no SQL and no row ids leak.
 public protocol Store: ClickLedger, ClickLog, StreamBook, LinkBook, ConnectionBook, Outbox, AccessBook, PluginStorage,
-    VaultRecords, ManagedBook, TokenBook, RuleBook, EndpointBook, VendorEventBook
+    VaultRecords, ManagedBook, TokenBook, RuleBook, EndpointBook, VendorEventBook, InterceptBook
 {
     /// How the storage is: space, size, schema, whether writes are stopped and why.
     func health() async -> StoreHealth

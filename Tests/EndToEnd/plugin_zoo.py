@@ -320,6 +320,7 @@ ANIMALS = [
         ("    self->host->op_complete(self->instance, op, status, body);\n",
          "    self->host->op_complete(self->instance, op, status, body);\n    if (self->works)\n"
          "        self->host->op_complete(self->instance, op, status, body);\n"),)),
+    Animal("promises-to-judge", 39, manifest=put([{"point": "deal.before"}], "hooks")),
     Animal("throws-dice", 39, before_table(
         INTERCEPT % '(count % 2 ? "{\\"verdict\\":\\"continue\\"}" : "{\\"verdict\\":\\"drop\\"}")', "    .intercept = intercept,\n")),
     Animal("counts-webhooks", 40, before_table(WEBHOOK % "count", "    .webhook = webhook,\n")),

@@ -102,7 +102,7 @@ struct Message: Sendable, Equatable {
     }
 
     /// A header's value from outside must stay one line.
-    private static func line(_ text: String) -> String {
+    static func line(_ text: String) -> String {
         String(decoding: text.utf8.map { $0 < 0x20 || $0 == 0x7F ? 0x20 : $0 }.prefix(4096), as: UTF8.self)
     }
 }

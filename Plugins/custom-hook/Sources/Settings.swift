@@ -22,10 +22,12 @@ struct Settings: Sendable, Equatable {
     var headers: [(name: String, value: String)] = []
     var template: Template?
     var source: String?
+    /// Where a judgement is asked for; nil: at `url`.
+    var interceptURL: String?
 
     static func == (left: Self, right: Self) -> Bool {
         left.url == right.url && left.format == right.format && left.sendsBatches == right.sendsBatches
-            && left.batchSize == right.batchSize
+            && left.batchSize == right.batchSize && left.interceptURL == right.interceptURL
             && left.only == right.only && left.template == right.template && left.source == right.source
             && left.headers.elementsEqual(right.headers) { $0 == $1 }
     }
@@ -95,6 +97,7 @@ struct Settings: Sendable, Equatable {
         {
             wrong("body_template", "The format template needs a body_template.", "setting_missing")
         }
+        settings.readInterception(value, wrong)
         if let given = value["source"], !given.isNull {
             if let text = given.string, !text.isEmpty, text.utf8.count <= 255,
                 text.utf8.allSatisfy({ (0x21...0x7E).contains($0) })

@@ -7,6 +7,12 @@ enum DealText {
     /// Pipedrive's limit for a deal's title and for a text field (crm-apis 2.7).
     static let longestTitle = 255
 
+    /// A hook's title is taken as it is; the settings' is a template.
+    static func title(_ crossing: ThresholdCrossing, _ settings: Settings) -> String {
+        let given = VendorText.line(crossing.deal?.title ?? "", longest: longestTitle)
+        return given.isEmpty ? title(crossing, template: settings.titleTemplate) : given
+    }
+
     static func title(_ crossing: ThresholdCrossing, template: String?) -> String {
         let standard =
             crossing.scope.kind == "folder"

@@ -94,12 +94,14 @@ extension PipedrivePlugin: Delivering {
         _ crossing: ThresholdCrossing, _ settings: Settings, _ vendor: Vendor, _ warnings: inout [Warning],
         _ operation: Operation
     ) async throws -> JSONValue {
-        guard let pipeline = settings.pipelineID, let stage = settings.stageID else {
+        guard let pipeline = Self.id(crossing.deal?.pipeline) ?? settings.pipelineID,
+            let stage = Self.id(crossing.deal?.stage) ?? settings.stageID
+        else {
             throw Verdict.config(
                 code: "target_missing", message: "No pipeline and stage are chosen.", pointer: "/pipeline_id")
         }
         let custom = try await customFields(crossing, settings, vendor, &warnings, operation)
-        let title = DealText.title(crossing, template: settings.titleTemplate)
+        let title = DealText.title(crossing, settings)
         let plan = Plan(
             title: title, pipelineID: pipeline, fieldKey: custom.linkKey,
             fieldValue: custom.linkKey == nil ? nil : custom.linkValue)
@@ -132,6 +134,8 @@ extension PipedrivePlugin: Delivering {
             throw verdict
         }
     }
+
+    static func id(_ value: JSONValue?) -> Int64? { value?.int ?? value?.string.flatMap { Int64($0) } }
 
     private func storePlan(_ plan: Plan, _ operation: Operation) async throws {
         do { try await operation.journal(Plan.step, plan.json) } catch {

@@ -99,7 +99,8 @@ extension PipedrivePlugin: Reconciling {
             if case .found(let field) = DealField.find(name, in: fields) { key = field.key }
         }
         return Plan(
-            title: DealText.title(crossing, template: settings.titleTemplate), pipelineID: settings.pipelineID ?? 0,
+            title: DealText.title(crossing, settings),
+            pipelineID: Self.id(crossing.deal?.pipeline) ?? settings.pipelineID ?? 0,
             fieldKey: key, fieldValue: VendorText.line(crossing.scope.id, longest: 255))
     }
 

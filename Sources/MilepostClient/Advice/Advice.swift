@@ -51,5 +51,13 @@ public enum Advice {
             "no delivery succeeded for too long: mend the other side, then 'milepost integrations enable'; what waits is kept",
         "endpoint_gone":
             "the receiver says it is gone: set another address with 'milepost integrations set', or disconnect",
+        "hook_failed":
+            "the hook that decides did not, and it is asked again by itself; to go on without it now: "
+            + "'milepost integrations set HOOK intercept=false', then 'milepost tick'",
+        "held_by_hook":
+            "the hook asked to wait; to go on without it now: 'milepost integrations set HOOK intercept=false', then "
+            + "'milepost tick'",
+        "vetoed_by_hook": "the hook said no; 'milepost replay ID' asks it once more",
+        "hook_undecided": "the hook never decided: look after it, then 'milepost replay ID' asks it again",
     ]
 }

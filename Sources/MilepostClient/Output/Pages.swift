@@ -146,9 +146,14 @@ public struct Pages: Sendable {
                     "remote_id", "remote_url", "created_at", "updated_at", "next_attempt_at",
                 ])
         ]
-        if let cure = Advice.cure(for: value["reason"]?.string ?? "") { parts[0] += "\n→ \(cure)" }
+        if let cure = Advice.cure(for: value["reason_code"]?.string ?? value["reason"]?.string ?? "") {
+            parts[0] += "\n→ \(cure)"
+        }
         if let journal = value["journal"]?.array, !journal.isEmpty {
             parts.append(list(journal, ["step", "state", "attempt", "intent_at", "http_status"], empty: ""))
+        }
+        if let decisions = value["decisions"]?.array, !decisions.isEmpty {
+            parts.append(self.decisions(decisions))
         }
         if let history = value["history"]?.array, !history.isEmpty {
             parts.append(
@@ -165,8 +170,24 @@ public struct Pages: Sendable {
             list(
                 answer["explanations"]?.array ?? [], ["integration", "threshold", "outcome", "reason"],
                 empty: "no rule looks at this link"))
+        for line in answer["explanations"]?.array ?? [] {
+            let decisions = line["decisions"]?.array ?? []
+            guard !decisions.isEmpty else { continue }
+            let name = "\(line["integration"]?.cell ?? "") at \(line["threshold"]?.cell ?? "")"
+            parts.append("hooks before \(Terminal.harmless(name)):\n" + self.decisions(decisions))
+        }
         for note in answer["notes"]?.array ?? [] { parts.append("note: \(Terminal.harmless(note.cell))") }
         return parts.joined(separator: "\n")
+    }
+
+    /// What hooks said, one line each, in the order in which they were asked.
+    func decisions(_ items: [JSONValue]) -> String {
+        items.map { item in
+            let when = RelativeTime.text(item["asked_at"], now: now)
+            let failed = item["verdict"]?.string == "failed"
+            let text = Terminal.harmless(item["text"]?.string ?? "")
+            return "  \(terminal.paint(when, .grey))  \(terminal.paint(text, failed ? .yellow : nil))"
+        }.joined(separator: "\n")
     }
 
     /// What became of one click, a line for each connection and action.

@@ -19,6 +19,7 @@ public struct ConnectionRequest: Sendable {
     public var onlyTags: [String]?
     public var onlyFolders: [String]?
     let endpoint: EndpointRequest
+    public var intercept: InterceptRequest
     /// Fire for what the totals have reached already (THR-19's setting).
     public var firesForCurrentState: Bool
     /// The plugin's settings; null removes one.
@@ -27,10 +28,11 @@ public struct ConnectionRequest: Sendable {
     public let given: [String: JSONValue]
 
     /// What the core itself understands, beside credentials and the plugin's settings.
-    static let policyKeys = [
-        "thresholds", "aggregation", "count", "fire_current", "bots", "unknown_contact", "excluded_links",
-        "only_tags", "only_folders", "anonymous_clicks", "disable_after", "disable_after_failures",
-    ]
+    static let policyKeys =
+        [
+            "thresholds", "aggregation", "count", "fire_current", "bots", "unknown_contact", "excluded_links",
+            "only_tags", "only_folders", "anonymous_clicks", "disable_after", "disable_after_failures",
+        ] + InterceptRequest.keys
 
     /// - Throws: `EngineError.validationFailed` naming every field that is wrong.
     public init(_ body: JSONValue) throws(EngineError) {
@@ -75,6 +77,7 @@ public struct ConnectionRequest: Sendable {
         onlyTags = Self.texts(members.removeValue(forKey: "only_tags"), "only_tags", &errors)
         onlyFolders = Self.texts(members.removeValue(forKey: "only_folders"), "only_folders", &errors)
         endpoint = EndpointRequest(taking: &members, &errors)
+        intercept = InterceptRequest(taking: &members, &errors)
         firesForCurrentState = false
         if let given = members.removeValue(forKey: "fire_current") {
             if let value = given.bool {
@@ -127,7 +130,7 @@ public struct ConnectionRequest: Sendable {
         ThresholdPolicy(
             thresholds: thresholds ?? base.thresholds, aggregation: aggregation ?? base.aggregation,
             audience: audience ?? base.audience, stream: stream(over: base.stream),
-            endpoint: endpoint.policy(over: base.endpoint))
+            endpoint: endpoint.policy(over: base.endpoint), intercept: intercept.policy(over: base.intercept))
     }
 
     private func stream(over base: StreamPolicy?) -> StreamPolicy? {

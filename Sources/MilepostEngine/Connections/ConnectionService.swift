@@ -81,6 +81,7 @@ public struct ConnectionService: Sendable {
         let now = clock.now
         let standing = existing.flatMap { $0.state == .disconnected ? nil : $0 }
         let policy = request.policy(over: existing?.policy ?? ThresholdPolicy())
+        try refuseJudging(policy, request, integration.plugin)
         var connection = Connection(
             id: id, workspace: workspace, integration: integration,
             state: proof.untargeted == nil ? .active : .needsTarget, stateSince: now, stateReason: proof.untargeted,
@@ -134,6 +135,7 @@ public struct ConnectionService: Sendable {
         let existing = try await self.existing(integration, workspace: workspace)
         try await refuseManaged(existing, by: file)
         let policy = request.policy(over: existing.policy)
+        try refuseJudging(policy, request, integration.plugin)
         var account: Connection.Account?
         var settings: JSONValue?
         var warnings: [Reason]?

@@ -25,7 +25,7 @@ public enum CrashPoint {
         "before_settle", "after_settle", "before_stream_commit", "after_stream_commit", "before_refresh_intent",
         "after_refresh_intent", "before_refresh_store", "after_refresh_store", "before_rule_commit",
         "after_rule_commit",
-        "before_rule_settle", "after_rule_settle",
+        "before_rule_settle", "after_rule_settle", "before_judgement", "after_judgement",
     ]
 
     /// Dies at the `count`-th time the place is reached.

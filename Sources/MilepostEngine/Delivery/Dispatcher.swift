@@ -46,6 +46,11 @@ public struct Dispatcher: Sendable {
         // No more at once than one operation takes: what it finds out about the connection holds for the rest too.
         let atOnce = plugins.thresholdAction(of: plugin).flatMap { plugins.traits(of: plugin, action: $0) }?
             .maximumBatch
+        let judges = Judges(store: store, plugins: plugins, clock: clock, owner: owner, reporter: reporter)
+        let asked = try await judges.judges(of: connection)
+        if connection.state == .active, plugins.obstacle(for: plugin) == nil {
+            try await judges.judgeDue(on: connection, by: asked, excluding: clickActions, asOf: asOf)
+        }
         // What may still leave when the connection was enabled again: one that has just come back is not met by its
         // whole queue at once (EXT-08).
         var quota: Int?
@@ -63,9 +68,13 @@ public struct Dispatcher: Sendable {
                 if current.health.failures == 0 { try await watch.passed(current) }
                 return tally
             }
-            let claims = try await store.claimDue(
-                connection: current.id, owner: owner, now: asOf, limit: min(max(1, atOnce ?? 1), quota ?? .max),
-                excluding: clickActions)
+            let limit = min(max(1, atOnce ?? 1), quota ?? .max)
+            let claims =
+                asked.isEmpty
+                ? try await store.claimDue(
+                    connection: current.id, owner: owner, now: asOf, limit: limit, excluding: clickActions)
+                : try await store.claimJudged(
+                    connection: current.id, owner: owner, now: asOf, limit: limit, excluding: clickActions)
             quota = quota.map { $0 - claims.count }
             if claims.isEmpty {
                 try await watch.passed(current)

@@ -27,6 +27,8 @@ public struct Explainer: Sendable {
         public var reason: Reason
         public var delivery: DeliveryID?
         public var at: Timestamp?
+        /// What hooks said before it left.
+        public var decisions: [InterceptDecision] = []
     }
 
     /// One line for every connection and threshold, and notes that hold for the link as a whole.
@@ -107,6 +109,7 @@ public struct Explainer: Sendable {
             return line
         }
         line.outcome = delivery.state.rawValue
+        line.decisions = try await store.decisions(of: id)
         line.reason = Self.reason(of: delivery, crossing, connection)
         return line
     }

@@ -35,7 +35,7 @@ public final class HostedPlugins: PluginPort {
 
     private let host: PluginHost
     let gateway: PluginGateway
-    private let operationTimeout: Duration
+    let operationTimeout: Duration
     private let requestTimeout: Duration
     private let state = Mutex(State())
     /// Every operation takes one.
@@ -196,7 +196,7 @@ public final class HostedPlugins: PluginPort {
     ///   - alone: with nothing else of the plugin in flight, whatever its connection.
     ///   - timeout: nil for the configured one.
     ///   - closed: the budget that stopped one of the operation's requests, if any did.
-    private func perform(
+    func perform(
         _ verb: PluginVerb, body: JSONValue, on connection: Connection, attempt: Int, records: [DeliveryID],
         context: OperationContext?, alone: Bool, timeout: Duration? = nil, closed: inout ClosedBudget?
     ) async -> OperationResult {

@@ -4,7 +4,7 @@ public import MilepostModel
 public import MilepostStore
 
 /// What the engine asks of plugins. `HostedPlugins` answers over the plugin host; a simulator may stand in.
-public protocol PluginPort: Sendable {
+public protocol PluginPort: InterceptPort {
     /// What the plugin's manifest says about one of its actions; nil when the plugin is not there.
     func traits(of plugin: PluginName, action: String) -> ActionTraits?
     /// The action that the plugin offers for threshold crossings; nil when it has none or is not there.

@@ -82,6 +82,19 @@ extension HostedPlugins: RulePort {
     public func choices(
         _ picker: String, under value: JSONValue?, on connection: Connection
     ) async throws -> [PickerChoice]? {
+        switch await listed(picker, under: value, on: connection) {
+        case .none: return nil
+        case .some(.success(let choices)): return choices
+        case .some(.failure(let failure)): throw ConnectionService.failure(failure.result)
+        }
+    }
+
+    struct PickerFailure: Error { let result: OperationResult }
+
+    /// Nil when the plugin has no such picker.
+    func listed(
+        _ picker: String, under value: JSONValue?, on connection: Connection
+    ) async -> Result<[PickerChoice], PickerFailure>? {
         guard let declared = manifest(of: connection.integration.plugin)?.pickers?.first(where: { $0.id == picker })
         else { return nil }
         var values: [String: JSONValue] = [:]
@@ -94,7 +107,7 @@ extension HostedPlugins: RulePort {
             ]
             let result = await perform(.options, body: body, on: connection)
             guard result.status == .ok, let answer = VerbBody.parsed(result) else {
-                throw ConnectionService.failure(result)
+                return .failure(PickerFailure(result: result))
             }
             for item in answer["items"]?.array ?? [] {
                 guard let value = item["value"] else { continue }
@@ -103,6 +116,6 @@ extension HostedPlugins: RulePort {
             page = answer["next"]?.string
             if page == nil { break }
         }
-        return found
+        return .success(found)
     }
 }

@@ -21,6 +21,8 @@ public protocol EngineReporter: Sendable {
     /// A token refresh was answered with a pair, or ended in any other way (OBS-01).
     func refreshed(_ connection: Connection, succeeded: Bool)
     func tickFailed(_ workspace: WorkspaceID, _ problem: String)
+    /// A judge answered, or did not, about a delivery of the connection.
+    func judged(_ decision: InterceptDecision, on connection: Connection)
     /// Something about rolling rules that an operator should read.
     func rulesNoticed(_ workspace: WorkspaceID, _ notice: String)
     /// A contact reached a rule's threshold, and what came of it is known.
@@ -33,6 +35,7 @@ extension EngineReporter {
     public func rulesNoticed(_ workspace: WorkspaceID, _ notice: String) {}
     public func ruleCrossed(_ rule: String, in workspace: WorkspaceID, outcome: String) {}
     public func connectionFails(_ connection: Connection, _ health: EndpointHealth, disablesAt: Timestamp?) {}
+    public func judged(_ decision: InterceptDecision, on connection: Connection) {}
 }
 
 extension EngineReporter {

@@ -117,7 +117,8 @@ public actor Ticker {
             let current = try await upToDate(connection, of: workspace)
             due.append(current)
             guard let action = plugins.thresholdAction(of: connection.integration.plugin) else { continue }
-            let evaluated = try await evaluator.evaluate(current, workspace: workspace, action: action)
+            let evaluated = try await evaluator.evaluate(
+                current, workspace: workspace, action: action, off: plugins.switchedOff(action, on: current))
             share.linksExamined += evaluated.linksExamined
             share.crossings += evaluated.crossings
             share.cursors[current.id] = evaluated.looked

@@ -42,13 +42,17 @@ public struct Evaluator: Sendable {
         public init() {}
     }
 
-    /// - Parameter action: the plugin's action for threshold crossings.
-    public func evaluate(_ connection: Connection, workspace: Workspace, action: String) async throws -> Result {
+    /// - Parameters:
+    ///   - action: the plugin's action for threshold crossings.
+    ///   - off: why the connection takes no crossings now; they are marked as reached and never fire.
+    public func evaluate(
+        _ connection: Connection, workspace: Workspace, action: String, off: Reason? = nil
+    ) async throws -> Result {
         var result = Result()
         var cursor = connection.cursor
         var saved = cursor
         let optedOut = try await store.optedOutMembers(workspace: workspace.id)
-        let gate = try await gate(connection, workspace: workspace)
+        let gate = try await gate(connection, workspace: workspace) ?? off
         while true {
             try Task.checkCancellation()
             let changed = try await store.changedLinks(

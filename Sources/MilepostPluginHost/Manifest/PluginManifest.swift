@@ -72,7 +72,8 @@ public struct PluginManifest: Sendable, Hashable, Codable {
         public let reconcile: Bool?
         /// `contact`: queued clicks of one contact become one record.
         public let coalesce: String?
-        /// A boolean setting of the connection that switches the action on or off; on when it is not set.
+        /// A boolean setting of the connection that switches the action on or off; on when it is not set. For the
+        /// triggers click and threshold.
         public let enabledBy: String?
         /// `optional`: a click action that takes clicks of nobody known, too.
         public let contact: String?
@@ -249,7 +250,7 @@ extension PluginManifest {
                 return "gives action '\(action.name)' a read lag of more than a day"
             }
         }
-        return authProblem()
+        return hookProblem() ?? authProblem()
     }
 
     private static func explain(_ error: DecodingError) -> String {

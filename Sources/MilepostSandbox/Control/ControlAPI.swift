@@ -26,6 +26,13 @@ extension SandboxWorld {
         case ("DELETE", "faults"):
             if let id = rest.first.flatMap(Int.init) { faults.remove(id: id) } else { faults.removeAll() }
             return Self.ok(.array(faults.faults.map(\.json)))
+        case ("GET", "hooks"): return Self.ok(hooks.json)
+        case ("POST", "hooks"):
+            try hooks.replace(Self.body(request))
+            return Self.ok(hooks.json)
+        case ("DELETE", "hooks"):
+            hooks = HookPlan()
+            return Self.ok(hooks.json)
         case ("POST", "search-lag"):
             guard let lag = try Self.body(request)["ms"]?.integer, (0...3_600_000).contains(lag) else {
                 throw ControlError("ms must be a whole number from 0 to 3600000")
@@ -74,6 +81,9 @@ extension SandboxWorld {
                                          "company_domain":"b","revoked":false}; an unknown company is made
         POST   /_sandbox/revoke          {"token":"t2"}          POST /_sandbox/restore takes it back
         ANY    /hooks/...                taken with 200, for webhooks that go out; see them in the ledger (path=/hooks/*)
+        POST   /_sandbox/hooks           [{"path":"/hooks/judge","contains":"organic","times":1,"status":200,"delay_ms":0,
+                                         "body":{"decision":"drop"}}] or "text":"…": what /hooks/... answers, the first
+                                         that fits; times 0 = without end. GET shows, DELETE forgets them
         GET    /_sandbox/pipedrive/oauth     and POST, as /_sandbox/hubspot/oauth below
         POST   /_sandbox/search-lag      {"ms":0}
         POST   /_sandbox/rate-limit      {"plan":"lite"|"growth"|"premium"|"ultimate"|"off","daily_budget":100}
@@ -136,6 +146,7 @@ extension SandboxWorld {
             pipedrive = Self.freshPipedrive(settings, now: now)
             restart(at: now)
             faults = FaultBook()
+            hooks = HookPlan()
             ledger = RequestLedger()
             forgetLateCommits()
             mustTruncateFile = true

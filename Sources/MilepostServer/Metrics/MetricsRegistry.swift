@@ -97,6 +97,12 @@ public final class MetricsRegistry: Sendable {
         .init(
             name: "milepost_workspace_refresh_attempts_total", kind: .counter,
             help: "Token refreshes by workspace, plugin and result."),
+        .init(
+            name: "milepost_intercepts_total", kind: .counter,
+            help: "What hooks said before deliveries left, by judged integration, hook, verdict and effect."),
+        .init(
+            name: "milepost_intercept_duration_seconds", kind: .histogram, help: "How long hooks took to judge.",
+            buckets: [0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30]),
         .init(name: "milepost_store_writable", kind: .gauge, help: "1 while the store takes writes."),
         .init(name: "milepost_store_bytes", kind: .gauge, help: "Size of the database file."),
         .init(name: "milepost_store_free_disk_bytes", kind: .gauge, help: "Free space where the database lies."),

@@ -130,6 +130,29 @@ public struct MetricsReporter: EngineReporter {
             ["workspace": workspace.rawValue, "rule": rule, "outcome": outcome])
     }
 
+    public func judged(_ decision: InterceptDecision, on connection: Connection) {
+        metrics.add(
+            "milepost_intercepts_total", 1,
+            [
+                "integration": connection.integration.description, "hook": decision.integration.description,
+                "verdict": decision.verdict.rawValue, "effect": decision.effect.rawValue,
+            ])
+        metrics.observe(
+            "milepost_intercept_duration_seconds",
+            Double(max(0, (decision.answeredAt - decision.askedAt).wholeMilliseconds)) / 1000)
+        let facts = metadata(connection).merging([
+            "delivery": "\(decision.delivery)", "hook": "\(decision.integration)",
+            "verdict": "\(decision.verdict.rawValue)", "effect": "\(decision.effect.rawValue)",
+        ]) { _, new in new }
+        if decision.verdict == .drop {
+            logger.notice("vetoed by hook: \(decision.sentence)", metadata: facts)
+        } else if decision.verdict == .failed {
+            logger.warning("\(decision.sentence)", metadata: facts)
+        } else {
+            logger.debug("\(decision.sentence)", metadata: facts)
+        }
+    }
+
     /// Counts requests that stood in line for a vendor's budget, and for how long (OBS-07).
     public func egressWaited(origin: String, for duration: Duration) {
         guard duration > .zero else { return }

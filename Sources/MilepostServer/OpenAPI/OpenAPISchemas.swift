@@ -98,6 +98,11 @@ enum OpenAPISchemas {
             "only_folders": ["type": ["array", "null"], "items": text],
             "disable_after": ["type": ["string", "null"], "pattern": "^(0|[0-9]{1,10}[smhd])$"],
             "disable_after_failures": ["type": ["integer", "null"], "minimum": 1, "maximum": 1_000_000],
+            "intercept": ["type": ["boolean", "null"]],
+            "intercept_on_failure": ["type": ["string", "null"], "enum": ["proceed", "hold", .null]],
+            "intercept_budget_ms": ["type": ["integer", "null"], "minimum": 100, "maximum": 30_000],
+            "intercept_for": ["type": ["array", "null"], "items": text],
+            "intercept_order": ["type": ["integer", "null"], "minimum": -1000, "maximum": 1000],
         ]),
         "Connection": object(
             [
@@ -140,7 +145,22 @@ enum OpenAPISchemas {
                 "attempts": number, "reason": optionalText, "reason_code": optionalText, "remote_id": optionalText,
                 "remote_url": optionalText, "created_at": time, "updated_at": time, "next_attempt_at": optionalTime,
                 "journal": list(["type": "object"]), "history": list(["type": "object"]), "payload": ["type": "object"],
+                "decisions": list(reference("HookDecision")),
             ], required: ["id", "state", "integration", "action", "threshold", "attempts"]),
+        "HookDecision": object(
+            [
+                "hook": text, "point": text, "ask": number,
+                "verdict": [
+                    "type": "string",
+                    "enum": .array(InterceptDecision.Verdict.allCases.map { .string($0.rawValue) }),
+                ],
+                "effect": [
+                    "type": "string",
+                    "enum": .array(InterceptDecision.Effect.allCases.map { .string($0.rawValue) }),
+                ],
+                "asked_at": time, "duration_ms": number, "code": optionalText, "reason": optionalText,
+                "until": optionalTime, "changes": ["type": ["object", "null"]], "text": text,
+            ], required: ["hook", "point", "ask", "verdict", "effect", "asked_at", "duration_ms", "text"]),
         "HeldClick": object(
             [
                 "event": optionalText, "link": optionalText, "ts": optionalTime, "integration": optionalText,

@@ -84,6 +84,7 @@ extension MilepostServer {
         var body = delivery.json
         body["journal"] = .array(try await call.engine.store.journal(of: delivery.id).map(\.json))
         body["history"] = .array(try await call.engine.store.attempts(of: delivery.id).map(\.json))
+        body["decisions"] = .array(try await call.engine.store.decisions(of: delivery.id).map(\.json))
         body["payload"] = delivery.payload
         return Answer(.object(body))
     }

@@ -221,7 +221,7 @@ extension MilepostServer {
                         "scope": ["kind": .string(line.scope.kind.rawValue), "id": .string(line.scope.id)],
                         "outcome": .string(line.outcome), "reason_code": .string(line.reason.code),
                         "reason": .string(line.reason.message), "delivery": JSONValue(line.delivery?.rawValue),
-                        "at": line.at.json,
+                        "at": line.at.json, "decisions": .array(line.decisions.map(\.json)),
                     ]
                 }),
             "notes": .array(notes.map(\.json)),

@@ -64,6 +64,7 @@ extension Connection {
             settings["disable_after"] = .string(endpoint.disableAfterText)
             settings["disable_after_failures"] = .integer(Int64(endpoint.minimumFailures))
         }
+        if let judging = policy.intercept { settings.merge(judging.json) { $1 } }
         func count(_ state: Delivery.State) -> JSONValue { .integer(Int64(counts[state] ?? 0)) }
         return [
             "integration": .string(integration.description), "id": .string(id.rawValue),
@@ -111,6 +112,29 @@ extension JournalEntry {
             "step": .string(step), "state": .string(state.rawValue), "attempt": .integer(Int64(attempt)),
             "intent_at": intentAt.json, "answered_at": answeredAt.json, "wire": JSONValue(wire),
             "http_status": httpStatus.map { .integer(Int64($0)) } ?? .null, "result": result ?? .null,
+        ]
+    }
+}
+
+extension InterceptPolicy {
+    /// As settings of the connection; what is left to the plugin's manifest is absent.
+    var json: [String: JSONValue] {
+        var settings: [String: JSONValue] = ["intercept": .bool(isOn), "intercept_order": .integer(order)]
+        settings["intercept_on_failure"] = onFailure.map { .string($0.rawValue) }
+        settings["intercept_budget_ms"] = budgetMilliseconds.map(JSONValue.integer)
+        settings["intercept_for"] = only.map { .array($0.map(JSONValue.string)) }
+        return settings
+    }
+}
+
+extension InterceptDecision {
+    var json: JSONValue {
+        [
+            "hook": .string(integration.description), "point": .string(point), "ask": .integer(Int64(ask)),
+            "verdict": .string(verdict.rawValue), "effect": .string(effect.rawValue), "asked_at": askedAt.json,
+            "duration_ms": .integer((answeredAt - askedAt).wholeMilliseconds), "code": JSONValue(code),
+            "reason": JSONValue(message), "until": until.json, "changes": changes ?? .null,
+            "text": .string(sentence),
         ]
     }
 }

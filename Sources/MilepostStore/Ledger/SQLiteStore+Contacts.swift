@@ -242,6 +242,10 @@ extension WriteContext {
             }
             for table in [
                 "delivery_attempts SET message = '[erased]' WHERE delivery = ?1 AND instr(message, ?2)",
+                """
+                interceptions SET message = '[erased]', changes = NULL
+                WHERE delivery = ?1 AND (instr(message, ?2) OR instr(changes, ?2))
+                """,
                 "deliveries SET reason_message = '[erased]' WHERE id = ?1 AND instr(reason_message, ?2)",
             ]
             where contact.count >= ContactEraser.shortestPart {

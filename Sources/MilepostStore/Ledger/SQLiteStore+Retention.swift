@@ -183,7 +183,7 @@ extension WriteContext {
         guard !deliveries.isEmpty else { return }
         for table in [
             "delivery_steps WHERE delivery", "delivery_attempts WHERE delivery", "stream_deliveries WHERE delivery",
-            "deliveries WHERE id",
+            "interceptions WHERE delivery", "deliveries WHERE id",
         ] {
             let delete = try db.cachedStatement(sql: "DELETE FROM \(table) = ?")
             for id in deliveries { try delete.execute(arguments: [id]) }

@@ -16,6 +16,7 @@ enum Schema {
         migrator.registerMigration("0005-streams", migrate: Migration0005.migrate)
         migrator.registerMigration("0006-rules", migrate: Migration0006.migrate)
         migrator.registerMigration("0007-managed", migrate: Migration0007.migrate)
+        migrator.registerMigration("0008-interceptions", migrate: Migration0008.migrate)
         migrator.registerMigration("0009-endpoints", migrate: Migration0009.migrate)
         migrator.registerMigration("0010-identities", migrate: Migration0010.migrate)
         return migrator

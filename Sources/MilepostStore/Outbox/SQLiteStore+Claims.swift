@@ -20,7 +20,7 @@ extension SQLiteStore {
             limit: limit)
     }
 
-    private func claim(
+    func claim(
         _ condition: String, _ actions: [String], connection: ConnectionID, owner: String, now: Timestamp, limit: Int
     ) async throws -> [ClaimedDelivery] {
         try await write { context in

@@ -48,15 +48,28 @@ enum IsolationChecks {
     private static func judges(_ subject: Subject) async throws -> Outcome {
         let bench = try Bench(subject, .inline)
         let instance = try await bench.instance()
-        guard try await bench.load().supports(.intercept) else { throw skip("it has no intercept") }
-        let event = subject.payload(bench.manifest, number: 0)
-        let first = await instance.ask(.intercept, ["point": "deal.before", "event": event])
-        try first.expectFits("intercept.result.json", "intercept")
-        for _ in 0..<20 {
-            let again = await instance.ask(.intercept, ["point": "deal.before", "event": event])
-            if again.status != first.status || again.json != first.json {
+        let declared = (bench.manifest["hooks"]?.array ?? []).compactMap { $0["point"]?.string }
+        guard try await bench.load().supports(.intercept) else {
+            guard declared.isEmpty else {
                 return .failed(
-                    "equal events are judged \(first.json ?? .null) and then \(again.json ?? .null)")
+                    "its manifest declares hooks (\(declared.joined(separator: ", "))), and it has no intercept")
+            }
+            throw skip("it has no intercept")
+        }
+        for point in declared.isEmpty ? ["deal.before"] : declared {
+            let question: JSONValue = [
+                "point": .string(point), "delivery_id": "dlv_check", "idempotency_key": "dlv_check", "ask": 1,
+                "asked_at": "2026-11-02T10:00:00Z", "budget_ms": 5000, "integration": "destination", "action": "deal",
+                "event": subject.payload(bench.manifest, number: 0),
+            ]
+            let first = await instance.ask(.intercept, question)
+            try first.expectFits("intercept.result.json", "intercept")
+            for _ in 0..<20 {
+                let again = await instance.ask(.intercept, question)
+                if again.status != first.status || again.json != first.json {
+                    return .failed(
+                        "equal events are judged \(first.json ?? .null) and then \(again.json ?? .null)")
+                }
             }
         }
         await bench.close()

@@ -33,6 +33,14 @@ public struct ThresholdCrossing: Sendable, Decodable {
         public var clicks: Int64?
     }
 
+    /// What a hook wants to be different from the settings; each part may be absent.
+    public struct Deal: Sendable, Decodable {
+        public var title: String?
+        /// The vendor's own ids, as the pickers list them.
+        public var pipeline: JSONValue?
+        public var stage: JSONValue?
+    }
+
     public var workspace: String?
     public var scope: Scope
     /// Absent when the scope is a folder.
@@ -47,7 +55,9 @@ public struct ThresholdCrossing: Sendable, Decodable {
     public var analytics_url: String?
     /// Folder only, three at most.
     public var top_links: [TopLink]?
+    /// Custom fields by label or key, beside those of the settings.
     public var fields: JSONValue?
+    public var deal: Deal?
 
     /// The name that a person knows the scope by.
     public var displayName: String {
