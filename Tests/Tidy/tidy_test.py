@@ -168,7 +168,8 @@ LEVELS = [
     {"CMilepostABI", "COpenSSL", "CZlib", "CMilepostCurl", "CMilepostLinux", "CMilepostProbe"},
     {"MilepostModel", "MilepostTemplates"},
     {"MilepostRules"},
-    {"MilepostVault", "MilepostStore", "MilepostEgress", "MilepostPluginHost", "MilepostConfiguration", "MilepostIntake"},
+    {"MilepostVault", "MilepostStore", "MilepostEgress", "MilepostPluginHost", "MilepostConfiguration", "MilepostIntake",
+     "MilepostSupervision"},
     {"MilepostEngine", "MilepostValidator"},
     {"MilepostServer", "MilepostClient", "MilepostSandbox"},
     {"milepostd", "milepost", "milepost-sandbox", "milepost-plugin-check"},
@@ -189,6 +190,7 @@ NEVER = {
     "MilepostEngine": {"GRDB", "GRDBSQLite", "Hummingbird", "HTTPTypes", "CMilepostCurl", "CMilepostABI", "COpenSSL"},
     "MilepostServer": {"GRDB", "GRDBSQLite", "CMilepostCurl", "CMilepostABI"},
     "MilepostClient": {"GRDB", "Hummingbird", "COpenSSL"},
+    "MilepostSupervision": {"GRDB", "Hummingbird", "Foundation", "CMilepostCurl", "COpenSSL"},
     "MilepostValidator": {"GRDB", "Hummingbird", "CMilepostCurl", "COpenSSL"},
     "milepost": {"MilepostPluginHost", "MilepostValidator", "MilepostEngine", "MilepostStore"},
 }
