@@ -51,6 +51,7 @@ put 0755 usr/bin "$root/packaging/dev/dh_milepost"
 put 0644 usr/share/perl5/Debian/Debhelper/Sequence "$root/packaging/dev/milepost.pm"
 mkdir -p "$to/usr/share/doc/milepost-dev/examples"
 for language in c c++ rust swift; do
+    rm -rf "$to/usr/share/doc/milepost-dev/examples/$language"
     "$dist/milepost" plugin new example-crm --language "$language" --folder "$to/usr/share/doc/milepost-dev/examples/$language" >/dev/null
     rm -f "$to/usr/share/doc/milepost-dev/examples/$language/.gitignore"
 done

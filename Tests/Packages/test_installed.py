@@ -21,11 +21,11 @@ SANDBOX = "http://127.0.0.1:8899"
 
 
 def install(machine: Machine, *files: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    place = machine.inside("/root/packages")
+    place = machine.inside("/srv/packages")
     place.mkdir(exist_ok=True)
     for file in files:
         shutil.copy(file, place)
-    return machine.run("dpkg -i " + " ".join(f"/root/packages/{file.name}" for file in files), check=check)
+    return machine.run("dpkg -i " + " ".join(f"/srv/packages/{file.name}" for file in files), check=check)
 
 
 def show(machine: Machine, *names: str) -> dict[str, str]:
@@ -95,8 +95,8 @@ def test_from_dpkg_to_the_first_deal_takes_a_handful_of_commands_and_seconds(mac
     command("milepost init")
     command(f"systemctl start {UNIT}")
     command("milepost connect pipedrive -w acme --token-stdin --set pipeline_id=1 --set stage_id=11", stdin="sandbox-token\n")
-    command("tee /root/clicks.jsonl", stdin=clicks("launch", 120))
-    command("milepost import clicks /root/clicks.jsonl --format milepost -w acme")
+    command("tee /srv/clicks.jsonl", stdin=clicks("launch", 120))
+    command("milepost import clicks /srv/clicks.jsonl --format milepost -w acme")
     command("milepost tick")
     seconds = time.monotonic() - began
     deals = [deal for deal in ledger(machine, "deals") if "launch" in deal["title"]]
