@@ -3,6 +3,7 @@
 # make build   release binaries and plugins in .build/dist
 # make demo    the five-minute tour, by itself: clicks become deals, a kill -9 doubles none, a rule moves a HubSpot deal
 # make test    everything that proves it, in about twenty minutes
+# make deb     Debian packages
 # make help    the rest
 
 SHELL := /bin/bash
@@ -14,7 +15,7 @@ SWIFT_FLAGS := -c release
 export MILEPOST_SHARED ?= $(abspath ../shared)
 export MILEPOST_DIST := $(abspath $(DIST))
 
-.PHONY: help build deps venv binaries plugins demo test test-full test-swift test-plugins test-python bench lint format clean
+.PHONY: help build deps venv binaries plugins demo deb deb-prebuilt test test-full test-packages test-swift test-plugins test-python bench lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14
@@ -51,6 +52,19 @@ test: build venv ## everything that proves it, about twenty minutes
 
 test-full: build venv ## the large counts: 200 kills, long streams
 	@$(VENV)/bin/python Tests/run.py full
+
+deb: deps ## Debian packages into .build/packages, compiled from the exported tree
+	@packaging/ensure-dependencies.sh packages
+	@swift package resolve
+	@packaging/make_deb.sh .build/packages
+
+deb-prebuilt: build ## the same from what 'make build' made
+	@packaging/ensure-dependencies.sh packages
+	@packaging/make_deb.sh --prebuilt $(DIST) .build/packages
+
+test-packages: build venv ## installs, upgrades and purges the packages in a booted Debian of its own; needs root
+	@packaging/ensure-dependencies.sh packages
+	@$(VENV)/bin/python -m pytest -q -c Tests/pytest.ini --rootdir Tests --timeout 900 Tests/Packages
 
 bench: build venv ## figures and ratios to bare baselines taken in the same run
 	@$(VENV)/bin/python Tests/Bench/bench.py

@@ -34,7 +34,7 @@ let staticRuntime: [LinkerSetting] = [
     .unsafeFlags([
         "-static-stdlib", "-Xlinker", "--start-group", "-lCoreFoundation", "-l_FoundationICU", "-l_FoundationCShims",
         "-l_FoundationCollections", "-lswiftSynchronization", "-Xlinker", "--end-group", "-lstdc++", "-Xlinker",
-        "--gc-sections",
+        "--gc-sections", "-Xlinker", "-z", "-Xlinker", "now",
     ])
 ]
 
@@ -87,6 +87,7 @@ let package = Package(
         room("MilepostStore", ["MilepostModel", grdb]),
         room("MilepostEgress", ["MilepostModel", "CMilepostCurl", "COpenSSL"]),
         room("MilepostPluginHost", ["MilepostModel", "CMilepostABI", "CMilepostLinux"]),
+        room("MilepostSupervision", ["CMilepostLinux"]),
         room("MilepostConfiguration", ["MilepostModel", "MilepostRules", yams]),
         room("MilepostIntake", ["MilepostModel", "COpenSSL", "CZlib"]),
         room(
@@ -117,7 +118,7 @@ let package = Package(
             dependencies: [
                 "MilepostServer", "MilepostEngine", "MilepostConfiguration", "MilepostStore", "MilepostVault",
                 "MilepostEgress", "MilepostPluginHost", "MilepostIntake", "CMilepostLinux", arguments, lifecycle,
-                "MilepostModel", "MilepostRules", hummingbird, logging,
+                "MilepostModel", "MilepostRules", "MilepostSupervision", hummingbird, logging,
             ],
             swiftSettings: strict, linkerSettings: staticRuntime),
         .executableTarget(
@@ -138,8 +139,14 @@ let package = Package(
             cSettings: [
                 .unsafeFlags(["-std=gnu11", "-Wall", "-Wextra", "-Werror"]), .headerSearchPath("../../include"),
             ],
-            // The one symbol that plugins find in the launcher; thread_facts.c says why.
-            linkerSettings: [.unsafeFlags(["-Xlinker", "--export-dynamic-symbol=open"])]),
+            // The one symbol that plugins find in the launcher; thread_facts.c says why. It is plain C: without Swift's start
+            // files nothing asks for the runtime, so that it runs where no Swift is installed.
+            linkerSettings: [
+                .unsafeFlags([
+                    "-static-stdlib", "-nostartfiles", "-Xlinker", "--gc-sections", "-Xlinker", "-z", "-Xlinker", "now",
+                    "-Xlinker", "--no-export-dynamic", "-Xlinker", "--export-dynamic-symbol=open",
+                ])
+            ]),
 
         // MARK: Tests, one target per room.
         tests("MilepostConfiguration", ["MilepostModel"]),
@@ -149,6 +156,7 @@ let package = Package(
         tests("MilepostPluginHost", ["MilepostModel"]),
         tests("MilepostSandbox"),
         tests("MilepostModel"),
+        tests("MilepostSupervision"),
         tests("MilepostStore", ["MilepostModel", grdb]),
         tests("MilepostVault"),
         tests("MilepostValidator", ["MilepostModel"]),

@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Installs the system libraries that building and testing need, if any is missing. Safe to repeat; quiet when nothing is.
+# With the argument 'packages' what building and testing Debian packages needs as well.
 set -euo pipefail
 
 packages=(libcurl4-openssl-dev libsqlite3-dev libssl-dev zlib1g-dev pkg-config python3-venv binutils abigail-tools)
+if [ "${1:-}" = packages ]; then
+    packages+=(debhelper lintian fakeroot mmdebstrap systemd-container)
+fi
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")

@@ -35,7 +35,7 @@ struct Milepost: ParsableCommand {
             Links.self, Members.self, Forms.self, Provision.self, Workspaces.self, Plans.self, Plugins.self,
             PluginCommand.self,
             App.self,
-            Keys.self, Tokens.self, Audit.self, Backup.self,
+            Keys.self, Tokens.self, Audit.self, Backup.self, Restore.self,
             Reload.self,
             Export.self, Erase.self, ConfigurationCommand.self, Apply.self,
         ])

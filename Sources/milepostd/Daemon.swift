@@ -9,6 +9,7 @@ import MilepostIntake
 import MilepostModel
 import MilepostServer
 import MilepostStore
+import MilepostSupervision
 import MilepostVault
 import NIOCore
 import ServiceLifecycle
@@ -34,6 +35,14 @@ struct Daemon {
                 label: label, format: format, level: level, floor: Self.ownLabels.contains(label) ? .trace : .warning)
         }
         let logger = Logger(label: "milepostd")
+        let announcement = Announcement(
+            ServiceManager(
+                environment: ProcessInfo.processInfo.environment,
+                processID: ProcessInfo.processInfo.processIdentifier),
+            listeners: configuration.listen.count, logger: logger)
+        // A task of its own to the very end: what is under way may take longer to finish than the watchdog waits.
+        let watchdog = Task { await announcement.feedWatchdog() }
+        defer { watchdog.cancel() }
 
         try DataDirectory.ensure(configuration.dataDirectory)
         let keyFile = KeyRingFile(path: configuration.kms.path)
@@ -41,6 +50,7 @@ struct Daemon {
         let keys = try FileKeyProvider(file: keyFile, random: OpenSSLRandomSource())
 
         var lock = try DataDirectoryLock.tryAcquire(directory: configuration.dataDirectory)
+        if lock == nil { announcement.standsBy() }
         if lock == nil, configuration.listen.contains(where: { !Listener.isFree(host: $0.host, port: $0.port) }) {
             logger.info("standby: another daemon works on this data directory and listens here; waiting for it to end")
             lock = try await DataDirectoryLock.acquire(directory: configuration.dataDirectory, clock: SystemClock())
@@ -56,7 +66,7 @@ struct Daemon {
         let live = LiveSettings(configuration.server, intake: configuration.clickParser)
         let worker = EngineService(
             configuration: configuration, path: path, keys: keys, role: role, live: live, metrics: metrics,
-            logger: logger, level: level, lock: lock, store: store)
+            announcement: announcement, logger: logger, level: level, lock: lock, store: store)
         let server = MilepostServer(
             role: role, live: live, control: worker, logger: Logger(label: "http"), metrics: metrics)
         let framework = Logger(label: "framework")
@@ -69,10 +79,12 @@ struct Daemon {
                 idleTimeout: configuration.limits.idleTimeout)
             let application = server.application(on: listener, frameworkLogger: framework) { port in
                 logger.info("listening on http://\(ListenAddress(host: address.host, port: port))")
+                announcement.arrived()
             }
             services.append(.init(service: application, successTerminationBehavior: .gracefullyShutdownGroup))
         }
         services.append(.init(service: ReloadOnHangup(daemon: worker), successTerminationBehavior: .ignore))
+        services.append(.init(service: announcement, successTerminationBehavior: .ignore))
         let group = ServiceGroup(
             configuration: .init(
                 services: services, gracefulShutdownSignals: [.sigterm, .sigint], logger: framework))

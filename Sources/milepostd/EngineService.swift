@@ -38,6 +38,7 @@ final class EngineService: Service, DaemonControl {
     private let role: ServerRole
     private let live: LiveSettings
     private let metrics: MetricsRegistry
+    private let announcement: Announcement
     private let logger: Logger
     private let level: LogOutput.LogLevel
     private let state: Mutex<State>
@@ -46,14 +47,15 @@ final class EngineService: Service, DaemonControl {
 
     init(
         configuration: Configuration, path: String, keys: FileKeyProvider, role: ServerRole, live: LiveSettings,
-        metrics: MetricsRegistry, logger: Logger, level: LogOutput.LogLevel, lock: DataDirectoryLock?,
-        store: SQLiteStore?
+        metrics: MetricsRegistry, announcement: Announcement, logger: Logger, level: LogOutput.LogLevel,
+        lock: DataDirectoryLock?, store: SQLiteStore?
     ) {
         self.path = path
         self.keys = keys
         self.role = role
         self.live = live
         self.metrics = metrics
+        self.announcement = announcement
         self.logger = logger
         self.level = level
         state = Mutex(State(configuration: configuration, running: nil, lock: lock, store: store))
@@ -87,6 +89,7 @@ final class EngineService: Service, DaemonControl {
         }
         role.activate(running.engine)
         logger.info("ready")
+        announcement.arrived()
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await running.engine.scheduler.run() }
             group.addTask { [clock] in try await Heartbeat(store: running.store, clock: clock).run() }
@@ -270,7 +273,9 @@ final class EngineService: Service, DaemonControl {
     // MARK: DaemonControl
 
     func reload() async -> ReloadReport {
+        announcement.reloads()
         let report = await applyConfiguration()
+        announcement.reloaded(isRefused: report.isRefused)
         for error in report.errors where report.isRefused {
             logger.error("reload refused, the old configuration stays in force: \(error)")
         }

@@ -17,6 +17,8 @@ struct Initialisation {
     func run() async throws -> JSONValue {
         let clock = SystemClock()
         try DataDirectory.ensure(configuration.dataDirectory)
+        let isKeyNew = try ensureKey()
+        try DataDirectory.becomeOwner(configuration.dataDirectory)
         guard let lock = try DataDirectoryLock.tryAcquire(directory: configuration.dataDirectory) else {
             throw InitialisationError(
                 description:
@@ -24,19 +26,6 @@ struct Initialisation {
                     + "milepost tokens create")
         }
         defer { lock.release() }
-        let keyFile = KeyRingFile(path: configuration.kms.path)
-        try keyFile.checkOutside(dataDirectory: configuration.dataDirectory)
-        var isKeyNew = false
-        if !FileManager.default.fileExists(atPath: configuration.kms.path) {
-            try FileManager.default.createDirectory(
-                atPath: (configuration.kms.path as NSString).deletingLastPathComponent,
-                withIntermediateDirectories: true,
-                attributes: [.posixPermissions: 0o700])
-            _ = try keyFile.create(createdAt: clock.now, random: OpenSSLRandomSource())
-            isKeyNew = true
-        } else {
-            _ = try keyFile.read()
-        }
         let store = try SQLiteStore.open(directory: configuration.dataDirectory, clock: clock)
         let text = try MilepostVault.AccessToken.generate(random: OpenSSLRandomSource())
         let token = MilepostModel.AccessToken(
@@ -52,6 +41,27 @@ struct Initialisation {
             "kek_created": .bool(isKeyNew), "listen": .string(configuration.listen[0].description),
         ]
     }
+
+    /// The key ring alone: a package makes it at its first installation, as root and before there is any data.
+    func makeKey() throws -> JSONValue {
+        let isKeyNew = try ensureKey()
+        return ["kek": .string(configuration.kms.path), "kek_created": .bool(isKeyNew)]
+    }
+
+    /// - Returns: whether it was made now; one that is there is read, so that a damaged one is told here.
+    private func ensureKey() throws -> Bool {
+        let keyFile = KeyRingFile(path: configuration.kms.path)
+        try keyFile.checkOutside(dataDirectory: configuration.dataDirectory)
+        guard !FileManager.default.fileExists(atPath: configuration.kms.path) else {
+            _ = try keyFile.read()
+            return false
+        }
+        try FileManager.default.createDirectory(
+            atPath: (configuration.kms.path as NSString).deletingLastPathComponent,
+            withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        _ = try keyFile.create(createdAt: SystemClock().now, random: OpenSSLRandomSource())
+        return true
+    }
 }
 
 struct InitialisationError: Error, CustomStringConvertible {
@@ -59,6 +69,19 @@ struct InitialisationError: Error, CustomStringConvertible {
 }
 
 enum DataDirectory {
+    /// Root becomes the directory's owner, for good: what root made in it the daemon could not write.
+    static func becomeOwner(_ path: String) throws {
+        guard geteuid() == 0 else { return }
+        let facts = try FileManager.default.attributesOfItem(atPath: path)
+        guard let user = (facts[.ownerAccountID] as? NSNumber)?.uint32Value,
+            let group = (facts[.groupOwnerAccountID] as? NSNumber)?.uint32Value, user != 0
+        else { return }
+        guard setgroups(0, nil) == 0, setgid(group) == 0, setuid(user) == 0 else {
+            throw InitialisationError(
+                description: "cannot become uid \(user), the owner of \(path) (errno \(errno)): run this as that user")
+        }
+    }
+
     /// Makes it for its owner alone.
     static func ensure(_ path: String) throws {
         guard !FileManager.default.fileExists(atPath: path) else { return }

@@ -28,6 +28,12 @@ struct Milepostd: AsyncParsableCommand {
     @Flag(name: .customLong("init"), help: "Make data directory, key and first token, print them as JSON, and end.")
     var initialises = false
 
+    @Flag(help: "Make the key ring if there is none, and end; for packages. An existing one is never touched.")
+    var makeKey = false
+
+    @Option(help: "Put a backup in the place of the database, print what was done as JSON, and end.")
+    var restore: String?
+
     @Option(help: .hidden)
     var crashAt: String?
 
@@ -44,7 +50,11 @@ struct Milepostd: AsyncParsableCommand {
         }
         do {
             try armCrashPoint()
-            if initialises {
+            if makeKey {
+                print(try Initialisation(configuration: loaded, path: config).makeKey())
+            } else if let restore {
+                print(try await Restoration(configuration: loaded, backup: restore).run())
+            } else if initialises {
                 print(try await Initialisation(configuration: loaded, path: config).run())
             } else {
                 try await Daemon(configuration: loaded, path: config).run()

@@ -5,6 +5,7 @@
 
 #include "channel.h"
 #include "mp_memory.h"
+#include "notify.h"
 #include "process.h"
 
 #endif

@@ -14,18 +14,42 @@ public enum DaemonInitialisation {
     public static func run(
         configuration: String, template: String, ownPath: String, environment: [String: String]
     ) throws(ClientError) -> JSONValue {
-        let beside =
-            URL(fileURLWithPath: ownPath).resolvingSymlinksInPath().deletingLastPathComponent().path + "/milepostd"
+        let daemon = try find(ownPath: ownPath, environment: environment)
+        try writeIfMissing(template, to: configuration)
+        return try answer(of: daemon, "--init", "--config", configuration)
+    }
+
+    /// Runs `milepostd --restore`: a backup takes the database's place (EXT-18).
+    public static func restore(
+        backup: String, configuration: String, ownPath: String, environment: [String: String]
+    ) throws(ClientError) -> JSONValue {
+        try answer(
+            of: find(ownPath: ownPath, environment: environment), "--restore",
+            URL(fileURLWithPath: backup).path, "--config", configuration)
+    }
+
+    /// This program's own path, from what it was called with.
+    public static func ownPath(_ arguments: [String]) -> String {
+        arguments.first.flatMap { $0.contains("/") ? $0 : nil } ?? "/proc/self/exe"
+    }
+
+    private static func find(ownPath: String, environment: [String: String]) throws(ClientError) -> String {
+        let folder = URL(fileURLWithPath: ownPath).resolvingSymlinksInPath().deletingLastPathComponent().path
+        // Packages have the daemon in sbin, which is not on everybody's PATH.
+        let near = ["\(folder)/milepostd", "\(folder)/../sbin/milepostd"]
         let folders = (environment["PATH"] ?? "/usr/bin").split(separator: ":").map { "\($0)/milepostd" }
-        guard let daemon = ([beside] + folders).first(where: FileManager.default.isExecutableFile(atPath:)) else {
+        guard let daemon = (near + folders).first(where: FileManager.default.isExecutableFile(atPath:)) else {
             throw ClientError(
-                code: "no_daemon", detail: "milepostd is neither at \(beside) nor on PATH",
+                code: "no_daemon", detail: "milepostd is neither in \(folder) nor on PATH",
                 advice: "install the package 'milepost', or run this from the folder that holds milepostd")
         }
-        try writeIfMissing(template, to: configuration)
+        return daemon
+    }
+
+    private static func answer(of daemon: String, _ arguments: String...) throws(ClientError) -> JSONValue {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: daemon)
-        process.arguments = ["--init", "--config", configuration]
+        process.arguments = arguments
         let output = Pipe()
         process.standardOutput = output
         do {
@@ -38,7 +62,7 @@ public enum DaemonInitialisation {
         // The daemon has said on standard error, which is ours too, what stopped it.
         guard process.terminationStatus == 0, let answer = try? JSONValue(parsing: bytes) else {
             throw ClientError(
-                code: "init_failed", detail: "\(daemon) --init ended with status \(process.terminationStatus)",
+                code: "init_failed", detail: "\(daemon) \(arguments[0]) ended with status \(process.terminationStatus)",
                 advice:
                     "its own message stands above; a daemon that runs on the same data directory must be stopped first")
         }

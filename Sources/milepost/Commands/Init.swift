@@ -19,7 +19,8 @@ struct Init: ParsableCommand {
     func run() throws {
         let environment = ProcessEnvironment.current
         let answer = try DaemonInitialisation.run(
-            configuration: config, template: Configuration.reference(), ownPath: ownPath(), environment: environment)
+            configuration: config, template: Configuration.reference(),
+            ownPath: DaemonInitialisation.ownPath(CommandLine.arguments), environment: environment)
         var saved: String?
         if !isUnsaved, let token = answer["token"]?.string {
             saved = try ClientSettings.save(token: token, environment: environment)
@@ -33,9 +34,5 @@ struct Init: ParsableCommand {
             print("token          \(answer["token"]?.string ?? "-")   (shown once)")
         }
         print("next           start milepostd, then: milepost connect pipedrive")
-    }
-
-    private func ownPath() -> String {
-        CommandLine.arguments[0].contains("/") ? CommandLine.arguments[0] : "/proc/self/exe"
     }
 }
