@@ -63,6 +63,20 @@ struct QueryPlanTests {
             """, "forms_gclid"
         ),
         (
+            "forms between clicks",
+            """
+            SELECT * FROM forms WHERE workspace = 1 AND position BETWEEN 1 AND 9 AND number > 5 AND number <= 9
+                AND (gclid IS NOT NULL OR fbclid IS NOT NULL) AND (contact IS NOT NULL OR email IS NOT NULL)
+            ORDER BY position, number LIMIT 5
+            """, "forms_log"
+        ),
+        (
+            "clicks that wait under a rule",
+            """
+            SELECT * FROM rule_waiting WHERE workspace = 1 AND gclid = 'g' AND rule IN (1, 2)
+            """, "rule_waiting_gclid"
+        ),
+        (
             "held clicks that end",
             """
             SELECT until FROM held_clicks WHERE connection = 1 AND state = 'held' AND until IS NOT NULL

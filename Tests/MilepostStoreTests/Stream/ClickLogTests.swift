@@ -158,6 +158,45 @@ struct ClickLogTests {
         await store.close()
     }
 
+    @Test("RES-04: forms lie between clicks; those from before places were kept came before every click")
+    func formsBetweenClicks() async throws {
+        let directory = try TemporaryDirectory()
+        var store = try directory.open()
+        _ = try await store.ensureWorkspace(.acme, at: .start)
+        func form(_ id: EventID) async throws {
+            _ = try await store.appendForms(
+                [FormSubmission(id: id, time: .start, contactID: "c", googleClickID: "g")], workspace: .acme,
+                receivedAt: .start)
+        }
+        try await form("old")
+        await store.close()
+        try sqlite(
+            directory.database,
+            """
+            DROP INDEX forms_log; ALTER TABLE forms DROP COLUMN number; ALTER TABLE forms DROP COLUMN position;
+            DELETE FROM counters WHERE name = 'forms'; ALTER TABLE rule_cursors DROP COLUMN form;
+            ALTER TABLE rules DROP COLUMN filled_form; DROP TABLE rule_waiting;
+            DELETE FROM grdb_migrations WHERE identifier = '0010-identities'; PRAGMA user_version = 7;
+            """)
+        store = try directory.open()
+        _ = try await store.append([identified("a")], workspace: .acme, receivedAt: .start)
+        try await form("new")
+        try await form("new")
+        _ = try await store.append([identified("b")], workspace: .acme, receivedAt: .start)
+        try await form("last")
+        let end = try await store.newestClickPosition()
+        func found(_ first: ClickPosition, after: Int64 = 0, last: Int64? = nil) async throws -> [EventID] {
+            try await store.loggedForms(workspace: .acme, in: first...end, after: after, last: last, limit: 10)
+                .map(\.form.id)
+        }
+        #expect(try await found(.start) == ["old", "new", "last"])
+        #expect(try await found(ClickPosition(1)) == ["new", "last"])
+        #expect(try await found(.start, after: 1, last: 2) == ["new"])
+        let all = try await store.loggedForms(workspace: .acme, in: .start...end, after: 0, last: nil, limit: 10)
+        #expect(all.map(\.position) == [.start, ClickPosition(1), end])
+        await store.close()
+    }
+
     @Test("no wake-up is lost: a reader that waits after each look sees every click (ING-04)")
     func signal() async throws {
         let directory = try TemporaryDirectory()
