@@ -261,17 +261,19 @@ class TestEndpoints:
             if daemon.process and daemon.process.alive:
                 daemon.kill()
 
-    def test_a_receiver_that_is_gone_keeps_its_queue_until_it_has_an_address(
+    def test_a_receiver_that_is_gone_is_asked_no_more_and_its_queue_kept(
         self, hooked: Daemon, receiver: Receiver
     ) -> None:
-        """410 means gone (EXT-08)"""
+        """410 means gone (EXT-08): disabled at once; another address ends that"""
         workspace = hooked.workspace("acme")
         receiver.answer = lambda number: 410
         connect(workspace, receiver, new_key())
         cross(workspace)
         workspace.tick()
         assert len(receiver.requests) == 1
-        assert workspace.rest.get(f"{workspace.base}/integrations/custom-hook")["state"] == "needs_target"
+        gone = workspace.rest.get(f"{workspace.base}/integrations/custom-hook")
+        assert (gone["state"], gone["reason"]["code"]) == ("disabled", "endpoint_gone") and "410" in gone["reason"]["message"]
+        assert [delivery["state"] for delivery in workspace.deliveries()] == ["held"]
         receiver.answer = lambda number: 200
         workspace.rest.patch(f"{workspace.base}/integrations/custom-hook", {"url": f"{receiver.url}/new"})
         wait_for("the queue leaves", lambda: len(receiver.requests) == 2)

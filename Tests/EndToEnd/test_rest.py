@@ -101,6 +101,9 @@ class TestAccess:
         shared.rest.post(f"{workspace.base}/links", {"links": [{"id": "spring", "title": "y"}]})
         workspace.connect(thresholds=[2])
         workspace.patch(thresholds=[2, 3])
+        shared.rest.post(f"{workspace.base}/integrations/pipedrive/enable")
+        moved = {"topic": "deal.stage_changed", "id": "e", "data": {"dealId": "1", "newStage": "2"}}
+        shared.rest.post(f"{workspace.base}/integrations/pipedrive/events", moved)
         shared.rest.put("/v1/admin/apps/pipedrive", {"client_id": "x", "client_secret": "y"})
         shared.rest.post(f"{workspace.base}/integrations/pipedrive/authorize", {})
         shared.rest.post("/v1/admin/oauth/adopt")
