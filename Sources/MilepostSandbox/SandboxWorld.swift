@@ -23,6 +23,7 @@ package struct SandboxWorld: Sendable {
     package let settings: SandboxSettings
     var pipedrive: Pipedrive
     var hubspot: HubSpot
+    var generic: Generic
     package internal(set) var faults = FaultBook()
     /// What the receiver of webhooks answers.
     var hooks = HookPlan()
@@ -39,12 +40,14 @@ package struct SandboxWorld: Sendable {
         self.settings = settings
         pipedrive = Self.freshPipedrive(settings, now: now)
         hubspot = Self.freshHubSpot(settings, now: now)
+        generic = Self.freshGeneric(settings, now: now)
         replayLines = [Self.startLine(at: now)]
     }
 
-    /// Makes HubSpot and the grants as they are on the first day, begun at a given moment.
+    /// Makes HubSpot, the generic vendor and the grants as they are on the first day, begun at a given moment.
     mutating func restart(at now: Instant) {
         hubspot = Self.freshHubSpot(settings, now: now)
+        generic = Self.freshGeneric(settings, now: now)
         pipedrive.oauth = Self.freshPipedrive(settings, now: now).oauth
         replayLines = [Self.startLine(at: now)]
         isHubSpotUsed = false
@@ -58,7 +61,7 @@ package struct SandboxWorld: Sendable {
 
     /// Keeps a request of the control API that changed something.
     mutating func keepForReplay(_ request: VendorRequest, at now: Instant) {
-        isHubSpotUsed = true
+        if !request.path.hasPrefix("/_sandbox/generic") { isHubSpotUsed = true }
         if request.method != "GET" { replayLines.append(Self.replayLine(of: request, at: now)) }
     }
 
@@ -74,11 +77,16 @@ package struct SandboxWorld: Sendable {
             seed: settings.seed, now: now)
     }
 
-    private enum Vendor: String { case pipedrive, hubspot, hooks }
+    static func freshGeneric(_ settings: SandboxSettings, now: Instant) -> Generic {
+        Generic(isLimited: settings.plan != .off, now: now)
+    }
+
+    private enum Vendor: String { case pipedrive, hubspot, generic, hooks }
 
     private static func vendor(of request: VendorRequest) -> Vendor? {
         if Pipedrive.owns(path: request.path) || Pipedrive.ownsOAuth(request) { return .pipedrive }
         if request.path == "/hooks" || request.path.hasPrefix("/hooks/") { return .hooks }
+        if Generic.owns(path: request.path) { return .generic }
         return HubSpotPath.owns(request.path) ? .hubspot : nil
     }
 
@@ -86,6 +94,7 @@ package struct SandboxWorld: Sendable {
         switch vendor {
         case .pipedrive: pipedrive.accepts(request, now: now)
         case .hubspot: hubspot.accepts(request, now: now)
+        case .generic: generic.accepts(request)
         case .hooks: true
         }
     }
@@ -95,7 +104,7 @@ package struct SandboxWorld: Sendable {
         defer {
             for (vendor, breaches) in [
                 (Vendor.hubspot, hubspot.violations + hubspot.oauth.violations),
-                (Vendor.pipedrive, pipedrive.oauth.violations),
+                (Vendor.pipedrive, pipedrive.oauth.violations), (Vendor.generic, generic.violations),
             ] {
                 for breach in breaches {
                     ledger.note(
@@ -105,18 +114,21 @@ package struct SandboxWorld: Sendable {
             hubspot.violations.removeAll()
             hubspot.oauth.violations.removeAll()
             pipedrive.oauth.violations.removeAll()
+            generic.violations.removeAll()
         }
         let vendor = Self.vendor(of: request)
         if vendor == .hubspot { isHubSpotUsed = true }
         let response =
             switch vendor {
             case .hubspot?: hubspot.answer(request, now: now)
+            case .generic?: generic.answer(request, now: now)
             // A receiver of webhooks: takes everything, the ledger shows it.
             case .hooks?: hooks.answer(request).0
             case .pipedrive?, nil: pipedrive.answer(request, now: now)
             }
         // Pipedrive's objects are in the file one by one; its grants are not.
-        if vendor == .hubspot || request.path.hasPrefix("/oauth/"), Self.isKept(request, status: response.status) {
+        let isReplayed = vendor == .hubspot || vendor == .generic || request.path.hasPrefix("/oauth/")
+        if isReplayed, Self.isKept(request, status: response.status) {
             replayLines.append(Self.replayLine(of: request, at: now))
         }
         return response
@@ -231,6 +243,7 @@ package struct SandboxWorld: Sendable {
             return HubSpotFailure(status: 401, category: "INVALID_AUTHENTICATION", text).body(
                 correlationID: "b3f2d1c0-0000-4000-8000-000000000001")
         }
+        if vendor == .generic { return GenericFailure(status: 401, code: "unauthorized", message: text).body }
         return .object([("success", .bool(false)), ("error", .string(text)), ("errorCode", .integer(401))])
     }
 
@@ -249,6 +262,7 @@ package struct SandboxWorld: Sendable {
     private static func body(ofStatus status: Int, _ vendor: Vendor?) -> JSONValue {
         let text = "Fault \(status) set in the sandbox"
         if vendor == .hooks { return .object([("error", .string(text))]) }
+        if vendor == .generic { return GenericFailure(status: status, code: "fault", message: text).body }
         if vendor == .hubspot {
             let failure: HubSpotFailure =
                 switch status {
@@ -281,7 +295,8 @@ package struct SandboxWorld: Sendable {
                     "hint",
                     .string(
                         "Pipedrive is at /api/v2/..., /api/v1/... and /v1/..., HubSpot at /crm/..., "
-                            + "/integrators/timeline/... and /events/..., both at /oauth/..., a receiver of webhooks at /hooks/...; "
+                            + "/integrators/timeline/... and /events/..., both at /oauth/..., a plain REST API for trying plugins "
+                            + "at /generic/v1/..., a receiver of webhooks at /hooks/...; "
                             + "the sandbox itself at /_sandbox")
                 ),
             ]))

@@ -41,6 +41,8 @@ public struct TemplateProject: Sendable {
         values["title"] = words.joined(separator: " ")
         values["type"] = words.joined()
         values["date"] = date
+        let year = date.split(separator: " ").first { $0.utf8.count == 4 && Int($0) != nil }
+        values["year"] = year.map(String.init) ?? ""
         // The name that embedding gives to the manifest.
         values["resource"] = name.replacing("-", with: "_") + "_json"
         files = (Self.common + Self.own(language)).map { path, template in
@@ -122,8 +124,7 @@ public struct TemplateProject: Sendable {
             [
                 ("Makefile", Template(PackageResources.c_Makefile_template)),
                 ("src/plugin.c", Template(PackageResources.c_plugin_c_template)),
-                ("src/json.h", Template(PackageResources.c_json_h_template)),
-                ("tests/json_test.c", Template(PackageResources.c_json_test_c_template)),
+                ("tests/plugin_test.c", Template(PackageResources.c_plugin_test_c_template)),
             ]
         case .cxx:
             [

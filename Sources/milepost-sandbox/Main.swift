@@ -44,6 +44,8 @@ struct SandboxCommand: AsyncParsableCommand {
             key sandbox-developer-key), Pipedrive's sandbox-pipedrive-client with sandbox-pipedrive-secret. The authorise page \
             needs nobody: it redirects at once.
 
+            A plain REST vendor for trying a plugin of your own is served at /generic/v1, with the token sandbox-generic-token.
+
             Whatever is sent to /hooks/... is taken with 200 and stands in the ledger, for outbound webhooks.
 
             Make things go wrong, here by losing the answer to the next deal after it was created:

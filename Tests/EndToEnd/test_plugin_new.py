@@ -67,3 +67,29 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
     run = subprocess.run([MILEPOST, "plugin", "new", "acme"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert run.returncode == 1 and "is there already" in run.stderr
     assert not list((tmp_path / "acme").iterdir())
+
+
+@pytest.mark.parametrize("language", ["c", "c++", "rust"])
+def test_a_generated_project_becomes_a_package_with_its_two_files(language: str, tmp_path: Path) -> None:
+    if not shutil.which("dh") or not shutil.which(COMPILERS[language]):
+        pytest.skip("no debhelper or no compiler on this machine")
+    subprocess.run([MILEPOST, "plugin", "new", "acme-crm", "--language", language], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    environment = {
+        **os.environ, "MILEPOST_INCLUDE": str(ROOT / "include"), "PATH": f"{DIST}:{os.environ['PATH']}", "DEB_BUILD_OPTIONS": "nocheck"}
+    run = subprocess.run(["make", "package"], cwd=tmp_path / "acme-crm", env=environment, capture_output=True, text=True, timeout=400)
+    assert run.returncode == 0, run.stdout + run.stderr
+    (package,) = [path for path in tmp_path.glob("*.deb") if "dbgsym" not in path.name]
+    listed = subprocess.run(["dpkg-deb", "--contents", package], check=True, capture_output=True, text=True, timeout=60).stdout
+    files = {line.split()[5]: line.split()[:2] for line in listed.splitlines() if not line.startswith("d")}
+    plugins = "./usr/lib/milepost/plugins/acme-crm"
+    documents = "./usr/share/doc/milepost-plugin-acme-crm/"
+    assert set(files) - {name for name in files if name.startswith(documents)} == {f"{plugins}.so", f"{plugins}.json"}, listed
+    assert all(facts == ["-rw-r--r--", "root/root"] for facts in files.values()), listed
+    control = subprocess.run(["dpkg-deb", "--field", package, "Depends"], check=True, capture_output=True, text=True, timeout=60).stdout
+    assert "milepost-plugin-abi-1" in control and "libc6" in control, control
+    # What apt installs is what was checked.
+    subprocess.run(["dpkg-deb", "--extract", package, tmp_path / "root"], check=True, timeout=60)
+    report = subprocess.run(
+        [MILEPOST, "plugin", "check", tmp_path / "root" / plugins[2:].replace("acme-crm", "acme-crm.so"), "--level", "2", "--json"],
+        capture_output=True, text=True, timeout=120)
+    assert report.returncode == 0, report.stdout + report.stderr

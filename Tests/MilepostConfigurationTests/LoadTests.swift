@@ -65,6 +65,7 @@ struct LoadTests {
                 "MILEPOST_PLUGINS__CUSTOM_HOOK__ENABLED": "true", "MILEPOST_PLUGIN_DIRS": "[/x, /y]",
                 "MILEPOST_PLUGINS__PIPEDRIVE__ENDPOINTS__API": "http://127.0.0.1:9",
                 "MILEPOST_URL": "http://elsewhere", "MILEPOST_TOKEN": "secret", "PATH": "/bin",
+                "MILEPOST_INCLUDE": "/usr/include", "MILEPOST_KIT": "/usr/share/milepost/MilepostKit",
             ])
         #expect(configuration.listen.map(\.description) == ["127.0.0.1:2", "[::1]:3"])
         #expect(configuration.schedule.thresholdInterval == .seconds(10))

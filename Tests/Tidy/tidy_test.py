@@ -11,6 +11,7 @@ import pytest
 
 import errors_page
 import ids
+import plugin_reference
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LONG_FILES = {
     # Path: why it may be longer than LINE_LIMIT.
+    "Tests/Plugins/bare/plugin.c": "a whole connector against the bare ABI, which the zoo edits as one text",
     "Tests/EndToEnd/test_thresholds.py": "one test a requirement of the threshold chapter, in its order",
     "Tests/AbiCorpus/1.0/plugin/plugin.c": "frozen as `milepost plugin new` made it for ABI 1.0",
 }
@@ -376,6 +378,14 @@ def test_page_of_errors_names_every_code() -> None:
     """Sentences may lag behind; a code that is missing means that Tests/Tidy/errors_page.py was not run."""
     made, written = (set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) for page in (errors_page.page(), text(errors_page.PAGE)))
     assert written == made, (sorted(made - written), sorted(written - made))
+
+
+def test_reference_of_the_plugin_interface_is_made_from_the_headers() -> None:
+    """After a change to a header or a schema run Tests/Tidy/plugin_reference.py."""
+    assert text(plugin_reference.PAGE) == plugin_reference.page()
+    declared = set(re.findall(r"\(\*(\w+)\)\s*\(", text(ROOT / "include/milepost/plugin.h"))) - {"mp_plugin_entry"}
+    described = set(re.findall(r"\w+", " ".join(re.findall(r"^### (.*)$", text(plugin_reference.PAGE), re.MULTILINE))))
+    assert len(declared) > 35 and not declared - described, declared - described
 
 
 def test_no_error_goes_without_a_sentence() -> None:

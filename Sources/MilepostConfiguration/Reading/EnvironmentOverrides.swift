@@ -5,10 +5,10 @@ import MilepostModel
 
 /// Turns `MILEPOST_…` variables into values at their keys.
 struct EnvironmentOverrides {
-    /// Variables that are no keys: the command line's and the tests'.
+    /// Variables that are no keys: the command line's, the tests', and those by which a plugin's build finds headers and kit.
     static let reserved: Set<String> = [
         "MILEPOST_URL", "MILEPOST_TOKEN", "MILEPOST_TOKEN_FILE", "MILEPOST_WORKSPACE", "MILEPOST_CONFIG",
-        "MILEPOST_SHARED",
+        "MILEPOST_SHARED", "MILEPOST_INCLUDE", "MILEPOST_KIT",
     ]
 
     private let variables: [(name: String, value: String)]

@@ -16,7 +16,7 @@ extension SandboxWorld {
         let parts = request.path.split(separator: "/").dropFirst().map(String.init)
         let rest = Array(parts.dropFirst())
         switch (request.method, parts.first) {
-        case ("GET", nil): return Self.text(Self.help + Self.hubspotHelp)
+        case ("GET", nil): return Self.text(Self.help + Self.genericHelp + Self.hubspotHelp)
         case ("GET", "ledger"): return Self.ok(try ledgerJSON(request))
         case ("GET", "ledger.txt"): return Self.text(ledgerText())
         case ("GET", "state"): return Self.ok(stateJSON())
@@ -48,6 +48,10 @@ extension SandboxWorld {
             let answer = try hubspotControl(request, rest: rest, now: now)
             keepForReplay(request, at: now)
             return answer
+        case ("GET", "generic"), ("POST", "generic"):
+            let answer = try genericControl(request)
+            keepForReplay(request, at: now)
+            return answer
         case ("GET", "pipedrive") where rest == ["oauth"]: return Self.ok(pipedrive.oauth.json)
         case ("POST", "pipedrive") where rest == ["oauth"]:
             try pipedrive.oauth.change(Self.body(request), now: now)
@@ -63,7 +67,7 @@ extension SandboxWorld {
         milepost-sandbox: emulated CRMs, for trials and tests. Everything below is JSON.
 
         GET    /_sandbox/ledger          what was created and asked; ?only=deals,requests &method= &path=/api/v2/* &since=N
-                                         &company=ID &title=TEXT; more parts: hubspot (&hub=ID &contact=ID),
+                                         &company=ID &title=TEXT; more parts: generic, hubspot (&hub=ID &contact=ID),
                                          oauth (grants and refreshes), violations (requests that do not fit the
                                          vendors' documents, replaced refresh tokens that were used again)
         GET    /_sandbox/ledger.txt      the same as tables
@@ -138,8 +142,10 @@ extension SandboxWorld {
                 pipedrive.companies[id]?.index = PipedriveSearchIndex()
             }
             let (oauth, tokens, other) = (hubspot.oauth, hubspot.tokens, pipedrive.oauth)
+            let manners = generic.manners
             restart(at: now)
             (hubspot.oauth, hubspot.tokens, pipedrive.oauth) = (oauth, tokens, other)
+            generic.manners = manners
             forgetLateCommits()
             mustTruncateFile = true
         case "all":

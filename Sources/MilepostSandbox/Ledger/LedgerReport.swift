@@ -6,7 +6,7 @@ extension SandboxWorld {
     /// number, exclusive), `company` (id), `title` (of deals), `hub` and `contact` (ids of HubSpot), `only` (comma-separated
     /// parts).
     func ledgerJSON(_ request: VendorRequest) throws(ControlError) -> JSONValue {
-        let parts = ["deals", "notes", "persons", "hubspot", "oauth", "violations", "requests"]
+        let parts = ["deals", "notes", "persons", "generic", "hubspot", "oauth", "violations", "requests"]
         let wanted = request.queryValue("only").map { $0.split(separator: ",").map(String.init) } ?? parts
         if let unknown = wanted.first(where: { !parts.contains($0) }) {
             throw ControlError("unknown part \"\(unknown)\" in only; known: \(parts.joined(separator: ", "))")
@@ -18,6 +18,7 @@ extension SandboxWorld {
             case "deals": members.append((part, .array(companies.flatMap { deals(of: $0, request) })))
             case "notes": members.append((part, .array(companies.flatMap { rows($0.notes.all, of: $0) })))
             case "persons": members.append((part, .array(companies.flatMap { rows($0.persons.all, of: $0) })))
+            case "generic": members.append((part, genericLedger()))
             case "hubspot": members.append((part, try hubspotLedger(request)))
             case "oauth": members.append((part, oauthLedger()))
             case "violations": members.append((part, .array(ledger.violations.map(\.json))))
@@ -99,6 +100,7 @@ extension SandboxWorld {
                 })
             text += "\n"
         }
+        text += genericText()
         text += hubspotText()
         text += "Requests" + (ledger.dropped > 0 ? " (\(ledger.dropped) older ones dropped)" : "") + "\n\n"
         text += Self.table(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// How HubSpot, and the grants of both vendors, come back from a ledger file: the requests that changed something are kept
+/// How HubSpot, the generic vendor and the grants of both others come back from a ledger file: the requests that changed something are kept
 /// and done again, each at its own moment. The emulators are values without clock or chance, so they end up as they were,
 /// the tokens among it.
 extension SandboxWorld {
@@ -25,6 +25,7 @@ extension SandboxWorld {
             ),
             ("authorization", .optional(request.header("authorization"))),
             ("content_type", .optional(request.header("content-type"))),
+            ("idempotency_key", .optional(request.header("idempotency-key"))),
             ("body", .string(String(decoding: request.body, as: UTF8.self))),
         ])
     }
@@ -42,6 +43,7 @@ extension SandboxWorld {
         let now = Instant(milliseconds: Int64(at))
         let headers = [
             ("authorization", line["authorization"]?.string), ("content-type", line["content_type"]?.string),
+            ("idempotency-key", line["idempotency_key"]?.string),
         ]
         let request = VendorRequest(
             method: method, target: target,
@@ -50,10 +52,12 @@ extension SandboxWorld {
             _ = control(request, now: now)
         } else {
             // What was let in then is let in now, whatever else was asked in the same second.
-            let limits = hubspot.limits
+            let (limits, limit) = (hubspot.limits, generic.manners.limit)
             hubspot.limits = .off
+            generic.manners.limit = nil
             _ = answer(request, entry: 0, now: now)
             hubspot.limits = limits
+            generic.manners.limit = limit
         }
         forgetReplayed()
         return true

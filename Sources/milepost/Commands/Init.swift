@@ -33,6 +33,7 @@ struct Init: ParsableCommand {
         } else {
             print("token          \(answer["token"]?.string ?? "-")   (shown once)")
         }
-        print("next           start milepostd, then: milepost connect pipedrive")
+        let isUsual = config == "/etc/milepost/milepost.yaml"
+        print("next           milepostd\(isUsual ? "" : " --config \(config)"), then: milepost connect PLUGIN")
     }
 }

@@ -1,8 +1,12 @@
-/* JSON, as much of it as a plugin needs: a reader that trusts nothing and a writer that cannot overflow.
+/* SPDX-License-Identifier: Apache-2.0
  *
- * Reading never allocates: a value is a piece of the text that was checked whole before. */
-#ifndef PLUGIN_JSON_H
-#define PLUGIN_JSON_H
+ * milepost/json.h: JSON, as much of it as a plugin needs: a reader that trusts nothing and a writer that cannot overflow.
+ *
+ * A convenience for connectors in C, compiled into them; no part of the ABI. Reading never allocates: a value is a
+ * piece of the text that was checked whole before.
+ */
+#ifndef MILEPOST_JSON_H
+#define MILEPOST_JSON_H
 
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,21 +14,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define JSON_DEPTH 64
+#define MPK_JSON_DEPTH 64
 
 /** A value inside a checked text; `at` null means that there is none. */
-struct json {
+struct mpk_json {
     const char *at, *end;
 };
 
-static inline const char *json_space(const char *at, const char *end) {
+static inline const char *mpk__space(const char *at, const char *end) {
     while (at < end && (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t'))
         at++;
     return at;
 }
 
 /* The end of the string that begins at `at`, or null. */
-static inline const char *json_string_end(const char *at, const char *end) {
+static inline const char *mpk__string_end(const char *at, const char *end) {
     for (at++; at < end; at++) {
         if ((unsigned char)*at < 0x20)
             return NULL;
@@ -49,31 +53,31 @@ static inline const char *json_string_end(const char *at, const char *end) {
 }
 
 /* The end of the value that begins at `at`, or null when it is no JSON or too deep. */
-static inline const char *json_value_end(const char *at, const char *end, int depth) {
-    at = json_space(at, end);
-    if (at >= end || depth > JSON_DEPTH)
+static inline const char *mpk__value_end(const char *at, const char *end, int depth) {
+    at = mpk__space(at, end);
+    if (at >= end || depth > MPK_JSON_DEPTH)
         return NULL;
     if (*at == '"')
-        return json_string_end(at, end);
+        return mpk__string_end(at, end);
     if (*at == '{' || *at == '[') {
         char close = *at == '{' ? '}' : ']';
         int is_object = *at == '{';
-        at = json_space(at + 1, end);
+        at = mpk__space(at + 1, end);
         if (at < end && *at == close)
             return at + 1;
         for (;;) {
             if (is_object) {
-                at = json_space(at, end);
-                if (at >= end || *at != '"' || !(at = json_string_end(at, end)))
+                at = mpk__space(at, end);
+                if (at >= end || *at != '"' || !(at = mpk__string_end(at, end)))
                     return NULL;
-                at = json_space(at, end);
+                at = mpk__space(at, end);
                 if (at >= end || *at++ != ':')
                     return NULL;
             }
-            at = json_value_end(at, end, depth + 1);
+            at = mpk__value_end(at, end, depth + 1);
             if (!at)
                 return NULL;
-            at = json_space(at, end);
+            at = mpk__space(at, end);
             if (at >= end)
                 return NULL;
             if (*at == close)
@@ -94,47 +98,49 @@ static inline const char *json_value_end(const char *at, const char *end, int de
 }
 
 /** Checks a whole text. A value without `at` means that it is no JSON. */
-static inline struct json json_parse(const void *bytes, size_t length) {
+static inline struct mpk_json mpk_parse(const void *bytes, size_t length) {
     const char *start = bytes, *end = start + length;
-    const char *stop = start ? json_value_end(start, end, 0) : NULL;
-    if (!stop || json_space(stop, end) != end)
-        return (struct json){NULL, NULL};
-    return (struct json){json_space(start, end), stop};
+    const char *stop = start ? mpk__value_end(start, end, 0) : NULL;
+    if (!stop || mpk__space(stop, end) != end)
+        return (struct mpk_json){NULL, NULL};
+    return (struct mpk_json){mpk__space(start, end), stop};
 }
 
 /** The next member of an object or item of an array. `*cursor` is null at first. 0 at the end. */
-static inline int json_next(struct json whole, const char **cursor, struct json *ret_name, struct json *ret_value) {
+static inline int mpk_next(struct mpk_json whole, const char **cursor, struct mpk_json *ret_name, struct mpk_json *ret_value) {
     if (!whole.at || (*whole.at != '{' && *whole.at != '['))
         return 0;
-    const char *at = json_space(*cursor ? *cursor : whole.at + 1, whole.end);
+    const char *at = mpk__space(*cursor ? *cursor : whole.at + 1, whole.end);
     if (*at == ',')
-        at = json_space(at + 1, whole.end);
+        at = mpk__space(at + 1, whole.end);
     if (*at == '}' || *at == ']')
         return 0;
     if (*whole.at == '{') {
         ret_name->at = at;
-        ret_name->end = at = json_string_end(at, whole.end);
-        at = json_space(at, whole.end) + 1;
+        ret_name->end = at = mpk__string_end(at, whole.end);
+        at = mpk__space(at, whole.end) + 1;
     }
-    at = json_space(at, whole.end);
+    at = mpk__space(at, whole.end);
     ret_value->at = at;
-    ret_value->end = *cursor = json_value_end(at, whole.end, 0);
+    ret_value->end = *cursor = mpk__value_end(at, whole.end, 0);
     return 1;
 }
 
-static inline struct json json_member(struct json object, const char *name) {
+/** The member of an object; without `at` when there is none. */
+static inline struct mpk_json mpk_member(struct mpk_json object, const char *name) {
     const char *cursor = NULL;
-    struct json key, value, found = {NULL, NULL};
+    struct mpk_json key, value, found = {NULL, NULL};
     size_t length = strlen(name);
     if (!object.at || *object.at != '{')
         return found;
-    while (json_next(object, &cursor, &key, &value))
+    while (mpk_next(object, &cursor, &key, &value))
         if ((size_t)(key.end - key.at) == length + 2 && !memcmp(key.at + 1, name, length))
             found = value;
     return found;
 }
 
-static inline int json_is(struct json value, char kind) {
+/** Whether a value begins so: '{', '[', '"', 't', 'f', 'n', or '0' for any number. */
+static inline int mpk_is(struct mpk_json value, char kind) {
     if (!value.at)
         return 0;
     if (kind == '0')
@@ -143,9 +149,9 @@ static inline int json_is(struct json value, char kind) {
 }
 
 /** A whole number, or `other`. */
-static inline long long json_integer(struct json value, long long other) {
+static inline long long mpk_integer(struct mpk_json value, long long other) {
     char digits[24] = {0};
-    if (!json_is(value, '0') || value.end - value.at >= (long)sizeof digits)
+    if (!mpk_is(value, '0') || value.end - value.at >= (long)sizeof digits)
         return other;
     memcpy(digits, value.at, (size_t)(value.end - value.at));
     char *stop = digits;
@@ -154,10 +160,10 @@ static inline long long json_integer(struct json value, long long other) {
 }
 
 /** Decodes a string, or copies a number as it stands, cut at a character. The length, 0 for anything else. */
-static inline size_t json_text(struct json value, char *ret_text, size_t capacity) {
+static inline size_t mpk_text(struct mpk_json value, char *ret_text, size_t capacity) {
     size_t used = 0;
     ret_text[0] = 0;
-    if (!json_is(value, '"') && !json_is(value, '0'))
+    if (!mpk_is(value, '"') && !mpk_is(value, '0'))
         return 0;
     int is_string = *value.at == '"';
     const char *at = value.at + is_string, *end = value.end - is_string;
@@ -208,13 +214,14 @@ static inline size_t json_text(struct json value, char *ret_text, size_t capacit
 }
 
 /** A text that grows. When memory is out it stays as it was and `failed` says so. */
-struct text {
+struct mpk_buffer {
     char *bytes;
     size_t length, capacity;
     int failed;
 };
 
-static inline void text_bytes(struct text *text, const char *bytes, size_t length) {
+/** Adds bytes as they are. */
+static inline void mpk_append(struct mpk_buffer *text, const char *bytes, size_t length) {
     if (text->failed)
         return;
     if (text->length + length + 1 > text->capacity) {
@@ -232,27 +239,28 @@ static inline void text_bytes(struct text *text, const char *bytes, size_t lengt
     text->bytes[text->length] = 0;
 }
 
-__attribute__((format(printf, 2, 3))) static inline void text_add(struct text *text, const char *format, ...) {
+/** Adds up to 511 bytes as printf writes them. */
+__attribute__((format(printf, 2, 3))) static inline void mpk_format(struct mpk_buffer *text, const char *format, ...) {
     char piece[512];
     va_list arguments;
     va_start(arguments, format);
     int length = vsnprintf(piece, sizeof piece, format, arguments);
     va_end(arguments);
-    text_bytes(text, piece, length < 0 ? 0 : (size_t)length < sizeof piece ? (size_t)length : sizeof piece - 1);
+    mpk_append(text, piece, length < 0 ? 0 : (size_t)length < sizeof piece ? (size_t)length : sizeof piece - 1);
 }
 
-/** A string with its quotation marks. */
-static inline void text_quoted(struct text *text, const char *string) {
-    text_bytes(text, "\"", 1);
+/** Adds a string with its quotation marks. */
+static inline void mpk_quote(struct mpk_buffer *text, const char *string) {
+    mpk_append(text, "\"", 1);
     for (; *string; string++) {
         if (*string == '"' || *string == '\\')
-            text_add(text, "\\%c", *string);
+            mpk_format(text, "\\%c", *string);
         else if ((unsigned char)*string < 0x20)
-            text_add(text, "\\u%04x", *string);
+            mpk_format(text, "\\u%04x", *string);
         else
-            text_bytes(text, string, 1);
+            mpk_append(text, string, 1);
     }
-    text_bytes(text, "\"", 1);
+    mpk_append(text, "\"", 1);
 }
 
 #endif

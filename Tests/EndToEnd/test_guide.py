@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""docs/plugin-guide.md is true: its commands run from top to bottom in an empty folder, and print what the page says (EXT-01)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import guide_page
+
+BUSY = 3
+"""Checks have time limits, which a busy machine may miss once."""
+
+
+def test_the_commands_of_the_guide_print_what_the_page_says(tmp_path: Path) -> None:
+    page = guide_page.PAGE.read_text()
+    for attempt in range(BUSY):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        steps = guide_page.run(page, folder)
+        assert len(steps) > 25
+        wrong = [step for step in steps if not guide_page.agree(step.expected, step.printed)]
+        if not wrong:
+            return
+    told = "\n\n".join(
+        f"line {step.line}: {step.command}\n--- the page says\n" + "\n".join(map(guide_page.masked, step.expected))
+        + "\n--- printed\n" + "\n".join(map(guide_page.masked, step.printed)) for step in wrong)
+    raise AssertionError(f"run Tests/EndToEnd/guide_page.py, and read what it changes:\n{told}")
+
+
+def test_the_comparison_sees_a_difference() -> None:
+    agree = guide_page.agree
+    assert agree(["a", "…", "d"], ["a", "b", "c", "d"]) and agree(["…"], []) and agree([], [])
+    assert not agree(["a", "…", "d"], ["a", "b"]) and not agree(["a"], ["a", "b"]) and not agree(["a", "b"], ["a"])
+    assert agree(["took 12 ms, seed 5"], ["took 4 ms, seed 9"]) and not agree(["12 cards"], ["13 cards"])

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* JSON, as much of it as a plugin needs: a reader that trusts nothing and a writer that cannot overflow.
+ *
+ * Reading never allocates: a value is a piece of the text that was checked whole before. */
+#ifndef PLUGIN_JSON_H
+#define PLUGIN_JSON_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define JSON_DEPTH 64
+
+/** A value inside a checked text; `at` null means that there is none. */
+struct json {
+    const char *at, *end;
+};
+
+static inline const char *json_space(const char *at, const char *end) {
+    while (at < end && (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t'))
+        at++;
+    return at;
+}
+
+/* The end of the string that begins at `at`, or null. */
+static inline const char *json_string_end(const char *at, const char *end) {
+    for (at++; at < end; at++) {
+        if ((unsigned char)*at < 0x20)
+            return NULL;
+        if (*at == '"')
+            return at + 1;
+        if (*at == '\\') {
+            if (++at >= end)
+                return NULL;
+            if (*at == 'u') {
+                if (end - at < 5)
+                    return NULL;
+                for (int i = 1; i <= 4; i++)
+                    if (!strchr("0123456789abcdefABCDEF", at[i]) || !at[i])
+                        return NULL;
+                at += 4;
+            } else if (!*at || !strchr("\"\\/bfnrt", *at)) {
+                return NULL;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* The end of the value that begins at `at`, or null when it is no JSON or too deep. */
+static inline const char *json_value_end(const char *at, const char *end, int depth) {
+    at = json_space(at, end);
+    if (at >= end || depth > JSON_DEPTH)
+        return NULL;
+    if (*at == '"')
+        return json_string_end(at, end);
+    if (*at == '{' || *at == '[') {
+        char close = *at == '{' ? '}' : ']';
+        int is_object = *at == '{';
+        at = json_space(at + 1, end);
+        if (at < end && *at == close)
+            return at + 1;
+        for (;;) {
+            if (is_object) {
+                at = json_space(at, end);
+                if (at >= end || *at != '"' || !(at = json_string_end(at, end)))
+                    return NULL;
+                at = json_space(at, end);
+                if (at >= end || *at++ != ':')
+                    return NULL;
+            }
+            at = json_value_end(at, end, depth + 1);
+            if (!at)
+                return NULL;
+            at = json_space(at, end);
+            if (at >= end)
+                return NULL;
+            if (*at == close)
+                return at + 1;
+            if (*at++ != ',')
+                return NULL;
+        }
+    }
+    const char *start = at;
+    while (at < end && ((*at >= '0' && *at <= '9') || (*at >= 'a' && *at <= 'z') || *at == '-' || *at == '+' ||
+                        *at == '.' || *at == 'E'))
+        at++;
+    size_t length = (size_t)(at - start);
+    if ((length == 4 && (!memcmp(start, "true", 4) || !memcmp(start, "null", 4))) ||
+        (length == 5 && !memcmp(start, "false", 5)))
+        return at;
+    return length && (*start == '-' || (*start >= '0' && *start <= '9')) ? at : NULL;
+}
+
+/** Checks a whole text. A value without `at` means that it is no JSON. */
+static inline struct json json_parse(const void *bytes, size_t length) {
+    const char *start = bytes, *end = start + length;
+    const char *stop = start ? json_value_end(start, end, 0) : NULL;
+    if (!stop || json_space(stop, end) != end)
+        return (struct json){NULL, NULL};
+    return (struct json){json_space(start, end), stop};
+}
+
+/** The next member of an object or item of an array. `*cursor` is null at first. 0 at the end. */
+static inline int json_next(struct json whole, const char **cursor, struct json *ret_name, struct json *ret_value) {
+    if (!whole.at || (*whole.at != '{' && *whole.at != '['))
+        return 0;
+    const char *at = json_space(*cursor ? *cursor : whole.at + 1, whole.end);
+    if (*at == ',')
+        at = json_space(at + 1, whole.end);
+    if (*at == '}' || *at == ']')
+        return 0;
+    if (*whole.at == '{') {
+        ret_name->at = at;
+        ret_name->end = at = json_string_end(at, whole.end);
+        at = json_space(at, whole.end) + 1;
+    }
+    at = json_space(at, whole.end);
+    ret_value->at = at;
+    ret_value->end = *cursor = json_value_end(at, whole.end, 0);
+    return 1;
+}
+
+static inline struct json json_member(struct json object, const char *name) {
+    const char *cursor = NULL;
+    struct json key, value, found = {NULL, NULL};
+    size_t length = strlen(name);
+    if (!object.at || *object.at != '{')
+        return found;
+    while (json_next(object, &cursor, &key, &value))
+        if ((size_t)(key.end - key.at) == length + 2 && !memcmp(key.at + 1, name, length))
+            found = value;
+    return found;
+}
+
+static inline int json_is(struct json value, char kind) {
+    if (!value.at)
+        return 0;
+    if (kind == '0')
+        return *value.at == '-' || (*value.at >= '0' && *value.at <= '9');
+    return *value.at == kind;
+}
+
+/** A whole number, or `other`. */
+static inline long long json_integer(struct json value, long long other) {
+    char digits[24] = {0};
+    if (!json_is(value, '0') || value.end - value.at >= (long)sizeof digits)
+        return other;
+    memcpy(digits, value.at, (size_t)(value.end - value.at));
+    char *stop = digits;
+    long long number = strtoll(digits, &stop, 10);
+    return *stop ? other : number;
+}
+
+/** Decodes a string, or copies a number as it stands, cut at a character. The length, 0 for anything else. */
+static inline size_t json_text(struct json value, char *ret_text, size_t capacity) {
+    size_t used = 0;
+    ret_text[0] = 0;
+    if (!json_is(value, '"') && !json_is(value, '0'))
+        return 0;
+    int is_string = *value.at == '"';
+    const char *at = value.at + is_string, *end = value.end - is_string;
+    while (at < end) {
+        unsigned long code = (unsigned char)*at++;
+        size_t more = code < 0x80 || !is_string ? 0 : code >= 0xf0 ? 3 : code >= 0xe0 ? 2 : 1;
+        char piece[5] = {(char)code};
+        if (code == '\\') {
+            char kind = *at++;
+            const char *known = strchr("b\bf\fn\nr\rt\t", kind);
+            piece[0] = known && kind > ' ' ? known[1] : kind;
+            if (kind == 'u') {
+                char digits[5] = {at[0], at[1], at[2], at[3], 0};
+                code = strtoul(digits, NULL, 16);
+                at += 4;
+                if (code >= 0xd800 && code < 0xdc00 && end - at >= 6 && at[0] == '\\' && at[1] == 'u') {
+                    char low[5] = {at[2], at[3], at[4], at[5], 0};
+                    unsigned long second = strtoul(low, NULL, 16);
+                    if (second >= 0xdc00 && second < 0xe000) {
+                        code = 0x10000 + ((code - 0xd800) << 10) + (second - 0xdc00);
+                        at += 6;
+                    }
+                }
+                if ((code >= 0xd800 && code < 0xe000) || code == 0)
+                    code = 0xfffd;
+                size_t bytes = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+                if (bytes == 1)
+                    piece[0] = (char)code;
+                else
+                    for (size_t i = bytes; i-- > 0; code >>= 6)
+                        piece[i] = (char)(i ? 0x80 | (code & 0x3f)
+                                            : (code | (bytes == 2   ? 0xc0
+                                                       : bytes == 3 ? 0xe0
+                                                                    : 0xf0)));
+            }
+        } else {
+            for (size_t i = 1; i <= more && at < end; i++)
+                piece[i] = *at++;
+        }
+        size_t length = strlen(piece);
+        if (used + length + 1 > capacity)
+            break;
+        memcpy(ret_text + used, piece, length);
+        used += length;
+    }
+    ret_text[used] = 0;
+    return used;
+}
+
+/** A text that grows. When memory is out it stays as it was and `failed` says so. */
+struct text {
+    char *bytes;
+    size_t length, capacity;
+    int failed;
+};
+
+static inline void text_bytes(struct text *text, const char *bytes, size_t length) {
+    if (text->failed)
+        return;
+    if (text->length + length + 1 > text->capacity) {
+        size_t capacity = (text->length + length + 1) * 2;
+        char *larger = realloc(text->bytes, capacity);
+        if (!larger) {
+            text->failed = 1;
+            return;
+        }
+        text->bytes = larger;
+        text->capacity = capacity;
+    }
+    memcpy(text->bytes + text->length, bytes, length);
+    text->length += length;
+    text->bytes[text->length] = 0;
+}
+
+__attribute__((format(printf, 2, 3))) static inline void text_add(struct text *text, const char *format, ...) {
+    char piece[512];
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(piece, sizeof piece, format, arguments);
+    va_end(arguments);
+    text_bytes(text, piece, length < 0 ? 0 : (size_t)length < sizeof piece ? (size_t)length : sizeof piece - 1);
+}
+
+/** A string with its quotation marks. */
+static inline void text_quoted(struct text *text, const char *string) {
+    text_bytes(text, "\"", 1);
+    for (; *string; string++) {
+        if (*string == '"' || *string == '\\')
+            text_add(text, "\\%c", *string);
+        else if ((unsigned char)*string < 0x20)
+            text_add(text, "\\u%04x", *string);
+        else
+            text_bytes(text, string, 1);
+    }
+    text_bytes(text, "\"", 1);
+}
+
+#endif
