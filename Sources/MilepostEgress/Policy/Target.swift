@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CMilepostCurl
+internal import Synchronization
 
 /// One URL as libcurl reads it, so that what is judged is what is connected to.
 struct Target: Equatable {
@@ -49,6 +50,24 @@ struct Target: Equatable {
         path = handle.part(CURLUPART_PATH) ?? "/"
         guard let url = handle.part(CURLUPART_URL) else { throw Malformed(reason: "the URL cannot be put together") }
         self.url = url
+    }
+}
+
+/// What URLs were read as, so that the same address a thousand times over is read once. Any task may ask.
+final class KnownTargets: Sendable {
+    private static let maximum = 256
+    private let targets = Mutex<[String: Target]>([:])
+
+    func target(of url: String) throws(Target.Malformed) -> Target {
+        if let known = targets.withLock({ $0[url] }) { return known }
+        let target = try Target(url)
+        // Those with a query hardly come twice, and may carry what need not be remembered.
+        guard !url.utf8.contains(0x3F), url.utf8.count <= 512 else { return target }
+        targets.withLock { targets in
+            if targets.count >= Self.maximum { targets.removeAll(keepingCapacity: true) }
+            targets[url] = target
+        }
+        return target
     }
 }
 
