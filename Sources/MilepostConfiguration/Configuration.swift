@@ -96,6 +96,8 @@ extension Configuration {
         public var retryBase = Duration.milliseconds(500)
         /// One plugin operation, all its requests included.
         public var operationTimeout = Duration.seconds(60)
+        /// HTTP/1.1 connections to one vendor's server at once.
+        public var connectionsPerHost = 8
         public init() {}
     }
 

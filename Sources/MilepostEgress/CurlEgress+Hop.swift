@@ -25,9 +25,11 @@ struct Hop {
         "proxy-connection", "expect", "upgrade", "te", "trailer", "accept-encoding", "http2-settings",
     ]
 
-    init(_ request: EgressRequest, defaults: CurlEgress.Configuration) throws(EgressFailure) {
+    init(
+        _ request: EgressRequest, defaults: CurlEgress.Configuration, targets: KnownTargets
+    ) throws(EgressFailure) {
         let target: Target
-        do throws(Target.Malformed) { target = try Target(request.url) } catch {
+        do throws(Target.Malformed) { target = try targets.target(of: request.url) } catch {
             throw EgressFailure(code: .requestInvalid, message: "the request's URL is refused: \(error.reason)")
         }
         try Self.check(request)
@@ -165,7 +167,7 @@ extension CurlEgress {
     private func sendPermitted(
         _ hop: Hop, started: Timestamp, timings: inout EgressTimings, beforeSend: @Sendable () async throws -> Void
     ) async -> SentHop {
-        var opened: [(use: CredentialUse, secret: SecretBytes)] = []
+        var opened: [(use: CredentialUse, credential: OpenedCredential)] = []
         let pin: String?
         do throws(EgressFailure) {
             pin = try await pinned(hop)
@@ -189,15 +191,19 @@ extension CurlEgress {
                     .init(
                         code: .timeout, message: "the time was up before \(hop.target.origin) could be asked")))
         }
-        let signed: Signed
-        do throws(EgressFailure) { signed = try sign(hop, opened: opened, at: clock.now) } catch {
+        let signatures: [String]
+        do throws(EgressFailure) { signatures = try sign(hop, opened: opened, at: clock.now) } catch {
             return .init(wire: .neverSent, end: .failed(error))
         }
         let result = await thread.perform(
-            transferRequest(hop, pin: pin, opened: opened, signatures: signed.headers, timeout: left))
+            transferRequest(hop, pin: pin, opened: opened, signatures: signatures, timeout: left))
         timings.queued += result.queued
         timings.connect += result.connect
-        let scrubber = Scrubber(opened.map(\.secret) + signed.keys)
+        // One credential is the rule, and its scrubber is made once for all requests that share it.
+        let scrubber =
+            opened.count == 1
+            ? opened[0].credential.scrubber()
+            : Scrubber(opened.flatMap { [$0.credential.secret] + ((try? $0.credential.signature())?.traces ?? []) })
         if let failure = result.failure {
             let detail = scrubber.scrub(failure.detail)
             return .init(
@@ -211,17 +217,12 @@ extension CurlEgress {
             end: .answered(Answer(result, scrubber: scrubber, keepsBody: hop.request.isForSecrets)))
     }
 
-    /// Header lines that signing adds, and what the answer must not show of the keys.
-    private struct Signed {
-        var headers: [String] = []
-        var keys: [SecretBytes] = []
-    }
-
+    /// Header lines that signing adds.
     private func sign(
-        _ hop: Hop, opened: [(use: CredentialUse, secret: SecretBytes)], at moment: Timestamp
-    ) throws(EgressFailure) -> Signed {
-        var signed = Signed()
-        for (use, secret) in opened where use.placement.kind == .standardWebhooks {
+        _ hop: Hop, opened: [(use: CredentialUse, credential: OpenedCredential)], at moment: Timestamp
+    ) throws(EgressFailure) -> [String] {
+        var lines: [String] = []
+        for (use, credential) in opened where use.placement.kind == .standardWebhooks {
             let prefix = use.placement.target
             guard let id = hop.headers.first(where: { $0.name.lowercased() == "\(prefix.lowercased())-id" })?.value,
                 !id.isEmpty, !id.contains(".")
@@ -232,10 +233,8 @@ extension CurlEgress {
             }
             let seconds = moment.milliseconds / 1000
             do throws(WebhookSignature.Unusable) {
-                let signature = try WebhookSignature(secret)
-                let value = try signature.value(id: id, timestamp: seconds, body: hop.body)
-                signed.headers += ["\(prefix)-timestamp: \(seconds)", "\(prefix)-signature: \(value)"]
-                signed.keys += signature.traces
+                let value = try credential.signature().value(id: id, timestamp: seconds, body: hop.body)
+                lines += ["\(prefix)-timestamp: \(seconds)", "\(prefix)-signature: \(value)"]
             } catch {
                 throw EgressFailure(
                     code: .secretUnavailable,
@@ -243,16 +242,16 @@ extension CurlEgress {
                         + "nothing was sent")
             }
         }
-        return signed
+        return lines
     }
 
     private func transferRequest(
-        _ hop: Hop, pin: String?, opened: [(use: CredentialUse, secret: SecretBytes)], signatures: [String],
+        _ hop: Hop, pin: String?, opened: [(use: CredentialUse, credential: OpenedCredential)], signatures: [String],
         timeout: Duration
     ) -> TransferRequest {
         func placed(_ isWanted: (Placement.Kind) -> Bool) -> [SecretBytes] {
-            opened.filter { isWanted($0.use.placement.kind) }.map { use, secret in
-                var placed = PlacedSecret(use.placement, secret: secret)
+            opened.filter { isWanted($0.use.placement.kind) }.map { use, credential in
+                var placed = PlacedSecret(use.placement, secret: credential.secret)
                 defer { wipe(&placed.bytes) }
                 return unsafe placed.bytes.withUnsafeBytes { unsafe SecretBytes(copying: $0) }
             }
@@ -266,14 +265,23 @@ extension CurlEgress {
             lines.append("Content-Type:")  // else libcurl calls every body a form
         }
         return TransferRequest(
-            method: hop.method, url: hop.target.url, scheme: hop.target.origin.scheme, pin: pin, headers: lines,
+            method: hop.method, url: hop.target.url, origin: hop.target.origin, pin: pin, headers: lines,
             secrets: placed { $0 == .header || $0 == .bearer || $0 == .basic }, body: hop.body, formSecrets: forms,
             querySecrets: placed { $0 == .query }, isIdempotent: hop.request.isIdempotent, timeout: timeout,
             responseCap: hop.responseCap, mayBePrivate: hop.mayBePrivate,
             proxy: hop.mayBePrivate ? nil : configuration.proxy)
     }
 
-    private func open(_ reference: CredentialReference) async throws(EgressFailure) -> SecretBytes {
+    /// Opens a secret, or shares what another request that is under way has opened.
+    private func open(_ reference: CredentialReference) async throws(EgressFailure) -> OpenedCredential {
+        let now = clock.now
+        guard let epoch = secrets.epoch else { return OpenedCredential(try await openNow(reference), since: now) }
+        return try await opened.credential(reference, epoch: epoch, now: now) { () async throws(EgressFailure) in
+            try await openNow(reference)
+        }
+    }
+
+    private func openNow(_ reference: CredentialReference) async throws(EgressFailure) -> SecretBytes {
         let name = "the credential \(reference.name) of \(reference.connection)"
         let secret: SecretBytes
         do {
@@ -296,6 +304,7 @@ extension CurlEgress {
     private func pinned(_ hop: Hop) async throws(EgressFailure) -> String? {
         let host = hop.target.origin.host
         guard hop.target.literal == nil, hop.mayBePrivate || configuration.proxy == nil else { return nil }
+        if let known = resolver.knownAddresses(of: host) { return try pin(hop, to: known) }
         let (resolver, clock) = (resolver, clock)
         let found: [IPAddress]?
         do {
@@ -316,6 +325,11 @@ extension CurlEgress {
         guard let found else {
             throw EgressFailure(code: .timeout, message: "looking up \(host) took all of the request's time")
         }
+        return try pin(hop, to: found)
+    }
+
+    private func pin(_ hop: Hop, to found: [IPAddress]) throws(EgressFailure) -> String {
+        let host = hop.target.origin.host
         let allowed = hop.mayBePrivate ? found : found.filter { $0.forbiddance == nil }
         guard !allowed.isEmpty else {
             let seen = found.first.map { "\($0) (\($0.forbiddance ?? ""))" } ?? "nothing"

@@ -34,6 +34,8 @@ public final class CurlEgress: Egress {
     let clock: any DaemonClock
     let resolver: any HostResolver
     let configuration: Configuration
+    let opened = OpenedCredentials()
+    private let targets = KnownTargets()
     private let log: (@Sendable (EgressLogEntry) -> Void)?
     let thread: CurlThread
 
@@ -72,7 +74,7 @@ public final class CurlEgress: Egress {
     ) async -> EgressOutcome {
         let start = clock.now
         var hop: Hop
-        do throws(EgressFailure) { hop = try Hop(request, defaults: configuration) } catch {
+        do throws(EgressFailure) { hop = try Hop(request, defaults: configuration, targets: targets) } catch {
             return EgressOutcome(wire: .neverSent, failure: error)
         }
         var timings = EgressTimings()

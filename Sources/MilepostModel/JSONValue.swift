@@ -194,8 +194,14 @@ extension JSONValue: CustomStringConvertible {
     }
 
     private static func write(_ text: String, into output: inout [UInt8]) {
-        let hex = Array("0123456789abcdef".utf8)
         output.append(0x22)
+        defer { output.append(0x22) }
+        // Most texts have nothing to escape and go over as a whole.
+        if text.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x22 && $0 != 0x5c }) {
+            output.append(contentsOf: text.utf8)
+            return
+        }
+        let hex = Array("0123456789abcdef".utf8)
         for byte in text.utf8 {
             switch byte {
             case 0x22: output.append(contentsOf: [0x5c, 0x22])
@@ -208,6 +214,5 @@ extension JSONValue: CustomStringConvertible {
             default: output.append(byte)
             }
         }
-        output.append(0x22)
     }
 }

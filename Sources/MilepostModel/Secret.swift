@@ -13,6 +13,14 @@ public protocol SecretSource: Sendable {
         _ reference: CredentialReference,
         _ body: @Sendable (UnsafeRawBufferPointer) throws -> Result
     ) async throws -> Result
+
+    /// Another number after any secret may have changed, at the latest when whoever changed it hears so; nil when nothing
+    /// is known of changes. Calls that overlap may share what one of them opened as long as the number stands.
+    var epoch: UInt64? { get }
+}
+
+extension SecretSource {
+    public var epoch: UInt64? { nil }
 }
 
 /// Names one secret of one connection; carries nothing of the secret itself.

@@ -44,6 +44,7 @@ extension Timestamp: CustomStringConvertible, Codable {
         // Wrapping: the first day of 64 bits begins before them; the difference is right all the same.
         let rest = milliseconds &- days &* 86_400_000
         let civil = CivilDate(daysSinceEpoch: days)
+        if (0...9999).contains(civil.year) { return Self.text(civil, rest) }
         func padded(_ number: Int64, _ width: Int) -> String {
             let digits = String(number)
             return String(repeating: "0", count: max(0, width - digits.count)) + digits
@@ -51,6 +52,21 @@ extension Timestamp: CustomStringConvertible, Codable {
         return "\(padded(Int64(civil.year), 4))-\(padded(Int64(civil.month), 2))-\(padded(Int64(civil.day), 2))T"
             + "\(padded(rest / 3_600_000, 2)):\(padded(rest / 60_000 % 60, 2)):\(padded(rest / 1000 % 60, 2))"
             + ".\(padded(rest % 1000, 3))Z"
+    }
+
+    /// The same for years of four digits, in one piece: every event that leaves carries a few times.
+    private static func text(_ civil: CivilDate, _ rest: Int64) -> String {
+        func digit(_ number: Int, _ unit: Int) -> UInt8 { 0x30 + UInt8(number / unit % 10) }
+        let (hour, minute) = (Int(rest / 3_600_000), Int(rest / 60_000 % 60))
+        let (second, fraction) = (Int(rest / 1000 % 60), Int(rest % 1000))
+        let (year, month, day) = (civil.year, civil.month, civil.day)
+        let bytes: [24 of UInt8] = [
+            digit(year, 1000), digit(year, 100), digit(year, 10), digit(year, 1), 0x2d, digit(month, 10),
+            digit(month, 1), 0x2d, digit(day, 10), digit(day, 1), 0x54, digit(hour, 10), digit(hour, 1), 0x3a,
+            digit(minute, 10), digit(minute, 1), 0x3a, digit(second, 10), digit(second, 1), 0x2e,
+            digit(fraction, 100), digit(fraction, 10), digit(fraction, 1), 0x5a,
+        ]
+        return String(utf8: bytes.span)
     }
 
     /// Parses RFC 3339 (`Z` or an offset, up to 18 fraction digits, cut to milliseconds). Years 1 to 9999, in UTC too.

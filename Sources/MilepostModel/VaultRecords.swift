@@ -55,6 +55,8 @@ public struct WrappedDataKey: Sendable, Equatable {
 
 /// Where the vault's records lie. The store implements it; the vault holds no SQL (decisions 30).
 public protocol VaultRecords: Sendable {
+    /// As `SecretSource.epoch`, of the sealed records.
+    var epoch: UInt64? { get }
     /// The workspace's data key; nil before its first secret.
     func dataKey(_ workspace: WorkspaceID) async throws -> WrappedDataKey?
 
@@ -76,4 +78,8 @@ public protocol VaultRecords: Sendable {
 
     /// Inserts or replaces the credential of that connection and name.
     func storeCredential(_ credential: SealedCredential) async throws
+}
+
+extension VaultRecords {
+    public var epoch: UInt64? { nil }
 }

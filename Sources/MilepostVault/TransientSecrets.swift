@@ -11,6 +11,7 @@ public final class TransientSecrets: SecretSource {
     public static let maximumCount = 1024
 
     private let secrets = Mutex<[CredentialReference: SecretBytes]>([:])
+    private let changes = Atomic<UInt64>(0)
 
     public init() {}
 
@@ -25,6 +26,7 @@ public final class TransientSecrets: SecretSource {
             secrets[reference] = secret
             return true
         }
+        changes.wrappingAdd(1, ordering: .sequentiallyConsistent)
         guard isInserted else {
             throw VaultError(.limitExceeded, "\(Self.maximumCount) connects are under way: try again later")
         }
@@ -32,11 +34,15 @@ public final class TransientSecrets: SecretSource {
 
     public func remove(_ reference: CredentialReference) {
         secrets.withLock { _ = $0.removeValue(forKey: reference) }
+        changes.wrappingAdd(1, ordering: .sequentiallyConsistent)
     }
 
     public func removeAll(of connection: ConnectionID) {
         secrets.withLock { secrets in secrets = secrets.filter { $0.key.connection != connection } }
+        changes.wrappingAdd(1, ordering: .sequentiallyConsistent)
     }
+
+    public var epoch: UInt64? { changes.load(ordering: .sequentiallyConsistent) }
 
     public func secret(_ reference: CredentialReference) -> SecretBytes? { secrets.withLock { $0[reference] } }
 
@@ -61,6 +67,9 @@ public struct OverlaidSecrets: SecretSource {
         self.transient = transient
         self.base = base
     }
+
+    /// Both only grow, so their sum changes with either.
+    public var epoch: UInt64? { base.epoch.flatMap { base in transient.epoch.map { base &+ $0 } } }
 
     public func withSecret<Result: Sendable>(
         _ reference: CredentialReference,

@@ -23,6 +23,8 @@ public final class Vault: SecretSource {
 
     // MARK: Lending
 
+    public var epoch: UInt64? { records.epoch }
+
     /// - Throws: `VaultError`, or what `body` throws.
     public func withSecret<Result: Sendable>(
         _ reference: CredentialReference,

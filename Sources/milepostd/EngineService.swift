@@ -128,8 +128,11 @@ final class EngineService: Service, DaemonControl {
         let limiter = RateLimiter(clock: clock)
         let egressLog = Logger(label: "egress")
         let reporter = MetricsReporter(metrics: metrics, logger: Logger(label: "engine"))
+        var wire = CurlEgress.Configuration()
+        wire.connectionsPerHost = configuration.delivery.connectionsPerHost
+        wire.connectionsInAll = max(wire.connectionsInAll, 2 * wire.connectionsPerHost)
         let egress = CurlEgress(
-            secrets: OverlaidSecrets(transient, over: vault), limiter: limiter, clock: clock,
+            secrets: OverlaidSecrets(transient, over: vault), limiter: limiter, clock: clock, configuration: wire,
             log: { entry in
                 reporter.egressWaited(origin: "\(entry.origin)", for: entry.timings.limiter)
                 egressLog.debug(

@@ -34,6 +34,7 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE.parent / "EndToEnd"))
 
 import harness  # noqa: E402  (lies in the folder that was just added)
+import hook_bench  # noqa: E402
 import rule_bench  # noqa: E402
 import timeline_bench  # noqa: E402
 
@@ -72,7 +73,7 @@ class Bench:
     def compile(self) -> None:
         libraries_of = {
             "bare_sqlite": ["-lsqlite3"], "bare_pipe": ["-lsqlite3"], "bare_windows": ["-lsqlite3"], "bare_curl": ["-lcurl"],
-            "post_load": []}
+            "bare_hooks": ["-lcurl"], "hook_sink": [], "post_load": []}
         for name, libraries in libraries_of.items():
             run(["cc", "-O2", "-std=gnu11", "-Wall", "-Wextra", "-o", self.tool(name), str(HERE / f"{name}.c"), *libraries])
 
@@ -231,11 +232,8 @@ class Bench:
                      meets=lambda figure, _, aim=aim: figure < aim, note="ping, from the engine's call to its answer")
             self.add(f"ABI, {isolation}, one at a time", "µs", found[isolation, 1])
 
-    def rules(self) -> None:
-        rule_bench.measure(self)
-
-    def timeline(self) -> None:
-        timeline_bench.measure(self)
+    # Each in a file of its own
+    rules, timeline, hooks = rule_bench.measure, timeline_bench.measure, hook_bench.measure
 
     # Memory, start, way to a deal
 
@@ -456,7 +454,7 @@ def line(row: Row) -> str:
     return f"| {row.name} | {row.aim} | {number(row.figure)} {row.unit} | {spread} | {bare} | {ratio} | {verdict} | {row.note} |"
 
 
-MEASURES = ["start", "rest", "intake", "posts", "ticks", "abi", "deal", "rules", "timeline"]
+MEASURES = ["start", "rest", "intake", "posts", "ticks", "abi", "deal", "rules", "timeline", "hooks"]
 
 
 def main() -> int:

@@ -76,5 +76,8 @@ struct HookEvent: Sendable {
 }
 
 extension String {
-    fileprivate var replacingDots: String { String(map { $0 == "." ? "_" : $0 }) }
+    fileprivate var replacingDots: String {
+        // Milepost's own keys have none.
+        utf8.contains(0x2E) ? String(map { $0 == "." ? "_" : $0 }) : self
+    }
 }

@@ -61,6 +61,9 @@ extension Configuration {
         Setting(
             "delivery.operation_timeout", \.delivery.operationTimeout, .duration(.seconds(1) ... .seconds(3600)),
             "One operation of a plugin with all its requests; at least request_timeout."),
+        Setting(
+            "delivery.connections_per_host", \.delivery.connectionsPerHost, .integer(1...1024),
+            "Connections to one server at once; where it speaks HTTP/2, one carries many requests."),
     ]
 
     private static let dataSettings: [Setting<Configuration>] = [

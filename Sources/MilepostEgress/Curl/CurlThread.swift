@@ -34,18 +34,18 @@ package final class CurlThread: Sendable {
         var isStopping = false
         var hasEnded = false
         var whenEnded: [CheckedContinuation<Void, Never>] = []
-        /// Valid until `hasEnded`; wake-ups hold the lock, so that none meets a freed handle.
-        var multi: Multi
     }
 
-    /// `curl_multi_wakeup` is the only call allowed from other threads, and it is made under the inbox's lock.
+    /// `curl_multi_wakeup` is the only call allowed from other threads, and it is made under the lock of `handle`.
     @safe struct Multi: @unchecked Sendable {
         let raw: UnsafeMutableRawPointer
         init(_ raw: UnsafeMutableRawPointer) { unsafe self.raw = unsafe raw }
     }
 
     private let settings: Settings
-    private let inbox: Mutex<Inbox>
+    private let inbox = Mutex(Inbox())
+    /// Nil once it is freed. Apart from the inbox, whose lock nobody should hold for the length of a system call.
+    private let handle: Mutex<Multi?>
 
     /// libcurl's process-wide start, once and before any handle.
     private static let globalStatus = curl_global_init(Int(CURL_GLOBAL_DEFAULT))
@@ -61,7 +61,7 @@ package final class CurlThread: Sendable {
         unsafe mp_curl_multi_set_long(raw, CURLMOPT_MAX_TOTAL_CONNECTIONS, settings.connectionsInAll)
         unsafe mp_curl_multi_set_long(raw, CURLMOPT_MAXCONNECTS, settings.connectionsInAll)
         self.settings = settings
-        inbox = Mutex(Inbox(multi: multi))
+        handle = Mutex(multi)
         startThread(named: "mp-egress") { [self] in run(multi) }
     }
 
@@ -75,6 +75,7 @@ package final class CurlThread: Sendable {
         defer { inbox.withLock { _ = $0.cancelledEarly.remove(id) } }
         return await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
+                var isFirst = false
                 let refusal = inbox.withLock { inbox -> (EgressFailure.Code, String)? in
                     if inbox.isStopping { return (.cancelled, "Milepost is shutting down") }
                     if inbox.cancelledEarly.contains(id) { return (.cancelled, "given up by the caller") }
@@ -83,9 +84,11 @@ package final class CurlThread: Sendable {
                     }
                     inbox.underWay += 1
                     inbox.arrivals.append((transfer, continuation))
-                    unsafe curl_multi_wakeup(inbox.multi.raw)
+                    isFirst = inbox.arrivals.count == 1
                     return nil
                 }
+                // The thread takes all there is, so the first of them wakes it for the others.
+                if isFirst { wake() }
                 if let refusal {
                     continuation.resume(returning: TransferResult(wire: .neverSent, failure: refusal))
                 }
@@ -94,8 +97,14 @@ package final class CurlThread: Sendable {
             inbox.withLock { inbox in
                 inbox.cancelledEarly.insert(id)
                 inbox.cancellations.append(id)
-                if !inbox.hasEnded { unsafe curl_multi_wakeup(inbox.multi.raw) }
             }
+            wake()
+        }
+    }
+
+    private func wake() {
+        handle.withLock { multi in
+            if let multi { unsafe curl_multi_wakeup(multi.raw) }
         }
     }
 
@@ -106,19 +115,16 @@ package final class CurlThread: Sendable {
                 inbox.isStopping = true
                 if inbox.hasEnded { return true }
                 inbox.whenEnded.append(continuation)
-                unsafe curl_multi_wakeup(inbox.multi.raw)
                 return false
             }
-            if hasEnded { continuation.resume() }
+            if hasEnded { continuation.resume() } else { wake() }
         }
     }
 
     /// Like `stop`, without waiting: for an owner that is going away.
     func stopSoon() {
-        inbox.withLock { inbox in
-            inbox.isStopping = true
-            if !inbox.hasEnded { unsafe curl_multi_wakeup(inbox.multi.raw) }
-        }
+        inbox.withLock { $0.isStopping = true }
+        wake()
     }
 }
 
@@ -126,7 +132,9 @@ package final class CurlThread: Sendable {
 
 extension CurlThread {
     private func run(_ multi: Multi) {
-        var active: [UInt64: (transfer: Transfer, continuation: Continuation)] = [:]
+        let transfers = unsafe CurlTransfers(multi.raw, settings: settings) { [self] in
+            inbox.withLock { $0.underWay -= 1 }
+        }
         while true {
             let (arrivals, cancellations, isStopping) = inbox.withLock { inbox in
                 defer {
@@ -135,66 +143,25 @@ extension CurlThread {
                 }
                 return (inbox.arrivals, inbox.cancellations, inbox.isStopping)
             }
-            for (transfer, continuation) in arrivals { begin(transfer, continuation, multi, &active) }
-            for id in cancellations { end(id, multi, &active) { $0.abandon("given up by the caller") } }
+            for (transfer, continuation) in arrivals { transfers.take(transfer, continuation) }
+            for id in cancellations { transfers.cancel(id, "given up by the caller") }
             if isStopping { break }
             var running: Int32 = 0
             unsafe curl_multi_perform(multi.raw, &running)
-            collect(multi, &active)
+            // What ended made room for what waits: that begins before anybody sleeps.
+            if transfers.collect() { unsafe curl_multi_perform(multi.raw, &running) }
             unsafe curl_multi_poll(multi.raw, nil, 0, 10_000, nil)  // arrivals wake it; libcurl's timers shorten it
         }
-        for id in Array(active.keys) { end(id, multi, &active) { $0.abandon("Milepost is shutting down") } }
+        transfers.cancelAll("Milepost is shutting down")
+        handle.withLock { open in
+            open = nil
+            unsafe curl_multi_cleanup(multi.raw)
+        }
         let waiting = inbox.withLock { inbox in
             inbox.hasEnded = true
-            unsafe curl_multi_cleanup(multi.raw)
             defer { inbox.whenEnded = [] }
             return inbox.whenEnded
         }
         for continuation in waiting { continuation.resume() }
-    }
-
-    private func begin(
-        _ transfer: Transfer, _ continuation: Continuation, _ multi: Multi,
-        _ active: inout [UInt64: (transfer: Transfer, continuation: Continuation)]
-    ) {
-        let isReady = transfer.prepare(
-            connectTimeout: settings.connectTimeout, userAgent: settings.userAgent,
-            certificateAuthorities: settings.certificateAuthorities)
-        guard isReady, unsafe curl_multi_add_handle(multi.raw, transfer.easy) == CURLM_OK else {
-            var result = transfer.abandon("")
-            result.failure = (.requestInvalid, "libcurl refuses the request's options")
-            inbox.withLock { $0.underWay -= 1 }
-            continuation.resume(returning: result)
-            return
-        }
-        active[transfer.id] = (transfer, continuation)
-    }
-
-    private func end(
-        _ id: UInt64, _ multi: Multi, _ active: inout [UInt64: (transfer: Transfer, continuation: Continuation)],
-        _ verdict: (Transfer) -> TransferResult
-    ) {
-        guard let (transfer, continuation) = active.removeValue(forKey: id) else { return }
-        let result = verdict(transfer)
-        unsafe curl_multi_remove_handle(multi.raw, transfer.easy)
-        inbox.withLock { $0.underWay -= 1 }
-        continuation.resume(returning: result)
-    }
-
-    private func collect(
-        _ multi: Multi, _ active: inout [UInt64: (transfer: Transfer, continuation: Continuation)]
-    ) {
-        var left: Int32 = 0
-        while let message = unsafe curl_multi_info_read(multi.raw, &left) {
-            guard unsafe message.pointee.msg == CURLMSG_DONE else { continue }
-            let status = unsafe mp_curl_message_result(message)
-            // The private pointer is the Transfer, alive because `active` holds it until `end`.
-            var context: UnsafePointer<CChar>?
-            guard unsafe mp_curl_get_string(message.pointee.easy_handle, CURLINFO_PRIVATE, &context) == CURLE_OK,
-                let context = unsafe context
-            else { preconditionFailure("a finished transfer has lost its context") }
-            let transfer = unsafe Unmanaged<Transfer>.fromOpaque(UnsafeRawPointer(context)).takeUnretainedValue()
-            end(transfer.id, multi, &active) { $0.finish(status) }
-        }
     }
 }

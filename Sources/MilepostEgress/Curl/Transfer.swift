@@ -13,7 +13,7 @@ internal import MilepostModel
 package struct TransferRequest: Sendable {
     let method: String
     let url: String
-    let scheme: String
+    let origin: EgressPolicy.Origin
     /// `+host:port:addresses`, or nil for a literal address or behind a proxy.
     let pin: String?
     let headers: [String]
@@ -96,9 +96,13 @@ package struct TransferResult: Sendable {
         unsafe errorText.deallocate()
     }
 
-    /// Makes the easy handle; false when libcurl lacks memory or refuses an option, which is a bug of ours.
-    func prepare(connectTimeout: Duration, userAgent: String, certificateAuthorities: String?) -> Bool {
-        guard let easy = unsafe curl_easy_init() else { return false }
+    /// Sets up an easy handle that is as new; false when libcurl lacks memory or refuses an option, which is a bug of ours.
+    ///
+    /// - Parameter spare: one from `takeBack`; nil makes one.
+    func prepare(
+        _ spare: UnsafeMutableRawPointer?, connectTimeout: Duration, userAgent: String, certificateAuthorities: String?
+    ) -> Bool {
+        guard let easy = unsafe spare ?? curl_easy_init() else { return false }
         unsafe self.easy = unsafe easy
         let context = unsafe Unmanaged.passUnretained(self).toOpaque()  // CurlThread retains us until we are removed
         var status: [CURLcode] = []
@@ -122,7 +126,8 @@ package struct TransferResult: Sendable {
         number(CURLOPT_SSLVERSION, Int(CURL_SSLVERSION_TLSv1_2))
         if let certificateAuthorities { text(CURLOPT_CAINFO, certificateAuthorities) }
         number(CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_2TLS))
-        number(CURLOPT_PIPEWAIT, request.scheme == "https" ? 1 : 0)  // one connection may serve all, so wait for it
+        // One connection may serve all, so wait for it.
+        number(CURLOPT_PIPEWAIT, request.origin.scheme == "https" ? 1 : 0)
         text(CURLOPT_ACCEPT_ENCODING, "gzip")
         text(CURLOPT_USERAGENT, userAgent)
         number(CURLOPT_TIMEOUT_MS, max(1, Int(request.timeout.wholeMilliseconds)))
@@ -142,6 +147,21 @@ package struct TransferResult: Sendable {
         }
         guard setURL(), setHeaders(), setMethodAndBody() else { return false }
         return status.allSatisfy { $0 == CURLE_OK }
+    }
+
+    /// The handle, free of everything that was set, for another transfer: making one costs as much as all else.
+    func takeBack() -> UnsafeMutableRawPointer? {
+        guard let easy = unsafe easy else { return nil }
+        unsafe self.easy = nil
+        unsafe curl_easy_reset(easy)
+        return unsafe easy
+    }
+
+    /// The server answered by HTTP/2, which carries many requests on one connection.
+    var spokeHTTP2: Bool {
+        var version = 0
+        _ = unsafe mp_curl_get_long(easy, CURLINFO_HTTP_VERSION, &version)
+        return version == Int(CURL_HTTP_VERSION_2_0)
     }
 
     private func setURL() -> Bool {

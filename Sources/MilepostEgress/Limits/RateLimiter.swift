@@ -5,7 +5,8 @@ internal import Synchronization
 
 /// The right to send one request. Give it back with `RateLimiter.finish`, whatever became of the request.
 public struct LimiterPermit: Sendable {
-    let ticket: LimiterMachine.Ticket
+    /// Nil when nothing was charged.
+    let ticket: LimiterMachine.Ticket?
     /// How long the request stood in line.
     public let waited: Duration
 }
@@ -47,9 +48,9 @@ public final class RateLimiter: Sendable {
     /// - Parameter patience: give up at once when the buckets are known to stay closed for longer; nil waits for ever.
     /// - Throws: `RateLimitError`, or `CancellationError` when the task is cancelled while waiting.
     public func acquire(_ charges: [BucketCharge], patience: Duration? = nil) async throws -> LimiterPermit {
+        if charges.isEmpty { return LimiterPermit(ticket: nil, waited: .zero) }
         let ticket = state.withLock { $0.machine.nextTicket() }
         let start = clock.now
-        if charges.isEmpty { return LimiterPermit(ticket: ticket, waited: .zero) }
         defer { state.withLock { _ = $0.cancelledEarly.remove(ticket) } }
         try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { continuation in
@@ -78,11 +79,13 @@ public final class RateLimiter: Sendable {
 
     /// Ends a request. `wasSent` false (nothing left) gives the charge back.
     public func finish(_ permit: LimiterPermit, wasSent: Bool) {
-        settle { machine, now in machine.finish(permit.ticket, wasSent: wasSent, at: now) }
+        guard let ticket = permit.ticket else { return }
+        settle { machine, now in machine.finish(ticket, wasSent: wasSent, at: now) }
     }
 
     /// Takes the vendor's word about its budgets: limit, remaining, reset, `Retry-After` and a 429 (RATE-05, RATE-06).
     public func observe(_ charges: [BucketCharge], status: Int, headers: [(name: String, value: String)]) {
+        guard !charges.isEmpty else { return }
         let byName = Dictionary(
             headers.map { ($0.name.lowercased(), $0.value) }, uniquingKeysWith: { first, _ in first })
         settle { machine, now in

@@ -15,6 +15,12 @@ internal import Synchronization
 public protocol HostResolver: Sendable {
     /// - Throws: `ResolveError`, or `CancellationError`.
     func addresses(of host: String) async throws -> [IPAddress]
+    /// What `addresses` would answer without asking anybody; nil when it would have to.
+    func knownAddresses(of host: String) -> [IPAddress]?
+}
+
+extension HostResolver {
+    public func knownAddresses(of host: String) -> [IPAddress]? { nil }
 }
 
 /// A name without addresses, with `getaddrinfo`'s reason.
@@ -49,14 +55,18 @@ public final class SystemResolver: HostResolver {
 
     public init(clock: any DaemonClock) { self.clock = clock }
 
-    public func addresses(of host: String) async throws -> [IPAddress] {
+    public func knownAddresses(of host: String) -> [IPAddress]? {
         let now = clock.now
-        let (id, known) = state.withLock { state in
+        let known = state.withLock { $0.answers[host] }
+        return known.flatMap { now - $0.at < Self.answerAge && now >= $0.at ? $0.addresses : nil }
+    }
+
+    public func addresses(of host: String) async throws -> [IPAddress] {
+        if let known = knownAddresses(of: host) { return known }
+        let id = state.withLock { state in
             state.lastID += 1
-            let known = state.answers[host]
-            return (state.lastID, known.flatMap { now - $0.at < Self.answerAge && now >= $0.at ? $0.addresses : nil })
+            return state.lastID
         }
-        if let known { return known }
         defer { state.withLock { _ = $0.cancelledEarly.remove(id) } }
         return try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { enqueue(host, id: id, $0) }

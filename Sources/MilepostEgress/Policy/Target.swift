@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CMilepostCurl
+internal import Synchronization
 
 /// One URL as libcurl reads it, so that what is judged is what is connected to.
 struct Target: Equatable {
@@ -64,6 +65,24 @@ extension Target {
         guard let last = labels.last, !last.isEmpty else { return true }
         if last.utf8.allSatisfy({ (0x30...0x39).contains($0) }) { return true }
         return last.hasPrefix("0x") && last.dropFirst(2).allSatisfy(\.isHexDigit)
+    }
+}
+
+/// What URLs were read as, so that the same address a thousand times over is read once. Any task may ask.
+final class KnownTargets: Sendable {
+    private static let maximum = 256
+    private let targets = Mutex<[String: Target]>([:])
+
+    func target(of url: String) throws(Target.Malformed) -> Target {
+        if let known = targets.withLock({ $0[url] }) { return known }
+        let target = try Target(url)
+        // Those with a query hardly come twice, and may carry what need not be remembered.
+        guard !url.utf8.contains(0x3F), url.utf8.count <= 512 else { return target }
+        targets.withLock { targets in
+            if targets.count >= Self.maximum { targets.removeAll(keepingCapacity: true) }
+            targets[url] = target
+        }
+        return target
     }
 }
 

@@ -327,32 +327,39 @@ extension PluginHTTPResult {
             case .maybeSent: 1
             case .answered: 2
             }
-        var json: [String: JSONValue] = ["wire": .string(outcome.wire.rawValue), "status": 0, "error": .null]
-        switch outcome.result {
-        case .success(let response):
-            json["status"] = .integer(Int64(response.status))
-            json["headers"] = .array(response.headers.map { .array([.string($0.name), .string($0.value)]) })
-            json["truncated"] = .bool(response.truncated)
-            json["timings"] = [
-                "queued_ms": .integer(response.timings.queued.wholeMilliseconds),
-                "limiter_ms": .integer(response.timings.limiter.wholeMilliseconds),
-                "connect_ms": .integer(response.timings.connect.wholeMilliseconds),
-                "total_ms": .integer(response.timings.total.wholeMilliseconds),
-            ]
-        case .failure(let failure):
-            var error: [String: JSONValue] = [
-                "code": .string(failure.code.rawValue), "message": .string(failure.message),
-            ]
-            if let opensAt = failure.opensAt {
-                error["retry_after_ms"] = .integer(max(0, (opensAt - now).wholeMilliseconds))
+        let json =
+            switch outcome.result {
+            case .success(let response): Self.json(response)
+            case .failure(let failure): Self.json(failure, outcome.wire, now: now)
             }
-            json["headers"] = []
-            json["truncated"] = false
-            json["timings"] = [:]
-            json["error"] = .object(error)
-        }
         self.init(
             callStatus: PluginCallStatus.ok, wire: wire, httpStatus: Int32(outcome.response?.status ?? 0),
-            json: JSONValue.object(json).bytes, body: outcome.response?.body ?? [])
+            json: json, body: outcome.response?.body ?? [])
+    }
+
+    /// Piece by piece and in the order of its names, because there is one for every request.
+    private static func json(_ response: EgressResponse) -> [UInt8] {
+        let headers = JSONValue.array(response.headers.map { .array([.string($0.name), .string($0.value)]) })
+        let times = response.timings
+        var text = Array("{\"error\":null,\"headers\":".utf8)
+        text += headers.bytes
+        text += ",\"status\":\(response.status),\"timings\":{\"connect_ms\":\(times.connect.wholeMilliseconds)".utf8
+        text +=
+            ",\"limiter_ms\":\(times.limiter.wholeMilliseconds),\"queued_ms\":\(times.queued.wholeMilliseconds)".utf8
+        text += ",\"total_ms\":\(times.total.wholeMilliseconds)},\"truncated\":\(response.truncated)".utf8
+        text += ",\"wire\":\"\(WireState.answered.rawValue)\"}".utf8
+        return text
+    }
+
+    private static func json(_ failure: EgressFailure, _ wire: WireState, now: Timestamp) -> [UInt8] {
+        var error: [String: JSONValue] = ["code": .string(failure.code.rawValue), "message": .string(failure.message)]
+        if let opensAt = failure.opensAt {
+            error["retry_after_ms"] = .integer(max(0, (opensAt - now).wholeMilliseconds))
+        }
+        let json: JSONValue = [
+            "wire": .string(wire.rawValue), "status": 0, "headers": [], "truncated": false, "timings": [:],
+            "error": .object(error),
+        ]
+        return json.bytes
     }
 }

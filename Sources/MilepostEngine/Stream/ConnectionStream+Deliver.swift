@@ -22,47 +22,47 @@ extension ConnectionStream {
         _ actions: [ClickAction], _ commit: StreamCommit, _ state: inout State
     ) async throws -> Bool {
         var commit = commit
-        var records: [StreamRecord] = []
-        for action in actions where !clicks.isEmpty {
-            records += try await self.records(of: action, clicks, connection, &commit)
-        }
-        let startedAt = clock.now
-        let verdicts = await send(records, on: connection)
-        let fates = verdicts.map(StreamFate.init)
-        let isDisabled = try await dispatcher.watch.observe(verdicts, on: connection)
-        let move = fates.lazy.compactMap { fate -> (Connection.State, Reason)? in
-            if case .connection(let state, let reason) = fate { (state, reason) } else { nil }
-        }.first
-        let isStuck = isStuck(clicks, fates, state)
-        if !records.isEmpty, !fates.contains(where: \.isProgress), !isStuck {
-            if let (to, reason) = move {
+        let records = try await self.records(of: actions, clicks, connection, &commit)
+        let sent = try await attempt(records, on: connection)
+        let isStuck = isStuck(clicks, sent.fates, state)
+        if !sent.isProgress, !isStuck {
+            if let (to, reason) = sent.move {
                 try await self.move(connection, to: to, reason)
-            } else if !isDisabled {
-                putOff(fates, clicks: clicks.count, &state)
+            } else if !sent.hasDisabled {
+                putOff(sent.fates, clicks: clicks.count, &state)
             }
             return false
         }
-        for ((record, fate), verdict) in zip(zip(records, fates), verdicts) {
-            let attempt = AttemptRecord(
-                delivery: record.delivery.id, attempt: 1, startedAt: startedAt, finishedAt: clock.now, verb: "deliver",
-                verdict: verdict.kind.rawValue, code: verdict.code, message: verdict.message,
-                httpStatus: verdict.httpStatus)
-            settle(record, fate, attempt, held, connection, &commit)
-            for warning in verdict.warnings {
-                reporter.warned(warning, delivery: record.delivery.id, on: connection)
+        try await conclude([sent], held: held, connection, commit, isStuck: isStuck, &state)
+        return true
+    }
+
+    /// Stores what came of records with `commit`, all in one transaction.
+    func conclude(
+        _ batches: [SentRecords], held: [ClickPosition: HeldClick], _ connection: Connection, _ commit: StreamCommit,
+        isStuck: Bool, _ state: inout State
+    ) async throws {
+        var commit = commit
+        for batch in batches {
+            for (index, record) in batch.records.enumerated() {
+                let verdict = batch.verdicts[index]
+                settle(record, batch.fates[index], verdict, batch, held, connection, &commit)
+                for warning in verdict.warnings {
+                    reporter.warned(warning, delivery: record.delivery.id, on: connection)
+                }
             }
         }
         CrashPoint.reach("before_stream_commit")
         commit.at = clock.now
         try await store.commitStream(commit)
         CrashPoint.reach("after_stream_commit")
-        report(commit, records, on: connection)
+        report(commit, batches, on: connection)
         state.failures = 0
         if !isStuck {
             state.pauses = 0
             state.batchLimit = state.batchLimit.flatMap { $0 >= 1024 ? nil : $0 * 8 }
         }
-        if connection.health.resumeQuota != nil, verdicts.contains(where: { $0.kind == .ok }) {
+        if connection.health.resumeQuota != nil, batches.contains(where: \.hasSuccess) {
             try await dispatcher.watch.passed(connection)
             state.blockedUntil = clock.now + Self.resumePause
         }
@@ -70,8 +70,27 @@ extension ConnectionStream {
             let soon = clock.now + Self.drainPause
             state.drainAt = min(state.drainAt ?? soon, soon)
         }
-        if let (to, reason) = move { try await self.move(connection, to: to, reason) }
-        return true
+        if let (to, reason) = batches.lazy.compactMap(\.move).first { try await move(connection, to: to, reason) }
+    }
+
+    /// Hands records to the plugin, waits for what it says of them, and tells whoever watches the endpoint.
+    func attempt(_ records: [StreamRecord], on connection: Connection) async throws -> SentRecords {
+        let startedAt = clock.now
+        let verdicts = await send(records, on: connection)
+        let finishedAt = clock.now
+        let hasDisabled = try await dispatcher.watch.observe(verdicts, on: connection)
+        return SentRecords(
+            records: records, verdicts: verdicts, startedAt: startedAt, finishedAt: finishedAt, hasDisabled: hasDisabled)
+    }
+
+    func records(
+        of actions: [ClickAction], _ clicks: [ResolvedClick], _ connection: Connection, _ commit: inout StreamCommit
+    ) async throws -> [StreamRecord] {
+        var records: [StreamRecord] = []
+        for action in actions where !clicks.isEmpty {
+            records += try await self.records(of: action, clicks, connection, &commit)
+        }
+        return records
     }
 
     private func records(
@@ -79,7 +98,8 @@ extension ConnectionStream {
     ) async throws -> [StreamRecord] {
         let now = clock.now
         guard action.coalesces else {
-            return clicks.map { StreamRecord.click($0, action: action, on: connection, at: now) }
+            var links: [LinkID: JSONValue] = [:]
+            return clicks.map { StreamRecord.click($0, action: action, on: connection, at: now, &links) }
         }
         let touches = ContactTouch.coalesced(clicks)
         let written = try await store.touches(
@@ -135,7 +155,7 @@ extension ConnectionStream {
         return fates.allSatisfy { if case .again = $0 { true } else { false } }
     }
 
-    private func putOff(_ fates: [StreamFate], clicks: Int, _ state: inout State) {
+    func putOff(_ fates: [StreamFate], clicks: Int, _ state: inout State) {
         var wait: Duration = .zero
         var isOurs = true
         for fate in fates {
@@ -158,7 +178,7 @@ extension ConnectionStream {
         state.blockedUntil = clock.now + max(wait, pause)
     }
 
-    private func move(_ connection: Connection, to state: Connection.State, _ reason: Reason) async throws {
+    func move(_ connection: Connection, to state: Connection.State, _ reason: Reason) async throws {
         if try await store.setState(id: connection.id, state, reason: reason, at: clock.now) {
             reporter.connectionMoved(connection, to: state, reason: reason)
         }
@@ -167,8 +187,8 @@ extension ConnectionStream {
     // MARK: What came of a record
 
     private func settle(
-        _ record: StreamRecord, _ fate: StreamFate, _ attempt: AttemptRecord, _ held: [ClickPosition: HeldClick],
-        _ connection: Connection, _ commit: inout StreamCommit
+        _ record: StreamRecord, _ fate: StreamFate, _ verdict: Verdict, _ batch: SentRecords,
+        _ held: [ClickPosition: HeldClick], _ connection: Connection, _ commit: inout StreamCommit
     ) {
         func count(_ outcome: String) {
             commit.count(StreamCount(action: record.action.name, outcome: outcome), record.clicks.count)
@@ -182,7 +202,8 @@ extension ConnectionStream {
             delivery.nextAttemptAt = state == .dead ? nil : clock.now + (after ?? .milliseconds(1))
             commit.failures.append(
                 StreamCommit.Failure(
-                    delivery: delivery, key: record.key, attempt: attempts > 0 ? attempt : nil,
+                    delivery: delivery, key: record.key,
+                    attempt: attempts > 0 ? batch.attempt(at: record, verdict) : nil,
                     clicks: record.clicks.map(\.position)))
             count(state == .dead ? "dead" : "retrying")
         }
@@ -252,10 +273,9 @@ extension ConnectionStream {
 
     private static let firstRetryOfUnknown: Duration = .seconds(3600)
 
-    private func report(_ commit: StreamCommit, _ records: [StreamRecord], on connection: Connection) {
-        reporter.streamed(
-            commit.counts, lag: records.compactMap { $0.clicks.first?.receivedAt }.min().map { clock.now - $0 },
-            on: connection)
+    private func report(_ commit: StreamCommit, _ batches: [SentRecords], on connection: Connection) {
+        let oldest = batches.lazy.flatMap(\.records).compactMap { $0.clicks.first?.receivedAt }.min()
+        reporter.streamed(commit.counts, lag: oldest.map { clock.now - $0 }, on: connection)
         for failure in commit.failures {
             if let attempt = failure.attempt { reporter.attempted(attempt, on: connection) }
             reporter.settled(

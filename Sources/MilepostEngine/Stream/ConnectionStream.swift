@@ -49,6 +49,8 @@ public struct ConnectionStream: Sendable {
         var failures = 0
         /// Smaller than a batch may be while the vendor is being tried; nil: as large as it may be.
         var batchLimit: Int?
+        /// Clicks a call while calls follow one another; at most the action's batch.
+        var flowSize = 1 << 20
         /// When the outbox is looked at again.
         var drainAt: Timestamp?
         var idleDrains = 0
@@ -108,10 +110,15 @@ public struct ConnectionStream: Sendable {
         if try await sendDue(connection, actions, size, &state) { return .again }
 
         let place = try await place(of: connection, &state)
+        let flows = connection.health.resumeQuota == nil && mayFlow(actions, state)
         let page = try await store.readClicks(
-            after: place.position, workspace: connection.workspace, limit: size)
+            after: place.position, workspace: connection.workspace, limit: flows ? Self.flowPage : size)
         if !page.clicks.isEmpty {
-            try await send(page, place: place, connection, actions, &state)
+            if flows {
+                try await flow(from: page, place: place, connection, actions, &state)
+            } else {
+                try await send(page, place: place, connection, actions, &state)
+            }
             return .again
         }
         state.place?.position = page.through
@@ -202,30 +209,43 @@ public struct ConnectionStream: Sendable {
     private func send(
         _ page: ClickPage, place: StreamPlace, _ connection: Connection, _ actions: [ClickAction], _ state: inout State
     ) async throws {
+        let (commit, clicks) = try await firing(
+            page.clicks, through: page.through, place: place, connection, actions)
+        // Without an action there is nothing that an identity would be good for.
+        if actions.isEmpty {
+            try await store.commitStream(commit)
+            moved(to: page.through, &state)
+            return
+        }
+        if try await deliver(clicks, held: [:], connection, actions, commit, &state) {
+            moved(to: page.through, &state)
+        }
+    }
+
+    /// Which of the clicks up to a position fire, and the beginning of what is to be stored with what comes of them.
+    func firing(
+        _ clicks: [StoredClick], through: ClickPosition, place: StreamPlace, _ connection: Connection,
+        _ actions: [ClickAction]
+    ) async throws -> (StreamCommit, [ResolvedClick]) {
         var commit = StreamCommit(
-            connection: connection.id, workspace: connection.workspace, at: clock.now, position: page.through)
-        let sorted = try await sort(page.clicks, on: connection, actions, place: place)
+            connection: connection.id, workspace: connection.workspace, at: clock.now, position: through)
+        let sorted = try await sort(clicks, on: connection, actions, place: place)
         commit.count(.skipped, sorted.skipped)
         for (code, clicks) in Dictionary(grouping: sorted.excluded, by: \.code) {
             commit.count(StreamCount(outcome: "excluded:\(code)"), clicks.count)
         }
         commit.links = sorted.links
-        // Without an action there is nothing that an identity would be good for.
         if actions.isEmpty {
             commit.count(
                 StreamCount(outcome: "excluded:switched_off"), sorted.resolved.count + sorted.unknown.count)
-            try await store.commitStream(commit)
-            moved(to: page.through, &state)
-            return
+        } else {
+            commit.holds = sorted.unknown.map { hold($0, .unmatched, until: nil) }
+            commit.count(.held, sorted.unknown.count)
         }
-        commit.holds = sorted.unknown.map { hold($0, .unmatched, until: nil) }
-        commit.count(.held, sorted.unknown.count)
-        if try await deliver(sorted.resolved, held: [:], connection, actions, commit, &state) {
-            moved(to: page.through, &state)
-        }
+        return (commit, sorted.resolved)
     }
 
-    private func moved(to position: ClickPosition, _ state: inout State) {
+    func moved(to position: ClickPosition, _ state: inout State) {
         state.place?.position = position
         state.stored = position
     }

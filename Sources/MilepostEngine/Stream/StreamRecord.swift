@@ -30,7 +30,8 @@ struct StreamRecord: Sendable {
 
     /// `include/milepost/schemas/payload.click.json`
     static func click(
-        _ resolved: ResolvedClick, action: ClickAction, on connection: Connection, at now: Timestamp
+        _ resolved: ResolvedClick, action: ClickAction, on connection: Connection, at now: Timestamp,
+        _ links: inout [LinkID: JSONValue]
     ) -> StreamRecord {
         let stored = resolved.stored
         let key = key(connection: connection.id, action: action.name, event: stored.click.id)
@@ -43,7 +44,7 @@ struct StreamRecord: Sendable {
                 "device": JSONValue(click.device), "user_agent": JSONValue(click.userAgent),
                 "is_bot": .bool(click.isBot),
             ],
-            "utm": utm(click.utm), "link": link(stored.link), "contact": contact(resolved.contact),
+            "utm": utm(click.utm), "link": known(stored.link, &links), "contact": contact(resolved.contact),
         ]
         return StreamRecord(
             action: action, key: key, payload: payload, connection: connection, clicks: [stored], touch: nil,
@@ -89,6 +90,14 @@ struct StreamRecord: Sendable {
             "source": JSONValue(utm.source), "medium": JSONValue(utm.medium), "campaign": JSONValue(utm.campaign),
             "term": JSONValue(utm.term), "content": JSONValue(utm.content),
         ]
+    }
+
+    /// A page's clicks share their links.
+    private static func known(_ link: Link, _ links: inout [LinkID: JSONValue]) -> JSONValue {
+        if let made = links[link.id] { return made }
+        let made = Self.link(link)
+        links[link.id] = made
+        return made
     }
 
     private static func link(_ link: Link) -> JSONValue {

@@ -5,6 +5,8 @@ import GRDB
 public import MilepostModel
 
 extension SQLiteStore {
+    public var epoch: UInt64? { writer.credentials.commits }
+
     public func dataKey(_ workspace: WorkspaceID) async throws -> WrappedDataKey? {
         try await read("reading the data key of '\(workspace)'") { try Self.dataKey(workspace, $0) }
     }

@@ -143,7 +143,17 @@ extension WriteContext {
         try finish(commit.released, as: .released, of: commit)
         try finish(commit.dropped, as: .expired, of: commit)
         try forget(commit.withdrawn.map(\.rawValue))
-        for treatment in commit.links { try note(treatment, connection: id) }
+        // Where no stretch is open, a link that fires has none to end.
+        var hasOpen =
+            try commit.links.isEmpty
+            || Bool.fetchOne(
+                db.cachedStatement(
+                    sql: "SELECT EXISTS (SELECT 1 FROM stream_exclusions WHERE connection_id = ? AND is_open = 1)"),
+                arguments: [id]) ?? true
+        for treatment in commit.links where hasOpen || treatment.exclusion != nil {
+            try note(treatment, connection: id)
+            hasOpen = true
+        }
         try store(commit.touches, of: commit)
         try count(commit.counts, connection: commit.connection)
     }

@@ -29,6 +29,8 @@ final class WriterThread: Sendable {
     private let condition = Mutex(Condition())
     private let wake = DispatchSemaphore(value: 0)
     private let logBytes = Mutex<Int64>(0)
+    /// Hears of every commit that touched a credential, before its caller is answered.
+    let credentials = CredentialWatch()
 
     /// What a writer without work still does, one after the other.
     private enum Idleness {
@@ -125,6 +127,7 @@ final class WriterThread: Sendable {
         do {
             state = try pool.writeWithoutTransaction { db in
                 db.reportLogPages(to: gauge)
+                db.add(transactionObserver: credentials, extent: .databaseLifetime)
                 return try WriterState(
                     sequence: Int64.fetchOne(db, sql: "SELECT value FROM counters WHERE name = 'sequence'") ?? 0,
                     clickPosition: ClickNumbers.newest(db), days: DayTable.all(db),

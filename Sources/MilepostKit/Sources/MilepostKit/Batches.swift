@@ -4,13 +4,24 @@ import CMilepostPlugin
 
 // From the batches of the wire to one record at a time, and back.
 
-struct WireRecordResult: Encodable {
+struct WireRecordResult {
     var index: UInt32
     var `class`: String
     var remote_id: String?
     var remote_url: String?
     var warnings: [Warning]?
     var error: WireError?
+
+    /// Built by hand, because there is one for every record; nil members are left out.
+    var json: JSONValue {
+        var members: [String: JSONValue] = ["index": .int(Int64(index)), "class": .string(`class`)]
+        if let remote_id { members["remote_id"] = .string(remote_id) }
+        if let remote_url { members["remote_url"] = .string(remote_url) }
+        // They hold texts, integers and flags only: encoding them cannot fail.
+        if let warnings { members["warnings"] = .array(warnings.compactMap { try? JSONValueEncoder.encode($0) }) }
+        if let error { members["error"] = try? JSONValueEncoder.encode(error) }
+        return .object(members)
+    }
 }
 
 struct WireFinding: Encodable {
@@ -61,11 +72,44 @@ extension Operation {
         return outcomes
     }
 
+    /// Delivers records beside one another, for vendors that take one a request and do not mind their order. A verdict
+    /// that the next record would meet, too, is given to those that have not begun.
+    ///
+    /// Nothing is told early: after a crash all of them are tried again, so each request must be one that may be repeated.
+    ///
+    /// - Parameter width: how many at once.
+    public func together(
+        _ records: [DeliveryRecord], width: Int,
+        _ deliver: @escaping @Sendable (DeliveryRecord, Operation) async throws -> Delivered
+    ) async -> Outcomes {
+        var outcomes: Outcomes = [:]
+        var wall: Verdict?
+        await withTaskGroup(of: (DeliveryRecord, Result<Delivered, Verdict>).self) { group in
+            var rest = records[...]
+            func begin() {
+                guard wall == nil, let record = rest.popFirst() else { return }
+                let at = of(record)
+                group.addTask {
+                    do { return (record, .success(try await deliver(record, at))) } catch {
+                        return (record, .failure(verdict(for: error, at.trace)))
+                    }
+                }
+            }
+            for _ in 0..<max(1, width) { begin() }
+            for await (record, outcome) in group {
+                if case .failure(let verdict) = outcome, verdict.holdsForTheWholeBatch { wall = wall ?? verdict }
+                outcomes[record.index] = outcome
+                begin()
+            }
+            if let wall { for record in rest { outcomes[record.index] = .failure(wall) } }
+        }
+        return outcomes
+    }
+
     /// Tells the host a record's outcome before the operation ends.
     public func tell(_ record: DeliveryRecord, _ outcome: Result<Delivered, Verdict>?) {
         guard let outcome else { return }
-        // The result holds strings and integers only: encoding it cannot fail.
-        if let bytes = try? jsonBytes(WireRecordResult(record.index, outcome)) { partial(bytes) }
+        partial(WireRecordResult(record.index, outcome).json.bytes)
     }
 }
 
@@ -82,7 +126,7 @@ extension WireRecordResult {
 }
 
 func deliverBatch(_ plugin: any Delivering, _ request: DeliverRequest, _ operation: Operation) async throws
-    -> WireRecords<WireRecordResult>
+    -> JSONValue
 {
     let outcomes: Outcomes
     if let plugin = plugin as? any BatchDelivering {
@@ -90,12 +134,11 @@ func deliverBatch(_ plugin: any Delivering, _ request: DeliverRequest, _ operati
     } else {
         outcomes = await operation.each(request.records) { try await plugin.deliver($0, action: request.action, $1) }
     }
-    return WireRecords(
-        records: request.records.map { record in
-            let missing = Verdict.uncertain(
-                code: "result_missing", message: "The plugin gave no result for the record.")
-            return WireRecordResult(record.index, outcomes[record.index] ?? .failure(missing))
-        })
+    let missing = Verdict.uncertain(code: "result_missing", message: "The plugin gave no result for the record.")
+    return [
+        "records": .array(
+            request.records.map { WireRecordResult($0.index, outcomes[$0.index] ?? .failure(missing)).json })
+    ]
 }
 
 /// The verdict of an error. The plugin's own verdict stands; of any other error only what was sent decides.

@@ -244,6 +244,39 @@ public struct DeliveryRecord: Sendable, Decodable {
 public struct DeliverRequest: Sendable, Decodable {
     public var action: String
     public var records: [DeliveryRecord]
+
+    /// By hand: the one body that comes in thousands a second.
+    public init(from decoder: any Decoder) throws {
+        let value = try decoder.singleValueContainer().decode(JSONValue.self)
+        guard let action = value["action"]?.string, let records = value["records"]?.array else {
+            throw DecodingError.dataCorrupted(
+                .init(codingPath: decoder.codingPath, debugDescription: "action or records are missing"))
+        }
+        self.action = action
+        self.records = try records.map { try DeliveryRecord($0, decoder.codingPath) }
+    }
+}
+
+extension DeliveryRecord {
+    public init(from decoder: any Decoder) throws {
+        try self.init(decoder.singleValueContainer().decode(JSONValue.self), decoder.codingPath)
+    }
+
+    fileprivate init(_ value: JSONValue, _ path: [any CodingKey]) throws {
+        guard let index = value["index"]?.int.flatMap({ UInt32(exactly: $0) }), let id = value["delivery_id"]?.string,
+            let payload = value["payload"]
+        else {
+            throw DecodingError.dataCorrupted(
+                .init(codingPath: path, debugDescription: "index, delivery_id or payload is missing"))
+        }
+        self.index = index
+        delivery_id = id
+        self.payload = payload
+        idempotency_key = value["idempotency_key"]?.string
+        attempt = value["attempt"]?.int.flatMap { Int(exactly: $0) }
+        first_attempt_at = value["first_attempt_at"]?.string
+        journal = try value["journal"]?.array.map { try $0.map { try $0.decoded(as: JournalEntry.self) } }
+    }
 }
 
 /// A delivered record.

@@ -37,19 +37,23 @@ extension Instance {
 
     private static func answer(of event: mp_event) -> Result<HostCalls.HTTPAnswer, HTTPFailure> {
         // An event whose JSON cannot be read still carries wire state and status, which are what matters.
-        let facts = unsafe event.json.copied.flatMap { try? jsonValue($0, as: HTTPEventBody.self) }
+        let facts = unsafe event.json.copied.flatMap { try? JSONValue(parsing: $0) }
         let wire = unsafe HTTPFailure.Wire(rawValue: event.wire) ?? .maybeSent
         let status = unsafe Int(event.http_status)
         let call = unsafe event.status
         guard wire == .answered, call == MP_CALL_OK, (100...599).contains(status) else {
             return .failure(
                 HTTPFailure(
-                    wire: wire, code: facts?.error?.code ?? "host_call_\(call)",
-                    message: facts?.error?.message ?? "The request has no answer."))
+                    wire: wire, code: facts?["error"]?["code"]?.string ?? "host_call_\(call)",
+                    message: facts?["error"]?["message"]?.string ?? "The request has no answer."))
         }
-        let headers = (facts?.headers ?? []).filter { $0.count == 2 }.map { (name: $0[0], value: $0[1]) }
+        let headers = (facts?["headers"]?.array ?? []).compactMap { pair -> (name: String, value: String)? in
+            guard let name = pair[0]?.string, let value = pair[1]?.string, pair[2] == nil else { return nil }
+            return (name, value)
+        }
         let response = unsafe HTTPResponse(
-            status: status, headers: headers, body: event.data.copied ?? [], isTruncated: facts?.truncated ?? false)
+            status: status, headers: headers, body: event.data.copied ?? [],
+            isTruncated: facts?["truncated"]?.bool ?? false)
         return unsafe .success(HostCalls.HTTPAnswer(response: response, blob: event.blob, blobLength: event.blob_len))
     }
 }

@@ -111,15 +111,3 @@ public struct HTTPFailure: Error, Hashable, Sendable {
         self.message = message
     }
 }
-
-/// json of MP_EVENT_HTTP.
-struct HTTPEventBody: Decodable {
-    struct Failure: Decodable {
-        var code: String?
-        var message: String?
-    }
-    var status: Int?
-    var headers: [[String]]?
-    var truncated: Bool?
-    var error: Failure?
-}

@@ -19,6 +19,16 @@ final class BatchingPlugin: BatchDelivering {
                 return Delivered(remoteID: String(record.index))
             }
         }
+        if action == "beside" || action == "walled" {
+            return await operation.together(records, width: action == "beside" ? 4 : 1) { record, operation in
+                let answer = try await operation.http(
+                    .idempotent("POST", "https://api.example.com/\(record.index)", credential: nil))
+                if answer.status == 429 {
+                    throw Verdict.rateLimited(code: "slow_down", message: "Wait.", after: nil, scope: "endpoint")
+                }
+                return Delivered(remoteID: String(record.index))
+            }
+        }
         var outcomes: Outcomes = [:]
         for record in records where record.index != 2 {
             outcomes[record.index] =
@@ -53,6 +63,24 @@ extension SerializedKit {
             #expect((done.body["records"]?.array ?? []).map { $0["class"] } == ["ok", "rejected", "ok"])
             #expect(host.journal.map(\.record) == [0, 2])
             #expect(host.partials.count == 3)
+        }
+
+        @Test("records go beside one another, and a wall spares those that have not begun (TL-11)")
+        func beside() async throws {
+            let records = JSONValue.array((0..<40).map { ["index": .int($0), "delivery_id": "d", "payload": [:]] })
+            for (action, sent, limited) in [("beside", 40, 0), ("walled", 3, 38)] {
+                let host = try #require(
+                    FakeHost(BatchingPlugin.self, configuration: ["connection": "c"]) { request in
+                        action == "walled" && request.url.hasSuffix("/2") ? .json(429, [:]) : .json(200, [:])
+                    })
+                let done = await host.run(MP_VERB_DELIVER, ["action": .string(action), "records": records])
+                host.destroy()
+                let results = done.body["records"]?.array ?? []
+                #expect(results.map { $0["index"]?.int } == (0..<40).map { Int64($0) })
+                #expect(results.count { $0["class"] == "rate_limited" } == limited)
+                #expect(results.count { $0["class"] == "ok" } == 40 - limited)
+                #expect(host.sent.count == sent)
+            }
         }
 
         @Test("a verdict thrown for the batch is everybody's")
