@@ -6,7 +6,7 @@
 
 A block marked `console` holds commands behind `$ ` (continued behind `> `) and below each what it prints. A line that is only
 `…` stands for any number of lines. What differs from run to run (times, ids, keys, seeds, sizes) is masked on both sides.
-A command that ends with `&` and writes to `NAME.log` goes on in the background; the next waits until it listens.
+A command that ends with `&` and writes to `NAME.log` goes on in the background; the next waits until it is ready.
 """
 
 from __future__ import annotations
@@ -33,10 +33,14 @@ MASKS = [
     (r"\b(dlv|con|rcd|opr|tok|key|evt|crs)_[A-Za-z0-9]{6,}", r"\1_ID"),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z| UTC)?|\b\d\d:\d\d:\d\d\b", "TIME"),
     (r"\b[0-9a-f]{12,64}\b", "HEX"),
+    (r"\b(now|\d+ s ago)\b", "AGE"),
     (r"seed:? \d+", "seed N"),
     (r"\b\d+(\.\d+)? ?(ms|s|KiB|MiB|kB|bytes|calls|operations|requests|moments|lines|restarts|kinds)\b", r"N \2"),
     (r"\b\d{1,3}(,\d{3})+\b", "N"),
-    (r"(process|pid|worker) \d+", r"\1 N"),
+    (r"(worker +alpha +\d+ +)\d+", r"\1PID"),
+    (r"duration ms +\d+", "duration ms N"),
+    (r"\(>= [\d.]+\)", "(VERSION)"),
+    (r"_(amd64|arm64)\.", "_MACHINE."),
 ]
 
 
@@ -128,7 +132,7 @@ class Shell:
         else:
             raise AssertionError(f"the shell ended at: {command}")
         if command.rstrip().endswith("&") and (log := re.search(r"> (\S+\.log)", command)):
-            self.wait_for(log.group(1))
+            self.wait_for(log.group(1), "milepostd: ready" if command.startswith("milepostd") else "listening on")
         return lines
 
     def shown(self, line: str) -> str:
@@ -137,14 +141,14 @@ class Shell:
             line = line.replace(own, port)
         return line.replace(str(self.folder / "work"), "~").replace(str(self.folder), "~").replace("\t", "    ").rstrip()
 
-    def wait_for(self, log: str) -> None:
+    def wait_for(self, log: str, said: str) -> None:
         end = time.monotonic() + 30
         while time.monotonic() < end:
             for path in self.folder.rglob(log):
-                if "listening on" in path.read_text(errors="replace"):
+                if said in path.read_text(errors="replace"):
                     return
             time.sleep(0.05)
-        raise AssertionError(f"nothing listens: {[path.read_text() for path in self.folder.rglob(log)]}")
+        raise AssertionError(f"nobody says '{said}': {[path.read_text() for path in self.folder.rglob(log)]}")
 
     def close(self) -> None:
         """Ends what still runs in the background, each by its own number, and then the shell."""

