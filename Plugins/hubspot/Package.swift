@@ -23,7 +23,8 @@ let package = Package(
     dependencies: [.package(path: "../../Sources/MilepostKit")],
     targets: [
         .target(
-            name: "HubSpot", dependencies: [kit], path: ".", exclude: ["Entry", "Tests", "README.md", "export.map"],
+            name: "HubSpot", dependencies: [kit], path: ".",
+            exclude: ["Entry", "Tests", "README.md", "export.map", "hubspot.vendor.json"],
             sources: ["Sources"], resources: [.embedInCode("hubspot.json")], swiftSettings: strict),
         // The entry alone: so that the tests can link the rest without the flags of a shared object.
         .target(

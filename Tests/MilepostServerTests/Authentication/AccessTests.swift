@@ -34,6 +34,7 @@ struct AccessTests {
         "plans.get": .admin, "plans.put": .admin, "links.describe": .operator,
         "managed.list": .admin, "integrations.compare": .admin,
         "apps.list": .admin, "apps.get": .admin, "apps.put": .admin, "apps.delete": .admin,
+        "integrations.check": .admin,
         "integrations.provision": .admin, "integrations.deprovision": .admin, "apps.provision": .admin,
         "apps.deprovision": .admin, "oauth.adopt": .admin,
         "integrations.authorize": .admin, "integrations.authorize.status": .admin,
