@@ -32,7 +32,7 @@ IN_SCOPE: dict[str, list[range]] = {
     "PRV": [range(1, 4), range(5, 7)],
     "ACC": [range(1, 6)],
     "Z": [range(5, 14)],
-    "EXT": [range(1, 4), range(6, 8), range(9, 11), range(15, 16)],
+    "EXT": [range(1, 4), range(6, 8), range(9, 11), range(14, 16), range(18, 19)],
 }
 
 
