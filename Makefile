@@ -15,7 +15,7 @@ SWIFT_FLAGS := -c release
 export MILEPOST_SHARED ?= $(abspath ../shared)
 export MILEPOST_DIST := $(abspath $(DIST))
 
-.PHONY: help build deps venv binaries plugins demo deb deb-prebuilt test test-full test-packages test-swift test-plugins test-python bench lint format clean
+.PHONY: help build deps venv binaries plugins demo deb deb-from-source test test-full test-packages test-swift test-plugins test-python bench lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14
@@ -53,14 +53,14 @@ test: build venv ## everything that proves it, about twenty minutes
 test-full: build venv ## the large counts: 200 kills, long streams
 	@$(VENV)/bin/python Tests/run.py full
 
-deb: deps ## Debian packages into .build/packages, compiled from the exported tree
+deb: build ## Debian packages of what 'make build' made, into .build/packages
+	@packaging/ensure-dependencies.sh packages
+	@packaging/make_deb.sh --prebuilt $(DIST) .build/packages
+
+deb-from-source: deps ## the same, compiled anew at a path that does not show
 	@packaging/ensure-dependencies.sh packages
 	@swift package resolve
 	@packaging/make_deb.sh .build/packages
-
-deb-prebuilt: build ## the same from what 'make build' made
-	@packaging/ensure-dependencies.sh packages
-	@packaging/make_deb.sh --prebuilt $(DIST) .build/packages
 
 test-packages: build venv ## installs, upgrades and purges the packages in a booted Debian of its own; needs root
 	@packaging/ensure-dependencies.sh packages

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Builds one plugin: Plugins/build.sh NAME OUTDIR. Leaves OUTDIR/NAME.so (stripped) and OUTDIR/NAME.json.
-# PLUGIN_SCRATCH names the folder for intermediate files.
+# PLUGIN_SCRATCH names the folder for intermediate files, PLUGIN_FLAGS holds more words for the compiler.
 set -eu
 [ $# -eq 2 ] || { echo "usage: $0 NAME OUTDIR" >&2; exit 64; }
 name=$1
@@ -11,8 +11,10 @@ scratch=${PLUGIN_SCRATCH:-$here/../.build/plugins/$name}
 mkdir -p "$2" "$scratch"
 out=$(cd "$2" && pwd)
 cd "$package"
-swift build -c release --product "$name" --disable-local-rpath --scratch-path "$scratch"
-library=$(swift build -c release --product "$name" --scratch-path "$scratch" --show-bin-path)/lib$name.so
+# shellcheck disable=SC2086 # words, on purpose
+swift build -c release --product "$name" --disable-local-rpath --scratch-path "$scratch" ${PLUGIN_FLAGS:-}
+# shellcheck disable=SC2086
+library=$(swift build -c release --product "$name" --scratch-path "$scratch" ${PLUGIN_FLAGS:-} --show-bin-path)/lib$name.so
 # Symbols go, the runtime's metadata sections stay: strip leaves every allocated section alone. Written beside and
 # renamed, so that a daemon that has the old file mapped keeps it.
 strip --strip-unneeded -o "$out/.$name.so.new" "$library"

@@ -10,9 +10,9 @@ swift --version 2>/dev/null | grep -q 'Swift version 6\.' || { echo "Swift 6.3 i
 export CLANG_MODULE_CACHE_PATH="$root/.build/module-cache"
 mapped="-Xswiftc -file-prefix-map -Xswiftc $root=/usr/src/milepost -Xcc -ffile-prefix-map=$root=/usr/src/milepost"
 # shellcheck disable=SC2086 # words, on purpose
-swift build -c release --disable-automatic-resolution --skip-update --disable-local-rpath $mapped
+swift build -c release --disable-automatic-resolution --disable-local-rpath $mapped
 # shellcheck disable=SC2086
-bin=$(swift build -c release --disable-automatic-resolution --skip-update $mapped --show-bin-path)
+bin=$(swift build -c release --disable-automatic-resolution $mapped --show-bin-path)
 mkdir -p "$1/plugins"
 for name in milepostd milepost milepost-sandbox milepost-plugin-worker milepost-plugin-check; do
     install -m 0755 "$bin/$name" "$1/$name"

@@ -54,6 +54,9 @@ for language in c c++ rust swift; do
     rm -rf "$to/usr/share/doc/milepost-dev/examples/$language"
     "$dist/milepost" plugin new example-crm --language "$language" --folder "$to/usr/share/doc/milepost-dev/examples/$language" >/dev/null
     rm -f "$to/usr/share/doc/milepost-dev/examples/$language/.gitignore"
+    # A new project's changelog has the moment it was made; in a package that is the package's own.
+    [ -z "${SOURCE_DATE_EPOCH:-}" ] || sed -i "s/^\( -- .*>\)  .*/\1  $(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")/" \
+        "$to/usr/share/doc/milepost-dev/examples/$language/debian/changelog"
 done
 
 # What the programs say of themselves.

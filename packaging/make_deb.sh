@@ -27,7 +27,7 @@ for tool in dpkg-buildpackage dh python3 perl; do
 done
 
 # What git knows, with its modes, and nothing that lies about. Also before a commit.
-work=$root/.build/deb
+work=${MILEPOST_DEB_WORK:-$root/.build/deb}
 source=$work/source/milepost
 rm -rf "$work/source"
 mkdir -p "$source"

@@ -61,6 +61,13 @@ class Machine:
                  in ("running", "degraded"), 90, 0.2)
         return self
 
+    def once(self, command: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
+        """A shell command in the system while it is not booted: no systemd, as in a chroot or a build container."""
+        return subprocess.run(
+            ["unshare", "--mount", "systemd-nspawn", "--quiet", "--directory", str(self.folder), "--register=no", "--keep-unit",
+             "--private-network", CALLS, "--as-pid2", "--pipe", "--setenv=DEBIAN_FRONTEND=noninteractive", "/bin/sh", "-c", command],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, preexec_fn=die_with_the_tests)
+
     def _find_leader(self) -> int | None:
         """The container's first process: the child of nspawn that is a first process in its own namespace."""
         assert self.child and self.child.poll() is None, "systemd-nspawn has ended"

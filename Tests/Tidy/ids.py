@@ -33,8 +33,8 @@ IN_SCOPE: dict[str, list[range]] = {
     "PRV": [range(1, 4), range(5, 7)],
     "ACC": [range(1, 6)],
     "Z": [range(5, 14)],
-    "EXT": [range(1, 4), range(6, 11), range(15, 16)],
-    "HOOK": [range(7, 10)],
+    "EXT": [range(1, 11), range(14, 16), range(18, 19)],
+    "HOOK": [range(1, 10)],
 }
 
 
