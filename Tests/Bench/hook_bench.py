@@ -163,7 +163,7 @@ def measure(bench: Bench) -> None:
               bare=[floor for _, floor, _ in rounds], meets=lambda _, ratio: ratio >= 0.9,
               note="256 connections, worker")
     queued(bench)
-    isolation(bench)
+    beside_a_crash(bench)
 
 
 # -------------------------------------------------------------------------------------------------- what waits, and who else
@@ -255,7 +255,7 @@ def beside(bench: Bench, plugins: Path, receiver: Sink, seconds: float, *, crash
         return seen["p99_us"] / 1000
 
 
-def isolation(bench: Bench) -> None:
+def beside_a_crash(bench: Bench) -> None:
     """Ten interleaved pairs, with and without a connector that crashes in a loop: their differences in per cent."""
     pairs, seconds = (1, 3) if bench.quick else (10, 10)
     plugins = {crashes: build_crasher(bench, crashes) for crashes in (False, True)}
