@@ -17,7 +17,7 @@ IN_SCOPE: dict[str, list[range]] = {
     "DUP": [range(1, 6), range(7, 8)],  # 6 is the timeline's
     "CFG": [range(1, 12)],
     "FLD": [range(1, 6), range(7, 12)],  # 6 reads mirrors
-    "HOOK": [range(1, 7), range(9, 10)],  # 7 and 8 are the generated client's
+    "HOOK": [range(1, 10)],
     "EXC": [range(1, 7)],
     "PLAN": [range(1, 7)],
     "RATE": [range(1, 4), range(5, 10), range(11, 12), range(13, 15)],  # 4 and 10 are mirrors; 12: no batch endpoint there
@@ -34,7 +34,6 @@ IN_SCOPE: dict[str, list[range]] = {
     "ACC": [range(1, 6)],
     "Z": [range(5, 14)],
     "EXT": [range(1, 11), range(14, 16), range(18, 19)],
-    "HOOK": [range(1, 10)],
 }
 
 
