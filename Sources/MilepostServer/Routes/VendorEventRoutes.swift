@@ -26,6 +26,8 @@ extension MilepostServer {
     private static let idempotencyKey = HTTPField.Name("Idempotency-Key")
 
     private static func take(_ call: Call) async throws -> Answer {
+        // Before anything of the body is said: whoever may not come here learns nothing.
+        let (integration, workspace) = (try call.integration(), try call.workspace())
         let key = idempotencyKey.flatMap { call.request.headers[$0] }
         let draft: VendorEventDraft
         switch VendorEventReader.read(try await call.json(), key: key) {
@@ -36,7 +38,7 @@ extension MilepostServer {
                 detail: rejected.errors.prefix(20).map(\.message).joined(separator: "; "), errors: rejected.errors)
         }
         let engine = call.engine
-        let taken = try await engine.vendorEvents.take(draft, from: call.integration(), workspace: call.workspace())
+        let taken = try await engine.vendorEvents.take(draft, from: integration, workspace: workspace)
         for id in Set(taken.deliveries.map(\.connection)) {
             guard let connection = try await engine.store.connection(id: id), connection.state == .active else {
                 continue

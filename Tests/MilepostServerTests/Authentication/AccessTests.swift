@@ -41,6 +41,7 @@ struct AccessTests {
         "integrations.authorize.complete": .admin,
         "rules.list": .viewer, "rules.create": .admin, "rules.apply": .admin, "rules.simulate": .operator,
         "rules.explain": .viewer, "rules.get": .viewer, "rules.put": .admin, "rules.remove": .admin,
+        "integrations.enable": .operator, "integrations.events.post": .ingest, "integrations.events.list": .viewer,
         "rules.explain.one": .viewer, "rules.firings": .viewer,
     ]
 

@@ -176,7 +176,7 @@ struct ClickLogTests {
             DROP INDEX forms_log; ALTER TABLE forms DROP COLUMN number; ALTER TABLE forms DROP COLUMN position;
             DELETE FROM counters WHERE name = 'forms'; ALTER TABLE rule_cursors DROP COLUMN form;
             ALTER TABLE rules DROP COLUMN filled_form; DROP TABLE rule_waiting;
-            DELETE FROM grdb_migrations WHERE identifier = '0010-identities'; PRAGMA user_version = 7;
+            DELETE FROM grdb_migrations WHERE identifier = '0010-identities'; PRAGMA user_version = 9;
             """)
         store = try directory.open()
         _ = try await store.append([identified("a")], workspace: .acme, receivedAt: .start)
