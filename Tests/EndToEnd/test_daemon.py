@@ -327,6 +327,7 @@ class TestCommandLine:
             "members.put": ["members", "set", "jo", "--crm-opt-out", "true"],
             "integrations.list": ["integrations"],
             "integrations.get": ["integrations", "show", "pipedrive"],
+            "integrations.check": ["integrations", "check", "pipedrive"],
             "integrations.rollout": ["integrations", "rollout", "pipedrive"],
             "integrations.connect": ["connect", "pipedrive", "--credential", "api_token=x", "--set", "pipeline_id=1"],
             "integrations.authorize": ["connect", "pipedrive", "--oauth", "--no-wait"],
