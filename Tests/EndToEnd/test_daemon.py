@@ -330,6 +330,7 @@ class TestCommandLine:
             "integrations.enable": ["integrations", "enable", "pipedrive"],
             "integrations.events.post": ["integrations", "event", "pipedrive", "--id", "e", "dealId=1", "newStage=2"],
             "integrations.events.list": ["integrations", "events", "pipedrive"],
+            "integrations.check": ["integrations", "check", "pipedrive"],
             "integrations.rollout": ["integrations", "rollout", "pipedrive"],
             "integrations.connect": ["connect", "pipedrive", "--credential", "api_token=x", "--set", "pipeline_id=1"],
             "integrations.authorize": ["connect", "pipedrive", "--oauth", "--no-wait"],

@@ -115,6 +115,7 @@ class TestAccess:
         sandbox.clear_faults()
         assert shared.rest.request("POST", f"{workspace.base}/deliveries/{dead['id']}/replay").status == 202
         shared.rest.post(f"{workspace.base}/deliveries/replay", {"state": "dead"})
+        assert shared.rest.post(f"{workspace.base}/integrations/pipedrive/check", {}) == {"problems": []}
         # A plugin that provisions nothing answers so, and that is a change that was asked for.
         shared.rest.put("/v1/admin/apps/pipedrive", {"client_id": "audited", "client_secret": "audited-secret"})
         for place in (f"{workspace.base}/integrations/pipedrive", "/v1/admin/apps/pipedrive"):
