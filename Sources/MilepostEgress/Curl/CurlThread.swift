@@ -146,11 +146,18 @@ extension CurlThread {
             for (transfer, continuation) in arrivals { transfers.take(transfer, continuation) }
             for id in cancellations { transfers.cancel(id, "given up by the caller") }
             if isStopping { break }
+            // What ended made room for what waits, and that may have ended already when it has begun: nobody must sleep on a
+            // result that was not handed on. Arrivals and cancellations have their turn in between.
+            var turns = 0
             var running: Int32 = 0
-            unsafe curl_multi_perform(multi.raw, &running)
-            // What ended made room for what waits: that begins before anybody sleeps.
-            if transfers.collect() { unsafe curl_multi_perform(multi.raw, &running) }
-            unsafe curl_multi_poll(multi.raw, nil, 0, 10_000, nil)  // arrivals wake it; libcurl's timers shorten it
+            var hasBegun = true
+            while hasBegun, turns < 32 {
+                unsafe curl_multi_perform(multi.raw, &running)
+                hasBegun = transfers.collect()
+                turns += 1
+            }
+            // Arrivals wake it; libcurl's timers shorten it.
+            unsafe curl_multi_poll(multi.raw, nil, 0, hasBegun ? 0 : 10_000, nil)
         }
         transfers.cancelAll("Milepost is shutting down")
         handle.withLock { open in
