@@ -155,9 +155,17 @@ struct ServerContext: Sendable {
         }
     }
 
-    /// A standby is alive and not ready, and says so on every other route.
+    /// A standby is alive and not ready, and says so on every other route; so does a daemon that has not started yet.
     private func standby(_ route: Route) -> Response {
-        if route.operationID == "healthz" { return Answer(["status": "ok", "role": "standby"]).response }
+        let name = role.isStarting ? "starting" : "standby"
+        if route.operationID == "healthz" { return Answer(["status": "ok", "role": .string(name)]).response }
+        if role.isStarting {
+            return Problem(
+                status: .serviceUnavailable, code: "starting",
+                detail: "This daemon is opening its database and loading plugins. Try again in a moment.",
+                headers: [.retryAfter: "1"]
+            ).response
+        }
         return Problem(
             status: .serviceUnavailable, code: "standby",
             detail: "Another milepostd works on this data directory; this one takes over when that one ends.",

@@ -123,8 +123,10 @@ public struct ReloadReport: Sendable {
 /// Whether this daemon works or waits: a standby answers health only, until it holds the data directory's lock.
 public final class ServerRole: Sendable {
     private let active = Mutex<Engine?>(nil)
+    /// Whether it holds the lock and only opens things still: then nobody else is to be asked.
+    let isStarting: Bool
 
-    public init() {}
+    public init(isStarting: Bool = false) { self.isStarting = isStarting }
 
     /// The engine, once the lock is held.
     public var engine: Engine? { active.withLock { $0 } }

@@ -61,7 +61,7 @@ struct Daemon {
         // Before anybody listens: a damaged database ends the daemon, and nobody should have been promised anything.
         let store = try lock == nil ? nil : EngineService.openStore(configuration)
 
-        let role = ServerRole()
+        let role = ServerRole(isStarting: lock != nil)
         let metrics = MetricsRegistry()
         let live = LiveSettings(configuration.server, intake: configuration.clickParser)
         let worker = EngineService(

@@ -29,9 +29,11 @@ struct World: Sendable {
         maximumEventsBody: 200_000, maximumJSONBody: 4096, maximumWorkspaces: 4, maximumIntegrations: 2, version: "test"
     )
 
-    /// - Parameter isActive: false leaves the server a standby.
+    /// - Parameters:
+    ///   - isActive: false leaves the server a standby.
+    ///   - isStarting: such a server holds the lock and has not opened everything.
     static func run(
-        isActive: Bool = true, settings: ServerSettings = settings, connections: Int = 64,
+        isActive: Bool = true, isStarting: Bool = false, settings: ServerSettings = settings, connections: Int = 64,
         idle: Duration = .seconds(30), _ body: @Sendable (World) async throws -> Void
     ) async throws {
         let directory = FileManager.default.temporaryDirectory.appendingPathComponent("milepost-\(UUID().uuidString)")
@@ -42,7 +44,7 @@ struct World: Sendable {
         let clock = FixedClock()
         let store = try SQLiteStore.open(directory: directory + "/data", clock: clock)
         let (engine, host, egress, metrics, log) = try wire(store, clock, directory)
-        let role = ServerRole()
+        let role = ServerRole(isStarting: isStarting)
         if isActive { role.activate(engine) }
         let live = LiveSettings(settings, intake: ClickParser())
         var logger = Logger(label: "http") { _ in log.handler }

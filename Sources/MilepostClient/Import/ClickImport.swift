@@ -187,7 +187,7 @@ public struct ClickImport {
             do {
                 return try transport.json(request)
             } catch {
-                let passes = ["unreachable", "rate_limited", "standby"].contains(error.code)
+                let passes = ["unreachable", "rate_limited", "standby", "starting"].contains(error.code)
                 guard passes, attempt < options.attempts else { throw error }
                 pause(.milliseconds(250 << min(attempt, 6)))
                 attempt += 1

@@ -10,16 +10,18 @@ import Testing
 
 @Suite("protocol")
 struct ProtocolTests {
-    @Test("a standby lives, is not ready, and says so on every other route")
-    func standby() async throws {
-        try await World.run(isActive: false) { world in
+    @Test(
+        "a standby lives, is not ready, and says so on every other route; so does a daemon that starts",
+        arguments: [("standby", false), ("starting", true)])
+    func standby(code: String, isStarting: Bool) async throws {
+        try await World.run(isActive: false, isStarting: isStarting) { world in
             let token = try await world.token(.admin)
             let health = try await world.send("GET", "/healthz")
-            #expect(health.status == 200 && health.json["role"]?.string == "standby")
+            #expect(health.status == 200 && health.json["role"]?.string == code)
             for route in MilepostServer.routes where route.operationID != "healthz" {
                 let path = route.path.replacing("{", with: "").replacing("}", with: "")
                 let answer = try await world.send(route.method.rawValue, path, token: token)
-                #expect(answer.status == 503 && answer.code == "standby", "\(route.operationID)")
+                #expect(answer.status == 503 && answer.code == code, "\(route.operationID)")
                 #expect(answer.headers["retry-after"] == "1")
             }
             world.role.activate(world.engine)
