@@ -131,7 +131,8 @@ struct SpecialPurposeTests {
         func get(mayBePrivate: Bool) async -> TransferResult {
             await thread.perform(
                 TransferRequest(
-                    get: "http://\(host):\(server.port)/", pin: pin.map { "+\(host):\(server.port):\($0)" },
+                    get: EgressPolicy.Origin(scheme: "http", host: host, port: server.port),
+                    pin: pin.map { "+\(host):\(server.port):\($0)" },
                     mayBePrivate: mayBePrivate, timeout: .seconds(5)))
         }
         let refused = await get(mayBePrivate: false)

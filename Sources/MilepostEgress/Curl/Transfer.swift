@@ -30,11 +30,11 @@ package struct TransferRequest: Sendable {
 
 extension TransferRequest {
     /// A bare GET to where `pin` says, so that a test can show that the socket is judged whatever was judged before.
-    package init(get url: String, pin: String?, mayBePrivate: Bool, timeout: Duration) {
+    package init(get origin: EgressPolicy.Origin, pin: String?, mayBePrivate: Bool, timeout: Duration) {
         self.init(
-            method: "GET", url: url, scheme: String(url.prefix { $0 != ":" }), pin: pin, headers: [], secrets: [],
-            body: [], formSecrets: [], querySecrets: [], isIdempotent: true, timeout: timeout, responseCap: 1 << 20,
-            mayBePrivate: mayBePrivate, proxy: nil)
+            method: "GET", url: "\(origin.scheme)://\(origin.host):\(origin.port)/", origin: origin, pin: pin,
+            headers: [], secrets: [], body: [], formSecrets: [], querySecrets: [], isIdempotent: true, timeout: timeout,
+            responseCap: 1 << 20, mayBePrivate: mayBePrivate, proxy: nil)
     }
 }
 
