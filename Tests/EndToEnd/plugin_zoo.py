@@ -368,13 +368,13 @@ HARDENED = "-Wl,-z,relro,-z,now,-z,noexecstack"
 
 
 def new_project(folder: Path) -> Path:
-    """What `milepost plugin new` makes of the name acme in C, with a connector that stands on the ABI itself: the zoo breaks it
-    below what <milepost/connector.h> would keep right."""
+    """What `milepost plugin new` makes of the name acme in C, with the corpus' connector, which stands on the ABI itself: the zoo
+    breaks it below what <milepost/connector.h> would keep right."""
     subprocess.run(
         [DIST / "milepost", "plugin", "new", "acme", "--language", "c", "--folder", folder], check=True, capture_output=True,
         timeout=100)
     for source in ("plugin.c", "json.h"):
-        shutil.copy(ROOT / "Tests/Plugins/bare" / source, folder / "src" / source)
+        shutil.copy(ROOT / "Tests/AbiCorpus/1.0/plugin" / source, folder / "src" / source)
     return folder
 
 

@@ -19,7 +19,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LONG_FILES = {
     # Path: why it may be longer than LINE_LIMIT.
-    "Tests/Plugins/bare/plugin.c": "a whole connector against the bare ABI, which the zoo edits as one text",
     "Tests/EndToEnd/test_thresholds.py": "one test a requirement of the threshold chapter, in its order",
     "Tests/AbiCorpus/1.0/plugin/plugin.c": "frozen as `milepost plugin new` made it for ABI 1.0",
 }
