@@ -2,16 +2,21 @@
 
 public import MilepostKit
 
-/// Clicks that queue up together leave in one request, when the settings say so.
+/// Clicks that queue up together leave in one request, when the settings say so; everything else in requests of its own.
 extension CustomHookPlugin: BatchDelivering {
     static let clickAction = "click_hook"
+    /// Requests of one call under way at once. A few calls are; the daemon bounds the connections to one receiver.
+    static let width = 64
 
     public func deliver(
         batch records: [DeliveryRecord], action: String, _ operation: Operation
     ) async throws -> Outcomes {
         let settings = settings
         guard action == Self.clickAction, settings.sendsBatches, !settings.url.isEmpty else {
-            return await operation.each(records) { try await self.deliver($0, action: action, $1) }
+            // Receivers tell repetitions by id and take events in any order, so none waits for another.
+            return await operation.together(records, width: Self.width) {
+                try await self.deliver($0, action: action, $1)
+            }
         }
         var outcomes: Outcomes = [:]
         var events: [(index: UInt32, event: HookEvent)] = []

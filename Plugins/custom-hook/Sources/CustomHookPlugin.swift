@@ -48,17 +48,7 @@ extension CustomHookPlugin: Connecting, Configuring {
     }
 }
 
-extension CustomHookPlugin: BatchDelivering {
-    /// Requests of one call under way at once. A few calls are; the daemon bounds the connections to one receiver.
-    static let width = 64
-
-    /// Receivers tell repetitions by id and take events in any order, so none waits for another.
-    public func deliver(
-        batch records: [DeliveryRecord], action: String, _ operation: Operation
-    ) async throws -> Outcomes {
-        await operation.together(records, width: Self.width) { try await self.deliver($0, action: action, $1) }
-    }
-
+extension CustomHookPlugin {
     public func deliver(_ record: DeliveryRecord, action: String, _ operation: Operation) async throws -> Delivered {
         let settings = settings
         guard !settings.url.isEmpty else {

@@ -80,7 +80,8 @@ extension ConnectionStream {
         let finishedAt = clock.now
         let hasDisabled = try await dispatcher.watch.observe(verdicts, on: connection)
         return SentRecords(
-            records: records, verdicts: verdicts, startedAt: startedAt, finishedAt: finishedAt, hasDisabled: hasDisabled)
+            records: records, verdicts: verdicts, startedAt: startedAt, finishedAt: finishedAt, hasDisabled: hasDisabled
+        )
     }
 
     func records(
