@@ -104,6 +104,8 @@ def test_a_kill_around_the_move_moves_the_deal_once(hubspot, point: str) -> None
     it.contacts("21")
     deal = it.deal("21", "8000")
     it.clicks("21", 49)
+    # Else an armed daemon dies over these, before there is a fiftieth.
+    wait_for("the 49 are counted", lambda: "49" in it.cli("explain", "--contact", "21").out, timeout=30)
     it.daemon.stop()
     it.daemon.arm(point)
     try:
