@@ -3,7 +3,9 @@
  * A connector for the benchmark of isolation: with CRASHES it aborts at every record, without it
  * says that all is well. MANIFEST is given by hook_bench.py.
  */
-#include <milepost/plugin.h>
+#define _GNU_SOURCE
+#include "../Plugins/bodies.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,10 +13,6 @@ struct crasher {
     const mp_host *host;
     uint64_t instance;
 };
-
-static mp_view text(const char *string) {
-    return (mp_view){(const uint8_t *)string, strlen(string)};
-}
 
 static void describe(mp_view *ret_manifest) {
     *ret_manifest = text(MANIFEST);

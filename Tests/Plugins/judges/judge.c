@@ -4,7 +4,7 @@
  * them, "x-abort", "x-never", "x-rubbish". Built by Tests/EndToEnd/test_interceptor.py, which gives MANIFEST.
  */
 #define _GNU_SOURCE
-#include <milepost/plugin.h>
+#include "../bodies.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -14,16 +14,8 @@ struct judge {
     uint64_t instance;
 };
 
-static mp_view text(const char *string) {
-    return (mp_view){(const uint8_t *)string, strlen(string)};
-}
-
 static void describe(mp_view *ret_manifest) {
     *ret_manifest = text(MANIFEST);
-}
-
-static int has(mp_view body, const char *word) {
-    return memmem(body.ptr, body.len, word, strlen(word)) != NULL;
 }
 
 static int32_t create(const mp_host *host, uint64_t instance, mp_view config, void **ret_self) {
