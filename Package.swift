@@ -85,7 +85,7 @@ let package = Package(
         room("MilepostRules", ["MilepostModel"]),
         room("MilepostVault", ["MilepostModel", "COpenSSL", "CMilepostLinux"]),
         room("MilepostStore", ["MilepostModel", grdb]),
-        room("MilepostEgress", ["MilepostModel", "CMilepostCurl", "COpenSSL"]),
+        room("MilepostEgress", ["MilepostModel", "CMilepostCurl", "CMilepostLinux", "COpenSSL"]),
         room("MilepostPluginHost", ["MilepostModel", "CMilepostABI", "CMilepostLinux"]),
         room("MilepostSupervision", ["CMilepostLinux"]),
         room("MilepostConfiguration", ["MilepostModel", "MilepostRules", yams]),

@@ -108,9 +108,7 @@ extension PluginInstance {
     }
 
     func cancelHTTP(token: UInt64) -> Int32 {
-        let tasks = state.withLock { $0.calls.values.filter { $0.isHTTP && $0.token == token }.map(\.task) }
-        for task in tasks { task.cancel() }
-        return tasks.isEmpty ? PluginCallStatus.stale : PluginCallStatus.ok
+        cancelCalls { $0.isHTTP && $0.token == token } ? PluginCallStatus.ok : PluginCallStatus.stale
     }
 
     func putJournal(
@@ -177,11 +175,7 @@ extension PluginInstance {
     }
 
     func clearTimer(token: UInt64) -> Int32 {
-        let tasks = state.withLock { state in
-            state.calls.filter { $0.value.operation == .max && $0.value.token == token }.map(\.value.task)
-        }
-        for task in tasks { task.cancel() }
-        return tasks.isEmpty ? PluginCallStatus.stale : PluginCallStatus.ok
+        cancelCalls { $0.operation == .max && $0.token == token } ? PluginCallStatus.ok : PluginCallStatus.stale
     }
 
     func rejectCredential(_ credential: [UInt8], reason: [UInt8], operation: UInt64) -> Int32 {
@@ -230,14 +224,22 @@ extension PluginInstance {
         token: UInt64, operation: UInt64, isHTTP: Bool, _ body: @escaping @Sendable () async -> Void
     ) {
         let id = core.makeID()
-        // Under the lock, so that the task finds itself listed however fast it is.
-        state.withLock { state in
-            let task = Task { [self] in
-                await body()
-                _ = self.state.withLock { $0.calls.removeValue(forKey: id) }
-            }
-            state.calls[id] = PendingCall(token: token, operation: operation, isHTTP: isHTTP, task: task)
+        // Listed first, so that the task finds itself however fast it is; made without the lock, because waking a thread
+        // for it takes longer than all else and whatever the plugin asks for meanwhile would wait.
+        state.withLock { $0.calls[id] = PendingCall(token: token, operation: operation, isHTTP: isHTTP) }
+        let task = Task { [self] in
+            await body()
+            _ = state.withLock { $0.calls.removeValue(forKey: id) }
         }
+        let isUnwanted = state.withLock { state in
+            guard let call = state.calls[id] else {
+                guard case .closed = state.link else { return false }
+                return !isHTTP
+            }
+            state.calls[id]?.task = task
+            return call.isCancelled
+        }
+        if isUnwanted { task.cancel() }
     }
 
     private func note(_ problem: String, on operation: UInt64) {

@@ -24,7 +24,9 @@ public final class PluginInstance: Sendable {
         let token: UInt64
         let operation: UInt64
         let isHTTP: Bool
-        let task: Task<Void, Never>
+        /// Nil for the moment in which it is made.
+        var task: Task<Void, Never>?
+        var isCancelled = false
     }
 
     enum Link {
@@ -122,7 +124,7 @@ public final class PluginInstance: Sendable {
             }
             return (state.link, state.calls.values.filter { !$0.isHTTP })
         }
-        for call in calls { call.task.cancel() }
+        for call in calls { call.task?.cancel() }
         if case .attached(let attachment) = link { attachment.transport.destroy(instance: attachment.id) }
         resumeWaiting(for: link)
         // What the plugin left open at its shutdown has an unknown outcome, as after a crash.
@@ -184,6 +186,18 @@ public final class PluginInstance: Sendable {
             return state.operations[operation]?.attachment
         }
         attachment?.transport.cancel(operation: operation, instance: attachment?.id ?? 0)
+    }
+
+    /// - Returns: whether there was any.
+    @discardableResult
+    func cancelCalls(_ isMeant: (PendingCall) -> Bool) -> Bool {
+        let meant = state.withLock { state in
+            let ids = state.calls.filter { isMeant($0.value) }.map(\.key)
+            for id in ids { state.calls[id]?.isCancelled = true }
+            return ids.map { state.calls[$0]?.task }
+        }
+        for task in meant { task?.cancel() }
+        return !meant.isEmpty
     }
 
     // MARK: Attaching
@@ -336,7 +350,6 @@ public final class PluginInstance: Sendable {
         let grace = core.configuration.grace.nanoseconds
         var cancelled: [(UInt64, Attachment)] = []
         var overdue: [(UInt64, Attachment, String)] = []
-        var tasks: [Task<Void, Never>] = []
         state.withLock { state in
             for (id, operation) in state.operations where operation.deadline <= now {
                 if operation.deadline.addingSaturating(grace) <= now {
@@ -345,12 +358,13 @@ public final class PluginInstance: Sendable {
                 } else if !operation.isCancelled {
                     state.operations[id]?.isCancelled = true
                     cancelled.append((id, operation.attachment))
-                    tasks += state.calls.values.filter { $0.operation == id && $0.isHTTP }.map(\.task)
                 }
             }
         }
-        for task in tasks { task.cancel() }
-        for (id, attachment) in cancelled { attachment.transport.cancel(operation: id, instance: attachment.id) }
+        for (id, attachment) in cancelled {
+            cancelCalls { $0.operation == id && $0.isHTTP }
+            attachment.transport.cancel(operation: id, instance: attachment.id)
+        }
         for (id, attachment, verb) in overdue {
             let reason = "\(verb) for \(connection) was not answered within its deadline and the grace"
             core.services.metric(.host(plugin: owner.name, event: "hang", code: verb))

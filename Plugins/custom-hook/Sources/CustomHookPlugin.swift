@@ -97,10 +97,10 @@ extension CustomHookPlugin {
     /// nil for success. Standard Webhooks: 2xx is success, redirects are not followed, 410 means that the receiver is gone,
     /// 429 and 502 to 504 ask for patience.
     static func verdict(for response: HTTPResponse, _ settings: Settings) -> Verdict? {
+        if response.isSuccess { return nil }
         let wait = response.header("retry-after").flatMap(Int64.init).map { Duration.seconds(max(0, min($0, 604_800))) }
         let said = "\(settings.origin) answered \(response.status)"
         switch response.status {
-        case 200..<300: return nil
         case 300..<400:
             return Verdict(
                 .config, code: "redirected",

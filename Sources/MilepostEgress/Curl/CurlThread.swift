@@ -4,6 +4,12 @@ internal import CMilepostCurl
 internal import MilepostModel
 internal import Synchronization
 
+#if canImport(Glibc)
+    internal import Glibc
+#elseif canImport(Darwin)
+    internal import Darwin
+#endif
+
 /// The one thread that owns libcurl's multi handle: connections are shared and reused by everyone who sends through it.
 ///
 /// `curl_multi_poll` measured 40% faster than `socket_action` with epoll (decisions 27). Other threads put work into the
@@ -135,6 +141,7 @@ extension CurlThread {
         let transfers = unsafe CurlTransfers(multi.raw, settings: settings) { [self] in
             inbox.withLock { $0.underWay -= 1 }
         }
+        var pace = CurlPace(now: .now)
         while true {
             let (arrivals, cancellations, isStopping) = inbox.withLock { inbox in
                 defer {
@@ -143,18 +150,16 @@ extension CurlThread {
                 }
                 return (inbox.arrivals, inbox.cancellations, inbox.isStopping)
             }
+            pace.begin(arrivals: arrivals.count, now: .now)
             for (transfer, continuation) in arrivals { transfers.take(transfer, continuation) }
             for id in cancellations { transfers.cancel(id, "given up by the caller") }
             if isStopping { break }
-            // What ended made room for what waits, and that may have ended already when it has begun: nobody must sleep on a
-            // result that was not handed on. Arrivals and cancellations have their turn in between.
-            var turns = 0
             var running: Int32 = 0
-            var hasBegun = true
-            while hasBegun, turns < 32 {
-                unsafe curl_multi_perform(multi.raw, &running)
-                hasBegun = transfers.collect()
-                turns += 1
+            unsafe curl_multi_perform(multi.raw, &running)
+            // What ended made room for what waited; libcurl has not looked at that yet, so nobody sleeps.
+            let hasBegun = transfers.collect()
+            if let pause = pace.pause(underWay: transfers.count, now: .now) {
+                usleep(UInt32(pause / .microseconds(1)))  // a thread of its own
             }
             // Arrivals wake it; libcurl's timers shorten it.
             unsafe curl_multi_poll(multi.raw, nil, 0, hasBegun ? 0 : 10_000, nil)

@@ -54,6 +54,9 @@ internal import CMilepostCurl
 
     deinit { while let spare = unsafe spares.popLast() { unsafe curl_easy_cleanup(spare) } }
 
+    /// Transfers that libcurl has.
+    var count: Int { active.count }
+
     private func hasRoom(_ origin: EgressPolicy.Origin) -> Bool {
         guard let server = servers[origin] else { return true }
         return server.active < settings.connectionsPerHost * (server.speaksHTTP2 ? Self.streams : 1)

@@ -2,6 +2,7 @@
 
 // As in IPAddress: the owner of the socket declarations depends on the build's configuration.
 internal import CMilepostCurl
+internal import CMilepostLinux
 public import MilepostModel
 internal import Synchronization
 
@@ -151,21 +152,18 @@ public final class SystemResolver: HostResolver {
     }
 }
 
-/// Starts a detached thread; `name` is for the message should the system refuse.
+/// Starts a detached thread, which `top -H` shows by its name (the kernel keeps 15 characters).
 func startThread(named name: String, _ body: @escaping @Sendable () -> Void) {
     final class Box: Sendable {
         let body: @Sendable () -> Void
         init(_ body: @escaping @Sendable () -> Void) { self.body = body }
     }
     let context = unsafe Unmanaged.passRetained(Box(body)).toOpaque()
-    var thread = pthread_t()
-    let status = unsafe pthread_create(
-        &thread, nil,
+    let status = unsafe milepost_thread_start(
+        name,
         { context in
             let box = unsafe Unmanaged<Box>.fromOpaque(context!).takeRetainedValue()  // released here, by the thread
             box.body()
-            return nil
         }, context)
-    precondition(status == 0, "cannot start the thread \(name): error \(status)")
-    _ = pthread_detach(thread)
+    precondition(status == 0, "cannot start the thread \(name): error \(-status)")
 }

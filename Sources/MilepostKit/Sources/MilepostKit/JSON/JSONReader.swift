@@ -71,6 +71,8 @@ struct JSONReader {
             at += 1
             return .object(members)
         }
+        // Most have so many: growing into it by steps costs as much as reading.
+        members.reserveCapacity(6)
         while true {
             guard next == UInt8(ascii: "\"") else { throw error("a member begins with its name") }
             let name = try string()
@@ -113,9 +115,14 @@ struct JSONReader {
     private mutating func string() throws(JSONError) -> String {
         at += 1
         let start = at
-        while let byte = next, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\"), byte >= 0x20 { at += 1 }
+        var isASCII = true
+        while let byte = next, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\"), byte >= 0x20 {
+            if byte >= 0x80 { isASCII = false }
+            at += 1
+        }
         if next == UInt8(ascii: "\"") {
-            let text = try text(bytes[start..<at])
+            let part = bytes[start..<at]
+            let text = isASCII ? String(decoding: part, as: UTF8.self) : try text(part)
             at += 1
             return text
         }
