@@ -79,6 +79,21 @@ def test_an_author_is_told_of_verbs_that_nobody_calls_yet(project: Path, tmp_pat
     assert report["checks"][0]["message"] == ""
 
 
+def test_a_project_that_builds_into_a_folder_needs_to_name_no_script(project: Path, tmp_path: Path) -> None:
+    """EXT-04: the vendor's script and the list of disabled checks lie in the project, and the plugin in its build folder."""
+    library = build(Animal("plain", 0), project, tmp_path / "build")
+    script = tmp_path / "build/acme.vendor.json"
+    script.rename(tmp_path / script.name)
+    (tmp_path / "acme.checks").write_text("9 ours\n")
+    report = check(library, "--only", "9,29,31", "--strict")
+    assert report["passed"] == 2 and report["disabled"] == {"9": "ours"}, report
+    (tmp_path / script.name).write_text('{"routes": [{"match": "GET"}]}')
+    run = subprocess.run([MILEPOST, "plugin", "check", library], capture_output=True, text=True, timeout=60)
+    assert run.returncode != 0 and "route 1 of the vendor's script" in run.stderr, "it was read from there"
+    run = subprocess.run([MILEPOST, "plugin", "check", tmp_path / "build/none.so"], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 64 and "build the plugin first" in run.stderr
+
+
 # A check takes seconds, and each runs in processes of its own: every fifth in `make test`, all in `make test-full`.
 @pytest.mark.parametrize("animal", ANIMALS if FULL else ANIMALS[::5], ids=lambda animal: animal.name)
 def test_a_broken_plugin_is_caught_by_the_check_meant_for_it(animal: Animal, project: Path, tmp_path: Path) -> None:
