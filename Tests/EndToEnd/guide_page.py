@@ -6,7 +6,7 @@
 
 A block marked `console` holds commands behind `$ ` (continued behind `> `) and below each what it prints. A line that is only
 `…` stands for any number of lines. What differs from run to run (times, ids, keys, seeds, sizes) is masked on both sides.
-A command that ends with `&` and writes to `NAME.log` goes on in the background; the next waits until it is ready.
+A command that ends with `&` goes on in the background; the page itself waits for it, as a reader who pastes must.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,7 +121,6 @@ class Shell:
         self.child = subprocess.Popen(
             ["bash", "--norc"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=work, env=environment,
             text=True, start_new_session=True)
-        self.log: Path | None = None
 
     def run(self, command: str) -> list[str]:
         for port, own in self.ports.items():
@@ -138,8 +136,6 @@ class Shell:
             lines.append(self.shown(line.rstrip("\n")))
         else:
             raise AssertionError(f"the shell ended at: {command}")
-        if command.rstrip().endswith("&") and (log := re.search(r"> (\S+\.log)", command)):
-            self.wait_for(log.group(1), "milepostd: ready" if command.startswith("milepostd") else "listening on")
         return lines
 
     def shown(self, line: str) -> str:
@@ -147,15 +143,6 @@ class Shell:
         for port, own in self.ports.items():
             line = line.replace(own, port)
         return line.replace(str(self.folder / "work"), "~").replace(str(self.folder), "~").replace("\t", "    ").rstrip()
-
-    def wait_for(self, log: str, said: str) -> None:
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            for path in self.folder.rglob(log):
-                if said in path.read_text(errors="replace"):
-                    return
-            time.sleep(0.05)
-        raise AssertionError(f"nobody says '{said}': {[path.read_text() for path in self.folder.rglob(log)]}")
 
     def close(self) -> None:
         """Ends what still runs in the background, each by its own number, and then the shell."""

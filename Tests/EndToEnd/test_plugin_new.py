@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from guide_page import free_port
 from harness import DIST, FULL, ROOT, wait_for
 
 MILEPOST = DIST / "milepost"
@@ -117,6 +118,26 @@ def test_generated_projects_deliver_as_they_are(isolation: str, own: Any, genera
     records = sandbox.ledger("generic")["generic"]["collections"]["records"]
     assert sorted(record["key"] for record in records) == sorted(found["id"] for found in deliveries())
     assert sandbox.ledger("violations")["violations"] == []
+
+
+def test_the_readme_of_a_project_is_true_when_it_is_pasted(tmp_path: Path) -> None:
+    """EXT-01: the block under "Try it with no account", as one paste, leaves a record at the emulated vendor and the project clean."""
+    subprocess.run([MILEPOST, "plugin", "new", "acme"], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    folder = tmp_path / "acme"
+    before = {path.name for path in folder.iterdir()}
+    environment = {**os.environ, "MILEPOST_INCLUDE": str(ROOT / "include"), "PATH": f"{DIST}:{os.environ['PATH']}"}
+    subprocess.run(["make", "-s"], cwd=folder, env=environment, check=True, capture_output=True, timeout=100)
+    chapter = (folder / "README.md").read_text().partition("## Try it with no account")[2]
+    block = chapter.partition("```sh\n")[2].partition("```")[0]
+    assert "milepost connect acme" in block
+    listen = {port: free_port() for port in ("8787", "8899")}
+    for port, own_port in listen.items():
+        block = block.replace(port, own_port)
+    environment |= {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config"), "MILEPOST_URL": f"http://127.0.0.1:{listen['8787']}"}
+    run = subprocess.run(
+        ["bash", "--norc", "-c", f"{block}\nkill $(jobs -p); wait"], cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
+    assert "spring reached 1 clicks" in run.stdout, run.stdout + run.stderr
+    assert {path.name for path in folder.iterdir()} == before | {"build"}
 
 
 @pytest.mark.parametrize("name", ["../escape", "Acme", "acme crm", "test", "a"])
