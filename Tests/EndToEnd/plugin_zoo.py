@@ -359,6 +359,12 @@ ANIMALS = [
         (DELIVER, "static int32_t deliver(void *pointer, const mp_op *op) {\n    struct plugin *self = pointer;\n    static uint64_t last;\n"
          "    mp_time now = {.struct_size = sizeof now};\n    self->host->now(self->instance, &now);\n"
          "    if (now.wall_ns < last)\n        return MP_REJECTED;\n    last = now.wall_ns;\n"),)),
+    Animal("knows-its-time-zone", 42, (
+        ('    text_add(&body, ",\\"list\\":%lld',
+         "    mp_time now = {.struct_size = sizeof now};\n    self->host->now(self->instance, &now);\n"
+         "    time_t second = (time_t)(now.wall_ns / 1000000000u);\n    struct tm date;\n    localtime_r(&second, &date);\n"
+         "    text_add(&body, \",\\\"day\\\":%d\", date.tm_mday);\n"
+         '    text_add(&body, ",\\"list\\":%lld'),)),
     Animal("forks", 43, delivering("    pid_t child = fork();\n    if (child == 0)\n        _exit(0);")),
     Animal("opens-a-socket", 43, delivering("    close(socket(AF_INET, SOCK_DGRAM, 0));")),
     Animal("writes-a-file", 43, delivering("    close(open(\"/tmp/milepost-zoo\", O_CREAT | O_WRONLY, 0600));")),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CMilepostProbe
+internal import Glibc
 internal import MilepostModel
 internal import MilepostPluginHost
 internal import Synchronization
@@ -15,8 +16,11 @@ enum IsolationChecks {
             run: { try await webhooks($0) }),
         Check(
             number: 42, title: "bears a clock that jumps",
-            proves: "deliveries are ok on leap day, at midnight of a new year, after 2038, and when time goes back",
-            cure: "Compare differences of monotonic_ns, never of wall_ns.", level: 5, run: { try await clocks($0) }),
+            proves:
+                "deliveries are ok on leap day, at midnight of a new year, after 2038, and when time goes back, and the machine's "
+                + "time zone changes nothing that is sent",
+            cure: "Compare differences of monotonic_ns, never of wall_ns; write moments in UTC.", level: 5,
+            run: { try await clocks($0) }),
         Check(
             number: 43, title: "keeps to itself",
             proves:
@@ -83,7 +87,30 @@ enum IsolationChecks {
             try DeliveryChecks.expectOneEffect(bench, ended, "a delivery when the clock says \(moment)")
         }
         await bench.close()
-        return .passed("\(moments.count) moments, the last in the past")
+        if let difference = try await zones(subject) { return .failed(difference) }
+        return .passed("\(moments.count) moments, the last in the past; two time zones")
+    }
+
+    /// What is sent at one moment on a machine in UTC and on one that is 14 hours ahead, where it is another day. POSIX names,
+    /// which need no database of zones.
+    private static func zones(_ subject: Subject) async throws -> String? {
+        func transcript(_ zone: String) async throws -> [[Substring]] {
+            unsafe setenv("TZ", zone, 1)
+            tzset()
+            let bench = try Bench(subject, .inline)
+            guard let moment = Timestamp(rfc3339: "2026-11-30T20:30:00Z") else { return [] }
+            bench.wall.freeze(at: moment)
+            try await scenario(bench)
+            let lines = bench.vendor.read { $0.transcript }
+            await bench.close()
+            return lines.map(Transcript.words)
+        }
+        let utc = try await transcript("UTC0")
+        let ahead = try await transcript("LINT-14")
+        // Who reads the machine's own clock tells another second now: what differs here as well is no matter of zones.
+        try await WallClock().clock.sleep(.milliseconds(1100))
+        let again = try await transcript("UTC0")
+        return Transcript.difference(utc, ahead, [again], named: ("in UTC", "14 hours ahead of it"))
     }
 
     // MARK: The sandbox
