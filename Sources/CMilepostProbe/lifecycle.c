@@ -215,7 +215,7 @@ int mp_probe_extensions(const char *library, const char *config, char *ret_text,
         return MP_PROBE_FAILED;
     if (!plugin->get_extension) {
         probe_pass(ret_text, capacity, "its table has no get_extension");
-        return MP_PROBE_SKIPPED;
+        return MP_PROBE_INAPPLICABLE;
     }
     void *self = NULL;
     if (probe_create(plugin, probe_host(), 1, config, &self) != MP_OK)

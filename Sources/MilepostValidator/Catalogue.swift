@@ -7,7 +7,7 @@
 public enum Catalogue {
     public static let checks: [Check] =
         (StaticChecks.all + ManifestChecks.all + LifecycleChecks.all + ConfigurationChecks.all + ConnectingChecks.all
-        + DeliveryChecks.all + RobustnessChecks.all + IsolationChecks.all + ScheduleChecks.all)
+        + DeliveryChecks.all + RobustnessChecks.all + InterceptionChecks.all + IsolationChecks.all + ScheduleChecks.all)
         .sorted { $0.number < $1.number }
 
     /// Makes one check here and now. For a process of its own: a check may leave threads, files and filters behind.

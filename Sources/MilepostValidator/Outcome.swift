@@ -8,20 +8,23 @@ public enum Outcome: Sendable, Equatable {
     case passed(String)
     /// What was seen, in one sentence.
     case failed(String)
-    /// The check does not concern this plugin, or cannot be made here: why.
+    /// It could not be made here, and something is left unknown: why. `--strict` takes it for a failure.
     case skipped(String)
+    /// Its subject is something that the plugin does not offer, by its table and its manifest: what. Nothing is left unknown.
+    case inapplicable(String)
 
     public var word: String {
         switch self {
         case .passed: "passed"
         case .failed: "failed"
         case .skipped: "skipped"
+        case .inapplicable: "not_applicable"
         }
     }
 
     public var message: String {
         switch self {
-        case .passed(let text), .failed(let text), .skipped(let text): text
+        case .passed(let text), .failed(let text), .skipped(let text), .inapplicable(let text): text
         }
     }
 
@@ -33,6 +36,7 @@ public enum Outcome: Sendable, Equatable {
         case "passed": self = .passed(message)
         case "failed": self = .failed(message)
         case "skipped": self = .skipped(message)
+        case "not_applicable": self = .inapplicable(message)
         default: return nil
         }
     }
@@ -45,6 +49,7 @@ struct Finding: Error {
 
 func fail(_ sentence: String) -> Finding { Finding(outcome: .failed(sentence)) }
 func skip(_ sentence: String) -> Finding { Finding(outcome: .skipped(sentence)) }
+func inapplicable(_ sentence: String) -> Finding { Finding(outcome: .inapplicable(sentence)) }
 
 /// One check of a plugin, made in a process of its own.
 public struct Check: Sendable {

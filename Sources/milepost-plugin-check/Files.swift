@@ -15,11 +15,15 @@ enum Files {
         return [UInt8](data)
     }
 
-    /// A file that was named must be there; the usual one may be missing.
-    static func given(_ path: String?, else usual: String) throws -> [UInt8]? {
-        guard let path else { return read(usual) }
-        guard let bytes = read(path) else { throw ValidationError("\(path) cannot be read") }
-        return bytes
+    static func isThere(_ path: String) -> Bool { FileManager.default.fileExists(atPath: path) }
+
+    /// A file of the project: beside the plugin, or in the folder above, where a project keeps it whose plugin lies in build/.
+    static func found(_ path: String) -> String? {
+        if isThere(path) { return path }
+        let url = URL(fileURLWithPath: path).standardizedFileURL
+        let above = url.deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent(
+            url.lastPathComponent)
+        return isThere(above.path) ? above.path : nil
     }
 
     static func write(_ bytes: [UInt8], to path: String) throws {

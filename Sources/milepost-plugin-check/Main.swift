@@ -13,16 +13,18 @@ struct PluginCheck: AsyncParsableCommand {
         abstract: "Check a plugin as the daemon will use it: the file, its manifest, its life, and what it delivers.",
         discussion: """
             FILE.so with FILE.json beside it. Each check runs in a process of its own, for 45 seconds at most. A mock vendor \
-            answers: FILE.vendor.json, or --vendor, says what; without one a vendor that takes anything answers, and checks \
-            that it cannot satisfy are skipped with the reason. Exit status: 0 green, 1 a check failed, 64 wrong usage.
+            answers: --vendor says what, else FILE.vendor.json beside the plugin or in the folder above. Without one a vendor \
+            that takes anything answers, and checks that it cannot satisfy are skipped with the reason; what the plugin does \
+            not offer is not applicable. Exit status: 0 green, 1 a check failed, 64 wrong usage.
             """)
 
     @Argument(help: "The plugin: FILE.so.") var file: String?
-    @Option(help: "The mock vendor's script; else FILE.vendor.json.") var vendor: String?
+    @Option(help: "The mock vendor's script; else FILE.vendor.json beside the plugin, or in the folder above.")
+    var vendor: String?
     @Option(help: "Checks to make, by number: 1,2,29.") var only: String?
     @Option(help: "Checks to leave out, by number.") var skip: String?
     @Option(help: "Checks up to this level, 1 to 10.") var level = 10
-    @Option(help: "A file that names disabled checks with the reason; else FILE.checks beside the plugin.")
+    @Option(help: "A file that names disabled checks with the reason; else FILE.checks, found in the same way.")
     var disable: String?
     @Option(help: "Repeat the random parts of an earlier run.") var seed: UInt64?
     @Flag(help: "List the checks and what each proves.") var list = false
@@ -30,7 +32,7 @@ struct PluginCheck: AsyncParsableCommand {
     @Option(help: "Write a JUnit report to this file.") var junit: String?
     @Flag(help: "Print every call of the checks.") var trace = false
     @Flag(name: .customLong("fail-fast"), help: "Stop after the first check that fails.") var failsFast = false
-    @Flag(help: "Count skipped checks as failed.") var strict = false
+    @Flag(help: "Count skipped checks as failed; what does not apply to the plugin is not skipped.") var strict = false
     @Option(help: "The worker launcher; else milepost-plugin-worker beside this program or in /usr/lib/milepost.")
     var worker: String?
 
@@ -59,7 +61,7 @@ struct PluginCheck: AsyncParsableCommand {
         let report = try examine(file, selection)
         if let junit { try Files.write(Array(report.junit.utf8), to: junit) }
         print(json ? report.json.description : report.summary)
-        let isGood = report.isGreen && !(strict && report.count("skipped") > 0)
+        let isGood = strict ? report.isStrictlyGreen : report.isGreen
         throw isGood ? ExitCode.success : ExitCode(1)
     }
 
@@ -81,12 +83,14 @@ struct PluginCheck: AsyncParsableCommand {
         var selection = selection
         let stem = String(file.dropLast(3))
         let name = stem.split(separator: "/").last.map(String.init) ?? stem
+        guard Files.isThere(file) else { throw ValidationError("there is no \(file); build the plugin first") }
         guard let library = Files.read(file) else { throw ValidationError("\(file) cannot be read") }
-        if let bytes = try Files.given(disable, else: stem + ".checks") {
+        if let disable = disable ?? Files.found(stem + ".checks") {
+            guard let bytes = Files.read(disable) else { throw ValidationError("\(disable) cannot be read") }
             selection.disabled = try Selection.disabled(parsing: String(decoding: bytes, as: UTF8.self))
         }
         // Fails here with a sentence, not in every check.
-        let script = vendor ?? (Files.read(stem + ".vendor.json") == nil ? nil : stem + ".vendor.json")
+        let script = vendor ?? Files.found(stem + ".vendor.json")
         if let script { _ = try Self.script(script) }
         let copies = try Files.copies(name: name, library: library, manifest: Files.read(stem + ".json"))
         defer { Files.remove(copies) }

@@ -43,30 +43,53 @@ def constants(include: Path) -> dict[str, str]:
     return dict(re.findall(r'^#define (MP_\w+) +(\d+u?|"[^"]*")\s*$', code(include), re.M))
 
 
-def layout(include: Path, compiler: str = "cc") -> dict[str, Any]:
-    """
-    - Raises: CalledProcessError when the headers do not compile.
-    """
-    shape = structs(include)
+def places(include: Path, expressions: list[str], compiler: str) -> list[int]:
+    """What the expressions are on this machine: compiled and run."""
     lines = ["#include <milepost/plugin.h>", "#include <stddef.h>", "#include <stdio.h>", "int main(void) {"]
-    for name, fields in shape.items():
-        lines.append(f'printf("{name} - %zu %zu\\n", sizeof({name}), _Alignof({name}));')
-        lines += [
-            f'printf("{name} {field} %zu %zu\\n", offsetof({name}, {field}), sizeof((({name} *)0)->{field}));' for field, _ in fields]
+    lines += [f'printf("%zu\\n", {expression});' for expression in expressions]
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "layout"
         subprocess.run(
             [compiler, "-x", "c", "-std=c11", f"-I{include}", "-o", program, "-"], input="\n".join([*lines, "return 0; }"]),
             text=True, check=True, capture_output=True, timeout=60)
         printed = subprocess.run([program], text=True, check=True, capture_output=True, timeout=60).stdout
-    result: dict[str, Any] = {name: {"fields": []} for name in shape}
-    for line in printed.splitlines():
-        name, field, first, second = line.split()
-        if field == "-":
-            result[name] |= {"size": int(first), "alignment": int(second)}
-        else:
-            declaration = dict(shape[name])[field]
-            result[name]["fields"].append({"name": field, "offset": int(first), "size": int(second), "declaration": declaration})
+    return [int(line) for line in printed.split()]
+
+
+def places_elsewhere(include: Path, expressions: list[str], compiler: str, target: str) -> list[int]:
+    """What the expressions are on another machine, which none of its programs are run for: constants in clang's own
+    intermediate text. The headers need nothing but stdint.h and stddef.h, which the compiler brings."""
+    source = "\n".join([
+        "#include <milepost/plugin.h>", "#include <stddef.h>",
+        f"const uint64_t places[{len(expressions)}] = {{ {', '.join(expressions)} }};"])
+    text = subprocess.run(
+        [compiler, f"--target={target}", "-ffreestanding", "-nostdlibinc", "-x", "c", "-std=c11", f"-I{include}", "-S", "-emit-llvm",
+         "-o", "-", "-"], input=source, text=True, check=True, capture_output=True, timeout=60).stdout
+    constants = re.search(r"^@places = .*\[(\d+) x i64\] \[(.*?)\]", text, re.M)
+    return [int(number) for number in re.findall(r"i64 (\d+)", constants.group(2))]
+
+
+def layout(include: Path, compiler: str = "cc", target: str | None = None) -> dict[str, Any]:
+    """
+    - Parameter target: another machine than this one, in clang's words; then the compiler must be clang.
+    - Raises: CalledProcessError when the headers do not compile.
+    """
+    shape = structs(include)
+    expressions = []
+    for name, fields in shape.items():
+        expressions += [f"sizeof({name})", f"_Alignof({name})"]
+        for field, _ in fields:
+            expressions += [f"offsetof({name}, {field})", f"sizeof((({name} *)0)->{field})"]
+    found = places_elsewhere(include, expressions, compiler, target) if target else places(include, expressions, compiler)
+    assert len(found) == len(expressions)
+    numbers = iter(found)
+    result: dict[str, Any] = {}
+    for name, fields in shape.items():
+        size, alignment = next(numbers), next(numbers)
+        members = [
+            {"name": field, "offset": next(numbers), "size": next(numbers), "declaration": declaration}
+            for field, declaration in fields]
+        result[name] = {"fields": members, "size": size, "alignment": alignment}
     return {"constants": constants(include), "structs": result}
 
 

@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "Tests/AbiCorpus"
 INCLUDE = ROOT / "include"
 RELEASES = sorted(path.parent for path in CORPUS.glob("*/layout.json"))
+# The machines that Debian's packages are made for, in clang's words. Swift's toolchain brings a clang that compiles for each.
+MACHINES = ["x86_64-linux-gnu", "aarch64-linux-gnu"]
 
 # What somebody might do to a header: name, file, text, replacement, and whether the policy permits it.
 CHANGES = [
@@ -46,6 +48,14 @@ def changed(folder: Path, file: str, old: str, new: str) -> Path:
     assert text.count(old) == 1, f"{text.count(old)} times in {file}: {old}"
     path.write_text(text.replace(old, new))
     return folder / "include"
+
+
+def freestanding(target: str, include: Path, text: str, language: str = "c", standard: str = "c11") -> subprocess.CompletedProcess[str]:
+    """Compiles a text for another machine, with no library of it at hand."""
+    assert shutil.which("clang"), "clang is missing: it comes with Swift's toolchain"
+    return subprocess.run(
+        ["clang", f"--target={target}", "-ffreestanding", "-nostdlibinc", "-x", language, f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic",
+         "-Werror", f"-I{include}", "-fsyntax-only", "-"], input=text, text=True, capture_output=True, timeout=60)
 
 
 def abidiff(release: Path, include: Path, folder: Path) -> str:
@@ -134,6 +144,56 @@ class TestReleases:
         include = changed(tmp_path, "types.h", "#define MP_UNCERTAIN 7 ", "#define MP_UNCERTAIN 9 ")
         golden = json.loads((release / "layout.json").read_text())
         assert abi_layout.breaks(golden, abi_layout.layout(include)) == ["MP_UNCERTAIN was 7 and is 9"]
+
+
+def abidiff_elsewhere(release: Path, include: Path, folder: Path, target: str) -> int:
+    """Exit status of abidiff, the baseline beside the surface library of another machine: 4 a change, 8 an incompatible one.
+    What it calls harmless is left out, because the two machines' own headers name the fixed-width integers differently."""
+    library = folder / "libmilepost-surface.so"
+    subprocess.run(
+        ["clang", f"--target={target}", "-ffreestanding", "-nostdlibinc", "-nostdlib", "-fuse-ld=lld", "-std=c11", "-g", "-O0", "-fPIC", "-shared",
+         "-fvisibility=hidden", f"-I{include}", "-Wl,-soname,libmilepost-surface.so", "-o", library, CORPUS / "surface.c"],
+        check=True, capture_output=True, timeout=60)
+    done = subprocess.run(
+        ["abidiff", "--no-architecture", "--no-show-locs", release / "surface.abi", library], capture_output=True, text=True, timeout=60)
+    assert done.returncode & 3 == 0, f"abidiff did not run: {done.stdout}{done.stderr}"
+    return done.returncode
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.name)
+class TestMachines:
+    """plugin-abi.md 30: one layout for amd64 and arm64. No program of the other machine is run for it."""
+
+    def test_the_golden_layout_is_the_same_on_every_machine(self, release: Path, machine: str) -> None:
+        golden = json.loads((release / "layout.json").read_text())
+        assert golden == abi_layout.layout(release / "include", "clang", machine)
+        assert abi_layout.breaks(golden, abi_layout.layout(INCLUDE, "clang", machine)) == []
+
+    @pytest.mark.parametrize("language,standard", [("c", "c11"), ("c++", "c++17")])
+    def test_the_asserts_of_the_header_hold_on_every_machine(
+            self, release: Path, machine: str, language: str, standard: str) -> None:
+        for include in (release / "include", INCLUDE):
+            done = freestanding(machine, include, "#include <milepost/layout.h>\n", language, standard)
+            assert done.returncode == 0, done.stderr
+
+    def test_abidiff_finds_the_baseline_on_every_machine_and_a_change_too(self, release: Path, machine: str, tmp_path: Path) -> None:
+        assert abidiff_elsewhere(release, release / "include", tmp_path, machine) == 0
+        name, file, old, new, _ = CHANGES[0]
+        assert abidiff_elsewhere(release, changed(tmp_path, file, old, new), tmp_path, machine) & 4, name
+
+
+def test_a_field_whose_size_depends_on_the_machine_is_seen(tmp_path: Path) -> None:
+    """va_list has 24 bytes on amd64 and 32 on arm64: with one in a struct the machines part, and the asserts stop the build."""
+    include = changed(tmp_path, "types.h", "    uint64_t len; /**< bytes */\n", "    __builtin_va_list len;\n")
+    layouts = [abi_layout.layout(include, "clang", machine) for machine in MACHINES]
+    assert layouts[0] != layouts[1]
+    for machine in MACHINES:
+        assert "MP_LAYOUT" in freestanding(machine, include, "#include <milepost/layout.h>\n").stderr
+
+
+def test_the_layout_is_one_of_machines_with_64_bits() -> None:
+    assert "MP_LAYOUT" in freestanding("armv7-linux-gnueabihf", INCLUDE, "#include <milepost/layout.h>\n").stderr
 
 
 def test_the_asserts_of_the_header_see_a_field_in_the_middle(tmp_path: Path) -> None:

@@ -6,18 +6,18 @@
 
 A block marked `console` holds commands behind `$ ` (continued behind `> `) and below each what it prints. A line that is only
 `…` stands for any number of lines. What differs from run to run (times, ids, keys, seeds, sizes) is masked on both sides.
-A command that ends with `&` and writes to `NAME.log` goes on in the background; the next waits until it is ready.
+A command that ends with `&` goes on in the background; the page itself waits for it, as a reader who pastes must.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,16 +25,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "plugin-guide.md"
 DIST = Path(os.environ.get("MILEPOST_DIST") or ROOT / ".build" / "dist").resolve()
 PORTS = ("8787", "8899")
-TIME_LIMIT = 240.0
-"""Seconds for one command: the checks run for a minute on a busy machine."""
+PACKAGING = ("dh", "dpkg-scanpackages", "apt-ftparchive", "gpg")
+"""Programs without which the page's second chapter cannot run."""
 
 MASKS = [
     (r"\bmp_[A-Za-z0-9_-]{16,}|\bmpt?_[A-Za-z0-9]{20,}", "TOKEN"),
     (r"\b(dlv|con|rcd|opr|tok|key|evt|crs)_[A-Za-z0-9]{6,}", r"\1_ID"),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z| UTC)?|\b\d\d:\d\d:\d\d\b", "TIME"),
+    (r"seed:? \d+", "seed N"),
     (r"\b[0-9a-f]{12,64}\b", "HEX"),
     (r"\b(now|\d+ s ago)\b", "AGE"),
-    (r"seed:? \d+", "seed N"),
     (r"\b\d+(\.\d+)? ?(ms|s|KiB|MiB|kB|bytes|calls|operations|requests|moments|lines|restarts|kinds)\b", r"N \2"),
     (r"\b\d{1,3}(,\d{3})+\b", "N"),
     (r"(worker +alpha +\d+ +)\d+", r"\1PID"),
@@ -94,8 +94,8 @@ def free_port() -> str:
 
 
 class Shell:
-    """One bash that runs the page's commands, in a folder of its own and with nothing of this repository but the binaries, a
-    copy of the headers and the Swift kit."""
+    """One bash that runs the page's commands, in a folder of its own and with nothing of this repository but the binaries, and
+    copies of the headers and the Swift kit as packages install them."""
 
     MARK = "=== done:"
 
@@ -104,18 +104,23 @@ class Shell:
         self.ports = {port: free_port() for port in PORTS}
         include = folder / "include"
         subprocess.run(["cp", "-r", ROOT / "include" / ".", include], check=True)
+        kit = folder / "MilepostKit"
+        shutil.copytree(ROOT / "Sources/MilepostKit", kit, ignore=shutil.ignore_patterns(".build"))
+        module = kit / "Sources/CMilepostPlugin/module.modulemap"
+        module.write_text(re.sub(r'header ".*plugin\.h"', f'header "{include}/milepost/plugin.h"', module.read_text()))
+        # The agent of gpg listens on a socket in here, whose path may not be long.
+        self.keys = tempfile.mkdtemp(prefix="milepost-keys-")
         work = folder / "work"
         work.mkdir()
         kept = {name: value for name, value in os.environ.items() if not name.startswith("MILEPOST_")}
         environment = {
             **kept, "PATH": f"{DIST}:{os.environ['PATH']}", "MILEPOST_INCLUDE": str(include),
-            "MILEPOST_KIT": str(ROOT / "Sources/MilepostKit"), "HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config"),
+            "MILEPOST_KIT": str(kit), "GNUPGHOME": self.keys, "HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config"),
             "LC_ALL": "C.UTF-8", "TERM": "dumb", "MAKEFLAGS": "", "MILEPOST_URL": f"http://127.0.0.1:{self.ports['8787']}",
         }
         self.child = subprocess.Popen(
             ["bash", "--norc"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=work, env=environment,
             text=True, start_new_session=True)
-        self.log: Path | None = None
 
     def run(self, command: str) -> list[str]:
         for port, own in self.ports.items():
@@ -131,8 +136,6 @@ class Shell:
             lines.append(self.shown(line.rstrip("\n")))
         else:
             raise AssertionError(f"the shell ended at: {command}")
-        if command.rstrip().endswith("&") and (log := re.search(r"> (\S+\.log)", command)):
-            self.wait_for(log.group(1), "milepostd: ready" if command.startswith("milepostd") else "listening on")
         return lines
 
     def shown(self, line: str) -> str:
@@ -141,17 +144,11 @@ class Shell:
             line = line.replace(own, port)
         return line.replace(str(self.folder / "work"), "~").replace(str(self.folder), "~").replace("\t", "    ").rstrip()
 
-    def wait_for(self, log: str, said: str) -> None:
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            for path in self.folder.rglob(log):
-                if said in path.read_text(errors="replace"):
-                    return
-            time.sleep(0.05)
-        raise AssertionError(f"nobody says '{said}': {[path.read_text() for path in self.folder.rglob(log)]}")
-
     def close(self) -> None:
         """Ends what still runs in the background, each by its own number, and then the shell."""
+        if shutil.which("gpgconf"):
+            subprocess.run(["gpgconf", "--homedir", self.keys, "--kill", "gpg-agent"], capture_output=True, timeout=60)
+        shutil.rmtree(self.keys, ignore_errors=True)
         if self.child.poll() is None:
             self.child.stdin.write("kill $(jobs -p) 2>/dev/null; wait; exit\n")
             self.child.stdin.close()

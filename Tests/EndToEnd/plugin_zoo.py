@@ -87,6 +87,22 @@ static int32_t intercept(void *pointer, const mp_op *op) {
     return MP_OK;
 }
 """
+SLOW = """
+static int32_t intercept(void *pointer, const mp_op *op) {
+    struct plugin *self = pointer;
+    static int count;
+    if (++count % 10 == 0)
+        usleep(250000);
+    self->host->op_complete(self->instance, op->id, MP_OK, view("{\\"verdict\\":\\"continue\\"}"));
+    return MP_OK;
+}
+"""
+ASKING = """
+static int32_t intercept(void *pointer, const mp_op *op) {
+    return look(pointer, op, "/v1/lists", "");
+}
+"""
+"""Lets the vendor decide: what comes of its answer is `answered`'s to say."""
 WEBHOOK = """
 static int32_t webhook(void *pointer, const mp_op *op) {
     struct plugin *self = pointer;
@@ -183,8 +199,11 @@ def both(*changes: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]
 WELL = Animal(
     "well", 0,
     pulling(
-        "atoll(cursor)", GOOD_EXTENSION + INTERCEPT % '"{\\"verdict\\":\\"continue\\"}"' + WEBHOOK % "7",
-        "    .get_extension = extension,\n    .intercept = intercept,\n    .webhook = webhook,\n") + STAMPED + ONE_BY_ONE,
+        "atoll(cursor)", GOOD_EXTENSION + ASKING + WEBHOOK % "7",
+        "    .get_extension = extension,\n    .intercept = intercept,\n    .webhook = webhook,\n") + STAMPED + ONE_BY_ONE + (
+        ("        if (work->verb == MP_VERB_CONNECT)\n",
+         "        if (work->verb == MP_VERB_INTERCEPT)\n            text_add(&result, \"{\\\"verdict\\\":\\\"continue\\\"}\");\n"
+         "        else if (work->verb == MP_VERB_CONNECT)\n"),),
     manifest=both(STREAMS, ORDERED))
 
 ANIMALS = [
@@ -240,6 +259,7 @@ ANIMALS = [
     Animal("leaks-descriptors", 18, (
         (CREATED, "    if (open(\"/dev/null\", O_RDONLY) < 0)\n        return MP_RETRY;\n" + CREATED),
         ('#include "json.h"', MORE + '#include "json.h"'))),
+    Animal("has-actions-and-no-deliver", 19, ((".deliver = deliver,", "/* none */"), ("static int32_t deliver(", "__attribute__((unused)) static int32_t deliver("))),
     Animal("shares-a-global", 19, (
         ("static const mp_view absent", "static char shared[300];\nstatic const mp_view absent"),
         ('"%s%s", self->base, path', '"%s%s", shared, path'),
@@ -324,13 +344,27 @@ ANIMALS = [
     Animal("promises-to-judge", 39, manifest=put([{"point": "deal.before"}], "hooks")),
     Animal("throws-dice", 39, before_table(
         INTERCEPT % '(count % 2 ? "{\\"verdict\\":\\"continue\\"}" : "{\\"verdict\\":\\"drop\\"}")', "    .intercept = intercept,\n")),
+    Animal("takes-its-time", 39, before_table(SLOW, "    .intercept = intercept,\n"),
+           manifest=put([{"point": "deal.before", "budget_ms": 100}], "hooks")),
+    Animal("decides-for-the-administrator", 39, before_table(ASKING, "    .intercept = intercept,\n") + (
+        ("    if (verdict(self, work, record, event)) {\n        int status",
+         "    if (work->verb == MP_VERB_INTERCEPT) {\n"
+         "        text_add(&result, \"{\\\"verdict\\\":\\\"%s\\\"}\", verdict(self, work, record, event) ? \"drop\" : \"continue\");\n"
+         "        end(self, work, MP_OK, &result);\n    } else if (verdict(self, work, record, event)) {\n        int status"),)),
     Animal("counts-webhooks", 40, before_table(WEBHOOK % "count", "    .webhook = webhook,\n")),
     Animal("forgets-its-place", 41, pulling("(long long)__atomic_fetch_add(&place_of_all, 1, __ATOMIC_RELAXED)") + (
         ("static const mp_view absent", "static long long place_of_all;\nstatic const mp_view absent"),), manifest=STREAMS),
+    Animal("promises-a-stream", 41, manifest=STREAMS),
     Animal("believes-the-clock", 42, (
         (DELIVER, "static int32_t deliver(void *pointer, const mp_op *op) {\n    struct plugin *self = pointer;\n    static uint64_t last;\n"
          "    mp_time now = {.struct_size = sizeof now};\n    self->host->now(self->instance, &now);\n"
          "    if (now.wall_ns < last)\n        return MP_REJECTED;\n    last = now.wall_ns;\n"),)),
+    Animal("knows-its-time-zone", 42, (
+        ('    text_add(&body, ",\\"list\\":%lld',
+         "    mp_time now = {.struct_size = sizeof now};\n    self->host->now(self->instance, &now);\n"
+         "    time_t second = (time_t)(now.wall_ns / 1000000000u);\n    struct tm date;\n    localtime_r(&second, &date);\n"
+         "    text_add(&body, \",\\\"day\\\":%d\", date.tm_mday);\n"
+         '    text_add(&body, ",\\"list\\":%lld'),)),
     Animal("forks", 43, delivering("    pid_t child = fork();\n    if (child == 0)\n        _exit(0);")),
     Animal("opens-a-socket", 43, delivering("    close(socket(AF_INET, SOCK_DGRAM, 0));")),
     Animal("writes-a-file", 43, delivering("    close(open(\"/tmp/milepost-zoo\", O_CREAT | O_WRONLY, 0600));")),

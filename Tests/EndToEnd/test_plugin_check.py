@@ -36,15 +36,62 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("library", OWN, ids=lambda path: path.stem)
 def test_our_own_plugins_are_green(library: Path) -> None:
-    """EXT-04: what we ask of others holds for us."""
+    """EXT-04: what we ask of others holds for us, with nothing left unknown."""
     script = ROOT / "Plugins" / library.stem / f"{library.stem}.vendor.json"
-    report = check(library, *(["--vendor", str(script)] if script.exists() else []))
+    report = check(library, "--strict", *(["--vendor", str(script)] if script.exists() else []))
     assert report["failed"] == 0 and report["passed"] >= 20, report
 
 
 def test_a_right_plugin_passes_every_check(project: Path, tmp_path: Path) -> None:
     report = check(build(WELL, project, tmp_path), "--strict", "--seed", "7")
     assert report["skipped"] == 0 and report["seed"] == "7"
+
+
+def test_a_plain_destination_passes_strictly_and_is_told_what_does_not_apply(project: Path, tmp_path: Path) -> None:
+    """EXT-04: extensions, judging, webhooks and streams are no part of a plain destination, so nothing of it is left unknown."""
+    report = check(build(Animal("plain", 0), project, tmp_path), "--strict")
+    aside = {found["number"]: found["message"] for found in report["checks"] if found["outcome"] == "not_applicable"}
+    assert set(aside) == {16, 39, 40, 41} and report["not_applicable"] == 4 and report["skipped"] == 0
+    assert all(aside.values()), "each says why"
+
+
+def test_a_check_that_could_not_be_made_is_skipped_and_fails_a_strict_run(project: Path, tmp_path: Path) -> None:
+    """EXT-04: with a vendor that has nothing to list, the picker and the streams cannot be tried; that is no pass."""
+    library = build(WELL, project, tmp_path)
+    script = json.loads((tmp_path / "acme.vendor.json").read_text())
+    for route in script["routes"]:
+        if route["match"].endswith("/lists"):
+            route["body"] = {"items": []}
+    (tmp_path / "acme.vendor.json").write_text(json.dumps(script))
+    report = check(library, "--only", "41")
+    assert [found["outcome"] for found in report["checks"]] == ["skipped"], report
+    check(library, "--only", "41", "--strict", expect=1)
+
+
+def test_an_author_is_told_of_verbs_that_nobody_calls_yet(project: Path, tmp_path: Path) -> None:
+    """decisions 0017: pull, webhook and catalog are reserved. The plugin may have them, and is not left waiting."""
+    report = check(build(WELL, project, tmp_path), "--only", "8,40,41")
+    told = {found["number"]: found["message"] for found in report["checks"]}
+    assert all("reserved" in message for message in told.values()), told
+    assert "webhook, pull" in told[8]
+    plain = tmp_path / "plain"
+    report = check(build(Animal("plain", 0), project, plain), "--only", "8")
+    assert report["checks"][0]["message"] == ""
+
+
+def test_a_project_that_builds_into_a_folder_needs_to_name_no_script(project: Path, tmp_path: Path) -> None:
+    """EXT-04: the vendor's script and the list of disabled checks lie in the project, and the plugin in its build folder."""
+    library = build(Animal("plain", 0), project, tmp_path / "build")
+    script = tmp_path / "build/acme.vendor.json"
+    script.rename(tmp_path / script.name)
+    (tmp_path / "acme.checks").write_text("9 ours\n")
+    report = check(library, "--only", "9,29,31", "--strict")
+    assert report["passed"] == 2 and report["disabled"] == {"9": "ours"}, report
+    (tmp_path / script.name).write_text('{"routes": [{"match": "GET"}]}')
+    run = subprocess.run([MILEPOST, "plugin", "check", library], capture_output=True, text=True, timeout=60)
+    assert run.returncode != 0 and "route 1 of the vendor's script" in run.stderr, "it was read from there"
+    run = subprocess.run([MILEPOST, "plugin", "check", tmp_path / "build/none.so"], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 64 and "build the plugin first" in run.stderr
 
 
 # A check takes seconds, and each runs in processes of its own: every fifth in `make test`, all in `make test-full`.

@@ -10,13 +10,14 @@ struct SpecialRange: Sendable, CustomStringConvertible {
     var description: String { "\(first) to \(last)" }
 }
 
-/// IANA's "IPv4 Special-Purpose Address Registry" and "IPv6 Special-Purpose Address Registry" (RFC 6890 with its updates: RFC
-/// 7526, 7535, 7723, 8155, 8190, 9374, 9602, 9637, 9665, 9780), as they stood in October 2025, row by row and nested rows too.
-/// Beside them what no registry calls special and is no receiver either: multicast, site-local, what is not handed out, and
-/// addresses at which clouds serve their metadata. Written by hand from the registries, not from the code it judges.
+/// The ranges of IANA's special-purpose registries (`SpecialPurposeRegistry`; RFC 6890 with its updates: RFC 7526, 7535, 7723,
+/// 8155, 8190, 9374, 9602, 9637, 9665, 9780), row by row and nested rows too. Beside them what no registry calls special and is
+/// no receiver either: multicast, site-local, what is not handed out, and addresses at which clouds serve their metadata.
+/// Written by hand from the registries, not from the code it judges.
 enum SpecialPurposeTable {
     static let ipv4: [SpecialRange] = [
         .init(first: "0.0.0.0", last: "0.255.255.255", neighbours: ["1.0.0.0"]),
+        .init(first: "0.0.0.0", last: "0.0.0.0", neighbours: []),
         .init(first: "10.0.0.0", last: "10.255.255.255", neighbours: ["9.255.255.255", "11.0.0.0"]),
         .init(first: "100.64.0.0", last: "100.127.255.255", neighbours: ["100.63.255.255", "100.128.0.0"]),
         .init(first: "127.0.0.0", last: "127.255.255.255", neighbours: ["126.255.255.255", "128.0.0.0"]),
@@ -25,8 +26,10 @@ enum SpecialPurposeTable {
         .init(first: "192.0.0.0", last: "192.0.0.255", neighbours: ["191.255.255.255", "192.0.1.0"]),
         .init(first: "192.0.0.0", last: "192.0.0.7", neighbours: []),  // service continuity, RFC 7335
         .init(first: "192.0.0.8", last: "192.0.0.8", neighbours: []),  // dummy address, RFC 7600
-        .init(first: "192.0.0.9", last: "192.0.0.10", neighbours: []),  // anycast of PCP and TURN
-        .init(first: "192.0.0.170", last: "192.0.0.171", neighbours: []),  // discovery of NAT64, RFC 8880
+        .init(first: "192.0.0.9", last: "192.0.0.9", neighbours: []),  // anycast of PCP, RFC 7723
+        .init(first: "192.0.0.10", last: "192.0.0.10", neighbours: []),  // anycast of TURN, RFC 8155
+        .init(first: "192.0.0.170", last: "192.0.0.170", neighbours: []),  // discovery of NAT64, RFC 8880
+        .init(first: "192.0.0.171", last: "192.0.0.171", neighbours: []),
         .init(first: "192.0.2.0", last: "192.0.2.255", neighbours: ["192.0.1.255", "192.0.3.0"]),
         .init(first: "192.31.196.0", last: "192.31.196.255", neighbours: ["192.31.195.255", "192.31.197.0"]),
         .init(first: "192.52.193.0", last: "192.52.193.255", neighbours: ["192.52.192.255", "192.52.194.0"]),
@@ -57,7 +60,9 @@ enum SpecialPurposeTable {
             first: "2001::", last: "2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff",
             neighbours: ["2000:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "2001:200::"]),
         .init(first: "2001::", last: "2001:0:ffff:ffff:ffff:ffff:ffff:ffff", neighbours: []),  // Teredo
-        .init(first: "2001:1::1", last: "2001:1::3", neighbours: []),  // anycast of PCP, TURN and DNS-SD
+        .init(first: "2001:1::1", last: "2001:1::1", neighbours: []),  // anycast of PCP, RFC 7723
+        .init(first: "2001:1::2", last: "2001:1::2", neighbours: []),  // anycast of TURN, RFC 8155
+        .init(first: "2001:1::3", last: "2001:1::3", neighbours: []),  // anycast of DNS-SD SRP, RFC 9665
         .init(first: "2001:2::", last: "2001:2:0:ffff:ffff:ffff:ffff:ffff", neighbours: []),
         .init(first: "2001:3::", last: "2001:3:ffff:ffff:ffff:ffff:ffff:ffff", neighbours: []),  // AMT
         .init(first: "2001:4:112::", last: "2001:4:112:ffff:ffff:ffff:ffff:ffff", neighbours: []),  // AS112

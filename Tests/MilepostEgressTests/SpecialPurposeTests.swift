@@ -12,7 +12,7 @@ struct SpecialPurposeTests {
     private static let open = EgressPolicy(rules: [.init(hosts: ["*"], ports: [0], methods: ["GET"])])
 
     /// Nil when the guard let the request through (it ends there: nothing leaves).
-    private static func refusal(_ url: String, _ egress: CurlEgress) async -> EgressFailure.Code? {
+    static func refusal(_ url: String, _ egress: CurlEgress) async -> EgressFailure.Code? {
         let request = EgressRequest(
             method: "GET", url: url, isIdempotent: true, timeout: .seconds(5), policy: open)
         let outcome = await egress.send(request) { throw Reached() }

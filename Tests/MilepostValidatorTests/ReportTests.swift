@@ -29,6 +29,26 @@ struct ReportTests {
         #expect(selection.checks.map(\.number) == [1, 29])
     }
 
+    @Test("EXT-04: what does not apply is no skip, and a skip is not strictly green")
+    func strictness() throws {
+        let check = try #require(Catalogue.checks.first)
+        func report(_ outcomes: [Outcome]) -> Report {
+            let results = outcomes.map {
+                CheckResult(check: check, outcome: $0, milliseconds: 1, trace: [], output: "")
+            }
+            return Report(plugin: "acme", seed: 7, results: results, disabled: [:])
+        }
+        let plain = report([.passed(""), .inapplicable("it has no pull")])
+        #expect(
+            plain.isGreen && plain.isStrictlyGreen && plain.json["not_applicable"] == 1 && plain.json["skipped"] == 0)
+        #expect(plain.summary.hasPrefix("acme: 1 passed, 0 failed, 0 skipped, 1 not applicable"))
+        #expect(plain.junit.firstRange(of: "skipped=\"1\"") != nil)
+        #expect(plain.junit.firstRange(of: "<skipped message=\"not applicable: it has no pull\"/>") != nil)
+        let unknown = report([.passed(""), .skipped("give a vendor's script")])
+        #expect(unknown.isGreen && !unknown.isStrictlyGreen)
+        #expect(!report([.failed("no")]).isStrictlyGreen)
+    }
+
     @Test("EXT-04: a disabled check needs a reason")
     func disableFile() throws {
         #expect(try Selection.disabled(parsing: "# none\n\n16\t no extensions  # yet\n") == [16: "no extensions"])

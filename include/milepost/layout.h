@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * milepost/layout.h: the frozen layout of ABI 1.0 on 64-bit machines. Compiled by gcc and clang, as C11 and as C++17,
- * in the test suite; a failing assert is a broken ABI, not a test to adapt.
+ * milepost/layout.h: the frozen layout of ABI 1.0 on 64-bit machines, the same on amd64 and arm64. Compiled in the test suite
+ * by gcc, and by clang for both machines, as C11 and as C++17; a failing assert is a broken ABI, not a test to adapt.
  */
 #ifndef MILEPOST_LAYOUT_H
 #define MILEPOST_LAYOUT_H

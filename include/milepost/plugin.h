@@ -198,7 +198,7 @@ typedef struct mp_plugin {
     int32_t (*query)(void *self, const mp_op *op);
     /** Live choices for a picker of the manifest. */
     int32_t (*options)(void *self, const mp_op *op);
-    /** The vendor's objects with their fields. */
+    /** The vendor's objects with their fields. Reserved: the shape is settled, no daemon calls it yet. */
     int32_t (*catalog)(void *self, const mp_op *op);
     /** Makes records happen at the vendor, one result for each. */
     int32_t (*deliver)(void *self, const mp_op *op);
@@ -207,9 +207,10 @@ typedef struct mp_plugin {
     int32_t (*reconcile)(void *self, const mp_op *op);
     /** Lets through, changes, holds, drops or routes an event before it is delivered. */
     int32_t (*intercept)(void *self, const mp_op *op);
-    /** Turns a vendor's call to us into events. */
+    /** Turns a vendor's call to us into events. Reserved: the shape is settled, no daemon calls it yet. */
     int32_t (*webhook)(void *self, const mp_op *op);
-    /** Reads a page of a stream from a cursor that the host keeps. */
+    /** Reads a page of a stream from a cursor that the host keeps. Reserved: the shape is settled, no daemon calls it
+     *  yet, because there is nothing to read into until vendors' data has tables of its own. */
     int32_t (*pull)(void *self, const mp_op *op);
     /** Completes with MP_OK: goes through the instance's queue, so a wedged instance is seen. */
     int32_t (*ping)(void *self, const mp_op *op);

@@ -16,6 +16,7 @@
 #define MP_PROBE_PASSED 0
 #define MP_PROBE_FAILED 1
 #define MP_PROBE_SKIPPED 2
+#define MP_PROBE_INAPPLICABLE 3
 
 /** Loads and asks `describe` under watch: time, threads, descriptors, refused calls. */
 int mp_probe_constructors(const char *library, char *ret_text, size_t capacity);

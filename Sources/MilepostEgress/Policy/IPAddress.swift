@@ -70,10 +70,11 @@ public struct IPAddress: Hashable, Sendable, CustomStringConvertible {
 extension IPAddress {
     /// Why nothing is sent to this address, or nil when it is a public unicast address (EXT-05).
     ///
-    /// From IANA's special-purpose registries for IPv4 and IPv6 (RFC 6890 and updates, as of 2025-10), taking every block,
-    /// also those that are globally reachable (AS112, AMT, the anycast addresses of PCP and TURN: no receiver lives there),
-    /// plus multicast, and the cloud metadata addresses that lie outside of them. Addresses that carry an IPv4 address and
-    /// lead to it (mapped, the well-known prefix of NAT64) are judged by it: behind DNS64 every IPv4 receiver looks so.
+    /// From IANA's special-purpose registries for IPv4 and IPv6 (RFC 6890 and updates; last changed on 2025-10-09, and the
+    /// files of 2026-09-19 hold the same rows), taking every block, also those that are globally reachable (AS112, AMT, the
+    /// anycast addresses of PCP and TURN: no receiver lives there), plus multicast, and the cloud metadata addresses that lie
+    /// outside of them. Addresses that carry an IPv4 address and lead to it (mapped, the well-known prefix of NAT64) are judged
+    /// by it: behind DNS64 every IPv4 receiver looks so.
     public var forbiddance: String? {
         if isIPv4 {
             return Self.special4.first { isInside($0.prefix, bits: $0.bits) }?.reason

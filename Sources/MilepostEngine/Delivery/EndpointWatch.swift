@@ -35,7 +35,11 @@ final class EndpointWatch: Sendable {
                 verdict.code.map { $0 == "contact_unknown" || DeliveryMachine.decidedNotToHappen.contains($0) } ?? false
             // Without a status it is the plugin that refuses.
             return isDecision || verdict.httpStatus == nil ? .silent : .fails
-        // One that asks for patience lives; tokens and settings have states of their own, crashes a quarantine.
+        // A request to wait (429) is no failure, however long it lasts: the other side lives, says when to come back and is
+        // obeyed (RATE-06, TRB-07). A vendor whose daily budget is spent answers nothing else until its midnight, longer than
+        // `disable_after`; disabled, it would wait for a person where it goes on by itself. Nor is it a success: it ends no
+        // run of failures. One who asks for patience for ever is seen by the caps, which end its deliveries as `gave_up`
+        // (Z-04). Tokens and settings have states of their own, crashes a quarantine.
         case .rateLimited, .authExpired, .authRevoked, .config, .cancelled, .deadline, .pluginBug, .crashed,
             .unsupported:
             return .silent

@@ -118,6 +118,7 @@ final class WallClock: Sendable {
 
     /// Stops the wall; it may still be moved.
     func freeze() { frozen.withLock { $0 = milepost_wall_ns() } }
+    func freeze(at moment: Timestamp) { frozen.withLock { $0 = UInt64(moment.milliseconds) * 1_000_000 } }
 
     func move(by seconds: Int64) { offset.withLock { $0 += seconds } }
     /// Sets the wall to a moment.

@@ -192,7 +192,7 @@ extension Subject {
         let actions = manifest["actions"]?.array ?? []
         let wanted = actions.first { script.payloads[$0["name"]?.string ?? ""] != nil }
         guard let action = wanted ?? actions.first(where: { $0["trigger"]?.string == "threshold" }) ?? actions.first
-        else { throw skip("the manifest names no action") }
+        else { throw inapplicable("the manifest names no action") }
         return action
     }
 

@@ -22,7 +22,7 @@ enum ConfigurationChecks {
     private static func settings(_ subject: Subject) async throws -> Outcome {
         let bench = try Bench(subject, .inline)
         let instance = try await bench.instance()
-        guard try await bench.load().supports(.configure) else { throw skip("it has no configure") }
+        guard try await bench.load().supports(.configure) else { throw inapplicable("it has no configure") }
         let good = subject.settings(bench.manifest)
         let accepted = await instance.ask(.configure, ["settings": good])
         try accepted.expectFits("configure.result.json", "configure with good settings")

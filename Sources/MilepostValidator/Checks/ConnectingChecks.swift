@@ -31,7 +31,7 @@ enum ConnectingChecks {
     private static func connects(_ subject: Subject) async throws -> Outcome {
         let bench = try Bench(subject, .inline)
         let instance = try await bench.instance()
-        guard try await bench.load().supports(.connect) else { throw skip("it has no connect") }
+        guard try await bench.load().supports(.connect) else { throw inapplicable("it has no connect") }
         let request: JSONValue = ["settings": subject.settings(bench.manifest)]
         let good = await instance.ask(.connect, request)
         try good.expectFits("connect.result.json", "connect")
@@ -73,7 +73,7 @@ enum ConnectingChecks {
         let bench = try Bench(subject, .inline)
         let instance = try await bench.instance()
         let declared = bench.manifest["pickers"]?.array ?? []
-        guard !declared.isEmpty else { throw skip("the manifest declares no picker") }
+        guard !declared.isEmpty else { throw inapplicable("the manifest declares no picker") }
         guard try await bench.load().supports(.options) else {
             return .failed("the manifest declares pickers, and the table has no options")
         }

@@ -49,7 +49,7 @@ enum DeliveryChecks {
         configure: (inout PluginHostConfiguration) -> Void = { _ in }
     ) async throws -> (Bench, PluginInstance, Courier) {
         let bench = try Bench(subject, isolation, configure: configure)
-        guard try await bench.load().supports(.deliver) else { throw skip("it has no deliver") }
+        try await expectDelivers(bench)
         let instance = try await bench.instance()
         let courier = try Courier(bench, instance)
         if !subject.script.isGiven {
@@ -67,6 +67,13 @@ enum DeliveryChecks {
             }
         }
         return (bench, instance, courier)
+    }
+
+    /// Ends the check for a plugin that delivers nothing and says so; one that names actions and has no deliver fails.
+    static func expectDelivers(_ bench: Bench) async throws {
+        guard try await !bench.load().supports(.deliver) else { return }
+        if (bench.manifest["actions"]?.array ?? []).isEmpty { throw inapplicable("it has no deliver") }
+        throw fail("the manifest names actions, and the table has no deliver")
     }
 
     static func size(_ subject: Subject, _ bench: Bench) throws -> Int {
@@ -266,7 +273,7 @@ enum DeliveryChecks {
 
     private static func lookUps(_ subject: Subject) async throws -> Outcome {
         let (bench, _, courier) = try await ready(subject)
-        guard try await bench.load().supports(.reconcile) else { throw skip("it has no reconcile") }
+        guard try await bench.load().supports(.reconcile) else { throw inapplicable("it has no reconcile") }
         let lag = try subject.action(bench.manifest)["read_lag_ms"]?.integer ?? 0
         // What lies between intent and look-up is the check's to say, not the machine's.
         bench.wall.freeze()
@@ -289,6 +296,10 @@ enum DeliveryChecks {
             return result.json?["records"]?[0]
         }
         guard let there = try await ask("there", .cut(applied: true), isLagging: false) else {
+            let changes = bench.vendor.read { $0.calls.filter { $0.method != "GET" && $0.method != "HEAD" } }
+            if !changes.isEmpty, changes.allSatisfy(\.isIdempotent) {
+                throw inapplicable("all its changes may be repeated, so none leaves an open outcome")
+            }
             throw skip("no change of it leaves an open outcome")
         }
         if there["answer"]?.string != "applied" {

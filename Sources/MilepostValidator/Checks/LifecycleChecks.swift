@@ -86,13 +86,13 @@ enum LifecycleChecks {
     private static func apart(_ subject: Subject) async throws -> Outcome {
         let bench = try Bench(subject, .inline)
         let names = Array((bench.manifest["endpoints"]?.object ?? [:]).keys)
-        guard !names.isEmpty else { throw skip("the manifest has no endpoint that could differ") }
+        guard !names.isEmpty else { throw inapplicable("the manifest has no endpoint that could differ") }
         let hosts = ["first", "second"].map { word in
             Dictionary(uniqueKeysWithValues: names.map { ($0, "https://\(word).example.com") })
         }
         let first = try await bench.instance(connection: "con_1", endpoints: hosts[0])
         let second = try await bench.instance(connection: "con_2", endpoints: hosts[1])
-        guard try await bench.load().supports(.deliver) else { throw skip("it has no deliver") }
+        try await DeliveryChecks.expectDelivers(bench)
         for (index, instance) in [first, second, first].enumerated() {
             bench.vendor.change { $0.calls = [] }
             let courier = try Courier(bench, instance)
@@ -116,7 +116,7 @@ enum LifecycleChecks {
         // machine does not decide.
         let bench = try Bench(subject, .worker) { $0.grace = .seconds(20) }
         let instance = try await bench.instance()
-        guard try await bench.load().supports(.deliver) else { throw skip("it has no deliver") }
+        try await DeliveryChecks.expectDelivers(bench)
         let courier = try Courier(bench, instance)
         bench.vendor.change { $0.plan = FaultPlan(target: .all, fault: .hang) }
         let parcels = courier.parcels(1)

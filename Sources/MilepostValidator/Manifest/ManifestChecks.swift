@@ -55,12 +55,14 @@ enum ManifestChecks {
 
     private static func agrees(_ subject: Subject) async throws -> Outcome {
         let bench = try Bench(subject, .worker)
-        do { _ = try await bench.host.load(subject.name, isolation: .worker) } catch {
+        let plugin: LoadedPlugin
+        do { plugin = try await bench.host.load(subject.name, isolation: .worker) } catch {
             await bench.close()
             return .failed(error.detail)
         }
+        let reserved = ReservedVerb.all.filter { plugin.supports($0) }.map { "\($0)" }
         await bench.close()
-        return .passed("")
+        return .passed(reserved.isEmpty ? "" : "it has \(reserved.joined(separator: ", ")): \(ReservedVerb.note)")
     }
 
     private static func identity(_ subject: Subject) throws -> Outcome {

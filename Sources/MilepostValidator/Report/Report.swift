@@ -18,6 +18,8 @@ public struct Report: Sendable {
 
     public func count(_ word: String) -> Int { results.count { $0.outcome.word == word } }
     public var isGreen: Bool { count("failed") == 0 }
+    /// Green, and no check was left out for want of something. What does not apply to a plugin is not left out.
+    public var isStrictlyGreen: Bool { isGreen && count("skipped") == 0 }
 
     // MARK: Text
 
@@ -28,6 +30,7 @@ public struct Report: Sendable {
         case .passed: mark = color ? "\u{1b}[32mok  \u{1b}[0m" : "ok  "
         case .failed: mark = color ? "\u{1b}[31mFAIL\u{1b}[0m" : "FAIL"
         case .skipped: mark = color ? "\u{1b}[33mskip\u{1b}[0m" : "skip"
+        case .inapplicable: mark = "n/a "
         }
         let number = String(result.check.number)
         let head = "\(mark) \(String(repeating: " ", count: 2 - number.count))\(number) \(result.check.title)"
@@ -44,7 +47,8 @@ public struct Report: Sendable {
     }
 
     public var summary: String {
-        var text = "\(plugin): \(count("passed")) passed, \(count("failed")) failed, \(count("skipped")) skipped"
+        var text = "\(plugin): \(count("passed")) passed, \(count("failed")) failed, \(count("skipped")) skipped, "
+        text += "\(count("not_applicable")) not applicable"
         if !disabled.isEmpty { text += ", \(disabled.count) disabled" }
         text += "; seed \(seed)"
         let failed = results.filter { $0.outcome.word == "failed" }.map { String($0.check.number) }
@@ -65,6 +69,7 @@ public struct Report: Sendable {
         [
             "plugin": .string(plugin), "seed": .string(String(seed)), "passed": .integer(Int64(count("passed"))),
             "failed": .integer(Int64(count("failed"))), "skipped": .integer(Int64(count("skipped"))),
+            "not_applicable": .integer(Int64(count("not_applicable"))),
             "disabled": .object(
                 Dictionary(uniqueKeysWithValues: disabled.map { (String($0.key), JSONValue.string($0.value)) })),
             "checks": .array(
@@ -85,7 +90,7 @@ public struct Report: Sendable {
         let seconds = results.reduce(0) { $0 + $1.milliseconds }
         text +=
             "<testsuite name=\"\(Self.escaped(plugin))\" tests=\"\(results.count)\" failures=\"\(count("failed"))\" "
-        text += "skipped=\"\(count("skipped"))\" time=\"\(Double(seconds) / 1000)\">\n"
+        text += "skipped=\"\(count("skipped") + count("not_applicable"))\" time=\"\(Double(seconds) / 1000)\">\n"
         text += "  <properties><property name=\"seed\" value=\"\(seed)\"/></properties>\n"
         for result in results {
             let name = Self.escaped("\(result.check.number) \(result.check.title)")
@@ -96,6 +101,7 @@ public struct Report: Sendable {
             case .passed: break
             case .failed: text += "<failure message=\"\(message)\">\(Self.escaped(result.check.cure))</failure>"
             case .skipped: text += "<skipped message=\"\(message)\"/>"
+            case .inapplicable: text += "<skipped message=\"not applicable: \(message)\"/>"
             }
             text += "</testcase>\n"
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Compares what a plugin did in two modes.
+/// Compares what a plugin did in two runs: in two modes, or in two time zones.
 package enum Transcript {
     /// A line in its words, with what stands between them; times and identifiers are one word each.
     package static func words(_ line: String) -> [Substring] {
@@ -19,13 +19,14 @@ package enum Transcript {
         character.isLetter || character.isNumber || "-:.+_".contains(character)
     }
 
-    /// Where the worker did something else than inline, in a sentence. A word may differ where it differs between inline runs
-    /// as well; the number of lines and of words may not.
+    /// Where the second run did something else than the first, in a sentence. A word may differ where it differs between the
+    /// first and others of its kind as well; the number of lines and of words may not.
     package static func difference(
-        _ inline: [[Substring]], _ worker: [[Substring]], _ others: [[[Substring]]]
+        _ first: [[Substring]], _ second: [[Substring]], _ others: [[[Substring]]],
+        named names: (String, String) = ("inline", "in a worker")
     ) -> String? {
         func shown(_ line: [Substring]) -> String { String(line.joined().prefix(240)) }
-        for (number, (line, other)) in zip(inline, worker).enumerated() where line != other {
+        for (number, (line, other)) in zip(first, second).enumerated() where line != other {
             let again = others.compactMap { $0.indices.contains(number) ? $0[number] : nil }
             let isSame =
                 line.count == other.count
@@ -33,10 +34,10 @@ package enum Transcript {
                     line[place] == other[place]
                         || again.contains { $0.count == line.count && $0[place] != line[place] }
                 }
-            if !isSame { return "inline: \(shown(line)) … in a worker: \(shown(other))" }
+            if !isSame { return "\(names.0): \(shown(line)) … \(names.1): \(shown(other))" }
         }
-        guard inline.count == worker.count else {
-            return "\(inline.count) calls inline, \(worker.count) in a worker"
+        guard first.count == second.count else {
+            return "\(first.count) calls \(names.0), \(second.count) \(names.1)"
         }
         return nil
     }

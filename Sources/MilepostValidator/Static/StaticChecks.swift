@@ -127,6 +127,7 @@ enum Probes {
         switch result {
         case Int32(MP_PROBE_PASSED): return .passed(text)
         case Int32(MP_PROBE_SKIPPED): return .skipped(text)
+        case Int32(MP_PROBE_INAPPLICABLE): return .inapplicable(text)
         default: return .failed(text)
         }
     }

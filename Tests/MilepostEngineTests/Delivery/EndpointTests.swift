@@ -159,6 +159,31 @@ struct EndpointTests {
     }
 
     @Test(
+        "EXT-08: one that asks for patience for ever is not disabled, its deliveries end by the caps, and no failure is hidden"
+    )
+    func patience() async throws {
+        let limited = Verdict(kind: .rateLimited, code: "rate_limited", httpStatus: 429, retryAfter: .seconds(600))
+        let world = try await World(limits: .init(maximumAge: .seconds(3 * 3600)))
+        try await world.connect(Self.hour())
+        try await Self.links(world, 1)
+        world.plugins.script(Array(repeating: .answer(limited), count: 1000))
+        for _ in 0..<48 { try await world.tick() }
+        #expect(try await Self.connection(world).state == .active)
+        #expect(try await Self.connection(world).health == EndpointHealth())
+        #expect(try await world.deliveries().map(\.state) == [.dead])
+        #expect(try await world.deliveries().first?.reason?.code == "gave_up")
+        await world.end()
+
+        let mixed = try await World(limits: .init(maximumAge: .seconds(86_400)))
+        try await mixed.connect(Self.hour())
+        try await Self.links(mixed, 1)
+        mixed.plugins.script((0..<1000).map { .answer($0 % 2 == 0 ? limited : Self.failing) })
+        for _ in 0..<48 { try await mixed.tick() }
+        #expect(try await Self.connection(mixed).state == .disabled, "a 429 between failures is no success")
+        await mixed.end()
+    }
+
+    @Test(
         "EXT-08: what counts against an endpoint is its silence and its refusals, not our limits, tokens or plugins",
         arguments: [
             (failing, 3), (Verdict(kind: .rejected, code: "refused_by_receiver", httpStatus: 400), 1),

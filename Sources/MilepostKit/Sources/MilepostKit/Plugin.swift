@@ -48,7 +48,7 @@ public protocol Choosing: Plugin {
 }
 
 public protocol Cataloguing: Plugin {
-    /// The vendor's objects with their fields. Returns the value of `objects`.
+    /// The vendor's objects with their fields. Returns the value of `objects`. Reserved: no daemon calls it yet.
     func catalog(_ operation: Operation) async throws -> [JSONValue]
 }
 
@@ -88,11 +88,13 @@ public protocol Intercepting: Plugin {
 }
 
 public protocol WebhookReceiving: Plugin {
-    /// Turns a vendor's call to us into events. Body and result are the whole JSON objects of the schema.
+    /// Turns a vendor's call to us into events. Body and result are the whole JSON objects of the schema. Reserved: no
+    /// daemon calls it yet.
     func webhook(_ request: JSONValue, _ operation: Operation) async throws -> JSONValue
 }
 
 public protocol Pulling: Plugin {
-    /// Reads a page of a stream. Body and result are the whole JSON objects of the schema.
+    /// Reads a page of a stream. Body and result are the whole JSON objects of the schema. Reserved: no daemon calls it
+    /// yet.
     func pull(_ request: JSONValue, _ operation: Operation) async throws -> JSONValue
 }
