@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "Tests" / "EndToEnd"))
 from processes import die_with_the_tests, wait_for  # noqa: E402
 
 # What the packages depend on, so that dpkg alone installs them; no Swift, no compiler.
-BASE = "systemd,systemd-sysv,libcurl4,libsqlite3-0,libssl3,zlib1g,libstdc++6,ca-certificates,curl,init-system-helpers"
+BASE = "systemd,systemd-sysv,libcurl4,libsqlite3-0,libssl3,libyaml-0-2,zlib1g,libstdc++6,ca-certificates,curl,init-system-helpers"
 
 # What a machine's own kernel would not refuse: nspawn knows nothing of Landlock, and locks memory for nobody.
 CALLS = "--system-call-filter=@memlock landlock_create_ruleset landlock_add_rule landlock_restrict_self"
