@@ -10,7 +10,8 @@ enum Files {
     static let mostBytes = 256 << 20
 
     static func read(_ path: String) -> [UInt8]? {
-        guard let size = try? FileManager.default.attributesOfItem(atPath: path)[.size] as? Int, size <= mostBytes,
+        var status = stat()
+        guard unsafe stat(path, &status) == 0, status.st_size <= mostBytes,
             let data = FileManager.default.contents(atPath: path)
         else { return nil }
         return [UInt8](data)
