@@ -42,7 +42,7 @@ binaries:
 		install -m 0755 $$bin/$$name $(DIST)/$$name; done
 
 plugins:
-	@for name in $(PLUGINS); do echo "== plugin $$name"; Plugins/build.sh $$name $(DIST)/plugins || exit 1; done
+	@for name in $(PLUGINS); do echo "== plugin $$name"; PLUGIN_UNSTRIPPED=$(MILEPOST_DIST)/unstripped Plugins/build.sh $$name $(DIST)/plugins || exit 1; done
 
 demo: build ## clicks become deals, a kill -9 doubles none, a rule moves a HubSpot deal on
 	@Tests/Demo/demo.sh

@@ -24,19 +24,25 @@ let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
-let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
 /// Links the Swift runtime and Foundation statically, so that a binary needs only Debian's own libraries. Said here and not
 /// by `--static-swift-stdlib`, because that flag also changes how modules are compiled, and the test runner needs the
 /// dynamic ones: this way one build serves both.
-let staticRuntime: [LinkerSetting] = [
-    .unsafeFlags([
-        "-static-stdlib", "-Xlinker", "--start-group", "-lCoreFoundation", "-l_FoundationICU", "-l_FoundationCShims",
-        "-l_FoundationCollections", "-lswiftSynchronization", "-Xlinker", "--end-group", "-lstdc++", "-Xlinker",
-        "--gc-sections", "-Xlinker", "-z", "-Xlinker", "now",
-    ])
-]
+func staticRuntime(_ foundation: String...) -> [LinkerSetting] {
+    [
+        .unsafeFlags(
+            ["-static-stdlib", "-Xlinker", "--start-group"] + foundation + [
+                "-l_FoundationCShims", "-l_FoundationCollections", "-lswiftSynchronization", "-Xlinker", "--end-group",
+                "-lstdc++", "-Xlinker", "--gc-sections", "-Xlinker", "-z", "-Xlinker", "now",
+            ])
+    ]
+}
+
+/// GRDB and Hummingbird need all of Foundation, which brings ICU with 30 MB of data.
+let wholeFoundation = staticRuntime("-lCoreFoundation", "-l_FoundationICU")
+/// Nothing below these programs imports more than FoundationEssentials; a test of the packages looks for ICU in them.
+let essentials = staticRuntime()
 
 func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
     .target(name: name, dependencies: dependencies, swiftSettings: strict)
@@ -63,7 +69,6 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/hummingbird-project/hummingbird", exact: "2.28.1"),
         .package(url: "https://github.com/groue/GRDB.swift", exact: "7.10.0"),
-        .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
         .package(url: "https://github.com/apple/swift-metrics", exact: "2.13.0"),
@@ -75,6 +80,7 @@ let package = Package(
         .systemLibrary(
             name: "COpenSSL", path: "Sources/COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CZlib", path: "Sources/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+        .systemLibrary(name: "CYAML", path: "Sources/CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         .target(name: "CMilepostCurl", linkerSettings: [.linkedLibrary("curl")]),
         .target(name: "CMilepostLinux"),
         .target(name: "CMilepostProbe"),
@@ -88,7 +94,7 @@ let package = Package(
         room("MilepostEgress", ["MilepostModel", "CMilepostCurl", "CMilepostLinux", "COpenSSL"]),
         room("MilepostPluginHost", ["MilepostModel", "CMilepostABI", "CMilepostLinux"]),
         room("MilepostSupervision", ["CMilepostLinux"]),
-        room("MilepostConfiguration", ["MilepostModel", "MilepostRules", yams]),
+        room("MilepostConfiguration", ["MilepostModel", "MilepostRules", "CYAML"]),
         room("MilepostIntake", ["MilepostModel", "COpenSSL", "CZlib"]),
         room(
             "MilepostEngine",
@@ -120,19 +126,19 @@ let package = Package(
                 "MilepostEgress", "MilepostPluginHost", "MilepostIntake", "CMilepostLinux", arguments, lifecycle,
                 "MilepostModel", "MilepostRules", "MilepostSupervision", hummingbird, logging,
             ],
-            swiftSettings: strict, linkerSettings: staticRuntime),
+            swiftSettings: strict, linkerSettings: wholeFoundation),
         .executableTarget(
             name: "milepost",
             dependencies: ["MilepostClient", "MilepostConfiguration", "MilepostModel", "MilepostTemplates", arguments],
-            swiftSettings: strict, linkerSettings: staticRuntime),
+            swiftSettings: strict, linkerSettings: essentials),
         .executableTarget(
             name: "milepost-sandbox",
             dependencies: ["MilepostSandbox", arguments, hummingbird, logging],
-            swiftSettings: strict, linkerSettings: staticRuntime),
+            swiftSettings: strict, linkerSettings: wholeFoundation),
         .executableTarget(
             name: "milepost-plugin-check",
             dependencies: ["MilepostValidator", "MilepostModel", arguments],
-            swiftSettings: strict, linkerSettings: staticRuntime),
+            swiftSettings: strict, linkerSettings: essentials),
         .executableTarget(
             name: "milepost-plugin-worker",
             path: "Sources/plugin-worker",

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Builds one plugin: Plugins/build.sh NAME OUTDIR. Leaves OUTDIR/NAME.so (stripped) and OUTDIR/NAME.json.
-# PLUGIN_SCRATCH names the folder for intermediate files, PLUGIN_FLAGS holds more words for the compiler.
+# PLUGIN_SCRATCH names the folder for intermediate files, PLUGIN_FLAGS holds more words for the compiler, PLUGIN_UNSTRIPPED
+# names a folder for a copy with its symbols (packages make debug symbols of it).
 set -eu
 [ $# -eq 2 ] || { echo "usage: $0 NAME OUTDIR" >&2; exit 64; }
 name=$1
@@ -21,3 +22,4 @@ strip --strip-unneeded -o "$out/.$name.so.new" "$library"
 chmod 755 "$out/.$name.so.new"
 mv -f "$out/.$name.so.new" "$out/$name.so"
 install -m 644 "$package/$name.json" "$out/$name.json"
+if [ -n "${PLUGIN_UNSTRIPPED:-}" ]; then install -D -m 644 "$library" "$PLUGIN_UNSTRIPPED/$name.so"; fi

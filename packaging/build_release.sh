@@ -17,4 +17,6 @@ mkdir -p "$1/plugins"
 for name in milepostd milepost milepost-sandbox milepost-plugin-worker milepost-plugin-check; do
     install -m 0755 "$bin/$name" "$1/$name"
 done
-for name in pipedrive hubspot custom-hook; do PLUGIN_FLAGS=$mapped Plugins/build.sh "$name" "$1/plugins"; done
+for name in pipedrive hubspot custom-hook; do
+    PLUGIN_FLAGS=$mapped PLUGIN_UNSTRIPPED=$1/unstripped Plugins/build.sh "$name" "$1/plugins"
+done

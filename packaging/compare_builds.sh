@@ -1,19 +1,23 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Builds the packages twice and compares every byte: packaging/compare_builds.sh [--prebuilt DIST]
-# Shows what differs where diffoscope is installed. Without --prebuilt it compiles everything twice, about half an hour.
+# Builds the packages twice, at two paths, and compares every byte: packaging/compare_builds.sh [--prebuilt DIST] [--keep]
+# Shows what differs where diffoscope is installed. Without --prebuilt it compiles everything twice: ten minutes on two cores.
+# --keep leaves the packages of the first build in .build/deb/compare/one.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$root/.build/deb/compare
+keep=""
+[ "${1:-}" != --keep ] || { keep=yes && shift; }
 rm -rf "$work"
-for run in one two; do
-    "$root/packaging/make_deb.sh" "$@" "$work/$run" >/dev/null
-    # From nothing the second time, too.
-    rm -rf "$root/.build/deb/source"
+for run in one two-at-a-longer-path; do
+    began=$(date +%s)
+    MILEPOST_DEB_WORK=$work/$run-tree "$root/packaging/make_deb.sh" "$@" "$work/$run" >/dev/null
+    echo "built      $run in $(($(date +%s) - began)) s"
+    rm -rf "$work/$run-tree"
 done
 status=0
 for first in "$work"/one/*.deb; do
-    second=$work/two/$(basename "$first")
+    second=$work/two-at-a-longer-path/$(basename "$first")
     if cmp -s "$first" "$second"; then
         echo "same       $(sha256sum "$first" | cut -c1-16)  $(basename "$first")"
     else
@@ -22,4 +26,5 @@ for first in "$work"/one/*.deb; do
         command -v diffoscope >/dev/null && diffoscope --max-report-size 20000 "$first" "$second" | head -n 60 || true
     fi
 done
+[ -n "$keep" ] || [ $status -ne 0 ] || rm -rf "$work"
 exit $status

@@ -4,7 +4,7 @@
 # With the argument 'packages' what building and testing Debian packages needs as well.
 set -euo pipefail
 
-packages=(libcurl4-openssl-dev libsqlite3-dev libssl-dev zlib1g-dev pkg-config python3-venv binutils abigail-tools)
+packages=(libcurl4-openssl-dev libsqlite3-dev libssl-dev libyaml-dev zlib1g-dev pkg-config python3-venv binutils abigail-tools)
 if [ "${1:-}" = packages ]; then
     packages+=(debhelper lintian fakeroot mmdebstrap systemd-container)
 fi

@@ -23,7 +23,11 @@ for manifest in "$dist"/plugins/*.json; do
     name=$(basename "$manifest" .json)
     [ -f "$root/packaging/conf.d/$name.yaml" ] || continue
     # Objects are not executed: 0644, as dpkg's policy has it for libraries.
-    put 0644 usr/lib/milepost/plugins "$dist/plugins/$name.so" "$manifest"
+    object=$dist/plugins/$name.so
+    # With its symbols where they were kept at the same build, for whoever splits them off (dh_strip does).
+    whole=$dist/unstripped/$name.so
+    if [ -n "${MILEPOST_UNSTRIPPED:-}" ] && [ -f "$whole" ] && [ ! "$whole" -ot "$object" ]; then object=$whole; fi
+    put 0644 usr/lib/milepost/plugins "$object" "$manifest"
     put 0644 etc/milepost/conf.d "$root/packaging/conf.d/$name.yaml"
 done
 put 0644 etc/milepost "$root/packaging/milepost.yaml"

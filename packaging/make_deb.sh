@@ -33,7 +33,7 @@ rm -rf "$work/source"
 mkdir -p "$source"
 git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- --create --file=- | tar -x -C "$source"
 cp -r packaging/debian "$source/debian"
-packaging/third_party.py .build/checkouts >"$source/debian/copyright"
+packaging/third_party.py Package.resolved .build/checkouts >"$source/debian/copyright"
 if [ -n "$version" ]; then
     sed -i "1s/(.*)/($version)/" "$source/debian/changelog"
 fi

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""debian/copyright from what is linked in: packaging/third_party.py CHECKOUTS > debian/copyright
+"""debian/copyright from what is linked in: packaging/third_party.py Package.resolved CHECKOUTS > debian/copyright
 
 Fails on a dependency whose licence it does not know, so that a new one is looked at by a person.
 """
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 import sys
@@ -41,10 +42,13 @@ def licence(folder: pathlib.Path) -> tuple[str, str, str]:
     sys.exit(f"{folder.name}: {texts[0].name} is no licence that this script knows: look at it and teach the script")
 
 
-def main(checkouts: pathlib.Path) -> None:
-    folders = sorted((path for path in checkouts.iterdir() if path.is_dir()), key=lambda path: path.name.lower())
-    if not folders:
-        sys.exit(f"{checkouts} is empty: resolve the dependencies first (swift package resolve)")
+def main(resolved: pathlib.Path, checkouts: pathlib.Path) -> None:
+    if not resolved.exists():
+        sys.exit(f"{resolved} is missing: resolve the dependencies first (swift package resolve)")
+    # Not the folders that lie there: one that nothing depends on any more may be among them.
+    pins = json.loads(resolved.read_text(encoding="utf-8"))["pins"]
+    names = [pin["location"].rstrip("/").rsplit("/", 1)[-1].removesuffix(".git") for pin in pins]
+    folders = sorted((checkouts / name for name in names), key=lambda path: path.name.lower())
     out, expat = HEAD, ""
     for folder in folders:
         name, holder, text = licence(folder)
@@ -57,6 +61,6 @@ def main(checkouts: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: packaging/third_party.py CHECKOUTS")
-    main(pathlib.Path(sys.argv[1]))
+    if len(sys.argv) != 3:
+        sys.exit("usage: packaging/third_party.py Package.resolved CHECKOUTS")
+    main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))

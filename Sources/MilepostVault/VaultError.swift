@@ -17,6 +17,8 @@ public struct VaultError: Error, Hashable, Sendable, CustomStringConvertible {
         case keyServiceRefused
         /// The key ring cannot be read or written.
         case keyRingUnreadable
+        /// The daemon holds a copy of the key ring that it cannot change: root changes the original.
+        case keyRingReadOnly
         /// The key ring's owner or mode would let others read it.
         case keyRingUntrusted
         /// A line of the key ring is not what it should be.
@@ -53,7 +55,8 @@ public struct VaultError: Error, Hashable, Sendable, CustomStringConvertible {
         switch code {
         case .keyServiceUnavailable, .memoryNotLockable, .storeFailed: true
         case .secretUnknown, .recordTampered, .dataKeyMissing, .keyUnknown, .keyServiceRefused, .keyRingUnreadable,
-            .keyRingUntrusted, .keyRingMalformed, .keyRingBusy, .keyInsideDataDirectory, .keyInUse, .limitExceeded,
+            .keyRingReadOnly, .keyRingUntrusted, .keyRingMalformed, .keyRingBusy, .keyInsideDataDirectory, .keyInUse,
+            .limitExceeded,
             .systemFailure:
             false
         }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
-import Foundation
+import FoundationEssentials
+import Glibc
 
 /// Files of an examination.
 enum Files {
@@ -9,7 +10,8 @@ enum Files {
     static let mostBytes = 256 << 20
 
     static func read(_ path: String) -> [UInt8]? {
-        guard let size = try? FileManager.default.attributesOfItem(atPath: path)[.size] as? Int, size <= mostBytes,
+        var status = stat()
+        guard unsafe stat(path, &status) == 0, status.st_size <= mostBytes,
             let data = FileManager.default.contents(atPath: path)
         else { return nil }
         return [UInt8](data)
@@ -28,16 +30,16 @@ enum Files {
 
     static func write(_ bytes: [UInt8], to path: String) throws {
         do { try Data(bytes).write(to: URL(fileURLWithPath: path)) } catch {
-            throw ValidationError("\(path) cannot be written: \(error.localizedDescription)")
+            throw ValidationError("\(path) cannot be written: \(error)")
         }
     }
 
     /// A folder of our own with the plugin's two files, so that modes and owners of a build folder do not matter to the
     /// checks that load it (check 12 looks at the originals).
     static func copies(name: String, library: [UInt8], manifest: [UInt8]?) throws -> String {
-        var template = Array((NSTemporaryDirectory() + "milepost-check-XXXXXX").utf8CString)
+        var template = Array("\(temporaryFolder)/milepost-check-XXXXXX".utf8CString)
         let made = unsafe template.withUnsafeMutableBufferPointer { unsafe mkdtemp($0.baseAddress!) != nil }
-        guard made else { throw ValidationError("no temporary folder can be made in \(NSTemporaryDirectory())") }
+        guard made else { throw ValidationError("no temporary folder can be made in \(temporaryFolder)") }
         let folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
         // Workers run as the same user, but Landlock looks at the path.
         unsafe chmod(folder, 0o755)
@@ -48,6 +50,10 @@ enum Files {
             unsafe chmod("\(folder)/\(name).json", 0o644)
         }
         return folder
+    }
+
+    private static var temporaryFolder: String {
+        unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? "/tmp"
     }
 
     static func remove(_ folder: String) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Foundation
+import FoundationEssentials
+import Glibc
 import MilepostModel
 
 /// What only an executable may read: environment and clock.
@@ -12,7 +13,9 @@ enum ProcessEnvironment {
 extension ProcessEnvironment {
     /// Waits on the command line's only thread.
     static func pause(_ duration: Duration) {
-        Thread.sleep(
-            forTimeInterval: Double(duration.components.seconds) + Double(duration.components.attoseconds) / 1e18)
+        var left = timespec(
+            tv_sec: Int(duration.components.seconds), tv_nsec: Int(duration.components.attoseconds / 1_000_000_000))
+        var unslept = timespec()
+        while unsafe nanosleep(&left, &unslept) != 0 && errno == EINTR { left = unslept }
     }
 }

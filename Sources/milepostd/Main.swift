@@ -34,6 +34,8 @@ struct Milepostd: AsyncParsableCommand {
     @Option(help: "Put a backup in the place of the database, print what was done as JSON, and end.")
     var restore: String?
 
+    @OptionGroup var keyChange: KeyRingChange
+
     @Option(help: .hidden)
     var crashAt: String?
 
@@ -52,6 +54,8 @@ struct Milepostd: AsyncParsableCommand {
             try armCrashPoint()
             if makeKey {
                 print(try Initialisation(configuration: loaded, path: config).makeKey())
+            } else if let change = try keyChange.run(loaded) {
+                print(change)
             } else if let restore {
                 print(try await Restoration(configuration: loaded, backup: restore).run())
             } else if initialises {

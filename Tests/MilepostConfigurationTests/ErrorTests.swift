@@ -45,7 +45,14 @@ struct ErrorTests {
             "intake:\n  max_body: 2GB",
             "f:2: intake.max_body: expected a size such as 64KiB or 32MiB, from 1KiB to 1GiB, found '2GB'"),
         WrongText("listen: a:1\nlisten: b:2", "f:2: key 'listen' stands here twice"),
-        WrongText("listen: a:1\n\"listen\": b:2", "f:1: key 'listen' stands here twice"),
+        WrongText("listen: a:1\n\"listen\": b:2", "f:2: key 'listen' stands here twice"),
+        WrongText(
+            "plugins:\n  hubspot:\n    enabled: true\n    isolation: inline\n    enabled: false",
+            "f:5: key 'enabled' stands here twice"),
+        WrongText("listen: a:1\n---\nlisten: b:2", "f:2: is not YAML: but found another document"),
+        WrongText("? [a]\n: b", "f:1: a key must be a plain word"),
+        WrongText("listen: [a:1", "f:2: is not YAML: did not find expected ',' or ']'"),
+        WrongText("listen: \u{1}", "f: is not YAML: control characters are not allowed"),
         WrongText("- a\n- b", "f:1: the file: expected a map, found a list"),
         WrongText(
             "listen: &a x:1\ndata_dir: *a",

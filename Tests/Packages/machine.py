@@ -4,6 +4,7 @@ beside its loopback. Ended by its own systemd or by the process id that was star
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -18,31 +19,34 @@ sys.path.insert(0, str(ROOT / "Tests" / "EndToEnd"))
 from processes import die_with_the_tests, wait_for  # noqa: E402
 
 # What the packages depend on, so that dpkg alone installs them; no Swift, no compiler.
-BASE = "systemd,systemd-sysv,libcurl4,libsqlite3-0,libssl3,zlib1g,libstdc++6,ca-certificates,curl,init-system-helpers"
+BASE = "systemd,systemd-sysv,libcurl4,libsqlite3-0,libssl3,libyaml-0-2,zlib1g,libstdc++6,ca-certificates,curl,init-system-helpers"
+
+# What Debian's test runner and the packages' own tests need besides, so that nothing is fetched while they run.
+TESTBED = f"{BASE},autopkgtest,build-essential,debhelper,dpkg-dev,pkgconf,python3,procps,sudo"
 
 # What a machine's own kernel would not refuse: nspawn knows nothing of Landlock, and locks memory for nobody.
 CALLS = "--system-call-filter=@memlock landlock_create_ruleset landlock_add_rule landlock_restrict_self"
 
 
-def base() -> Path:
-    """The archive of a minimal Debian 12, made once."""
-    archive = WORK / "base.tar"
+def base(name: str, packages: str) -> Path:
+    """The archive of a minimal Debian 12 with some packages, made once; a new list of packages makes it anew."""
+    archive = WORK / f"{name}-{hashlib.sha256(packages.encode()).hexdigest()[:8]}.tar"
     if not archive.exists():
         WORK.mkdir(parents=True, exist_ok=True)
         part = archive.with_suffix(".part.tar")
         subprocess.run(
-            ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={BASE}", "bookworm", str(part)], check=True)
+            ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}", "bookworm", str(part)], check=True)
         part.rename(archive)
     return archive
 
 
 class Machine:
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, name: str = "base", packages: str = BASE):
         self.folder, self.child, self.leader = folder, None, 0
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
-        subprocess.run(["tar", "-C", str(folder), "-xf", str(base())], check=True)
+        subprocess.run(["tar", "-C", str(folder), "-xf", str(base(name, packages))], check=True)
         # A container has no clock of its own to set and nobody to log in.
         for unit in ("systemd-timesyncd.service", "getty.target", "console-getty.service"):
             link = folder / "etc/systemd/system" / unit

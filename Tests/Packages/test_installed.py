@@ -147,6 +147,44 @@ def test_a_doctor_run_by_root_finds_nothing_wrong(machine: Machine) -> None:
     assert said.returncode == 0 and not wrong, wrong
 
 
+def key_ids(machine: Machine) -> list[str]:
+    return [line.split()[1] for line in machine.inside("/etc/milepost/credentials/kek").read_text().splitlines() if line.startswith("mpkek1 ")]
+
+
+def test_root_rotates_the_key_that_systemd_hands_over(machine: Machine) -> None:
+    """SEC-11: the daemon has a read-only copy of the ring, so that root's command changes the original"""
+    old = key_ids(machine)
+    assert len(old) == 1
+    token = machine.run("cat ~/.config/milepost/token").stdout.strip()
+    refused = machine.run(f"MILEPOST_TOKEN={token} setpriv --reuid nobody --clear-groups milepost keys new", check=False)
+    assert refused.returncode != 0 and "key_ring_read_only" in refused.stderr and "as root" in refused.stderr, refused
+    assert key_ids(machine) == old
+
+    made = milepost(machine, "keys new")
+    assert made["kek"] == "/etc/milepost/credentials/kek", made
+    fresh = made["current_key"]
+    assert key_ids(machine) == [*old, fresh]
+    key = machine.inside("/etc/milepost/credentials/kek")
+    assert key.stat().st_mode & 0o777 == 0o600 and key.stat().st_uid == 0
+    assert milepost(machine, "keys")["current_key"] == old[0], "a copy that systemd made does not change"
+    again = machine.run("milepost keys new", check=False)
+    assert again.returncode != 0 and "systemctl restart milepost" in again.stderr, again
+
+    machine.run(f"systemctl restart {UNIT}")
+    assert milepost(machine, "keys")["current_key"] == fresh
+    needed = machine.run(f"milepost keys drop {old[0]}", check=False)
+    assert needed.returncode != 0 and key_ids(machine) == [*old, fresh], "a key was dropped that credentials need"
+    assert milepost(machine, "keys rewrap")["rewrapped"] >= 1
+    milepost(machine, f"keys drop {old[0]}")
+    assert key_ids(machine) == [fresh]
+    machine.run(f"systemctl restart {UNIT}")
+    assert [key["id"] for key in milepost(machine, "keys")["keys"]] == [fresh]
+
+    machine.run("tee /srv/rotated.jsonl", stdin=clicks("rotated", 120))
+    machine.run("milepost import clicks /srv/rotated.jsonl --format milepost -w acme && milepost tick")
+    assert [deal for deal in ledger(machine, "deals") if "rotated" in deal["title"]], "the credential does not open any more"
+
+
 def test_a_plugin_package_reloads_the_daemon_and_nothing_else(machine: Machine, packages: dict[str, Path]) -> None:
     """EXT-14"""
     before, count = show(machine, "MainPID", "InvocationID"), reloads(machine)

@@ -50,6 +50,7 @@ MEANINGS = {
     "responseTooLarge": "The answer is longer than the cap.",
     "tlsFailed": "No TLS: certificate or protocol.",
     "timeout": "The time of the request was up.",
+    "key_ring_read_only": "The daemon may only read its key ring: run the command as root on its machine, then restart it.",
     "conflict": "It is not in a state that allows this.",
     "credentialRefused": "The vendor does not accept the credential.",
     "permissionMissing": "The credential works and its user lacks a right.",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Foundation
+import FoundationEssentials
 public import MilepostModel
 
 /// Runs `milepostd --init`, which makes configuration, key, database and first token under the data directory's lock
@@ -16,7 +16,7 @@ public enum DaemonInitialisation {
     ) throws(ClientError) -> JSONValue {
         let daemon = try find(ownPath: ownPath, environment: environment)
         try writeIfMissing(template, to: configuration)
-        return try answer(of: daemon, "--init", "--config", configuration)
+        return try answer(of: daemon, ["--init", "--config", configuration], environment: environment)
     }
 
     /// Runs `milepostd --restore`: a backup takes the database's place (EXT-18).
@@ -24,8 +24,23 @@ public enum DaemonInitialisation {
         backup: String, configuration: String, ownPath: String, environment: [String: String]
     ) throws(ClientError) -> JSONValue {
         try answer(
-            of: find(ownPath: ownPath, environment: environment), "--restore",
-            URL(fileURLWithPath: backup).path, "--config", configuration)
+            of: find(ownPath: ownPath, environment: environment),
+            ["--restore", URL(fileURLWithPath: backup).path, "--config", configuration], environment: environment)
+    }
+
+    /// Runs `milepostd --new-key` or `--drop-key`: changes the key ring that the running daemon has a read-only copy of.
+    /// - Parameters:
+    ///   - change: `--new-key`, or `--drop-key` and the key's id.
+    ///   - current: the key that the running daemon uses now; the ring of another installation is left alone.
+    public static func changeKeyRing(
+        _ change: [String], current: String, configuration: String, ownPath: String, environment: [String: String]
+    ) throws(ClientError) -> JSONValue {
+        try answer(
+            of: find(ownPath: ownPath, environment: environment),
+            change + ["--current-key", current, "--config", configuration], environment: environment,
+            failure: ClientError(
+                code: "key_ring_read_only", detail: "the key ring was not changed",
+                advice: "milepostd's own message stands above"))
     }
 
     /// This program's own path, from what it was called with.
@@ -46,25 +61,18 @@ public enum DaemonInitialisation {
         return daemon
     }
 
-    private static func answer(of daemon: String, _ arguments: String...) throws(ClientError) -> JSONValue {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: daemon)
-        process.arguments = arguments
-        let output = Pipe()
-        process.standardOutput = output
-        do {
-            try process.run()
-        } catch {
-            throw ClientError(code: "no_daemon", detail: "\(daemon) cannot be started: \(error)")
-        }
-        let bytes = [UInt8](output.fileHandleForReading.readDataToEndOfFile())
-        process.waitUntilExit()
+    private static func answer(
+        of daemon: String, _ arguments: [String], environment: [String: String], failure: ClientError? = nil
+    ) throws(ClientError) -> JSONValue {
+        let ended = try ChildProgram.run(daemon, arguments, environment: environment)
         // The daemon has said on standard error, which is ours too, what stopped it.
-        guard process.terminationStatus == 0, let answer = try? JSONValue(parsing: bytes) else {
-            throw ClientError(
-                code: "init_failed", detail: "\(daemon) \(arguments[0]) ended with status \(process.terminationStatus)",
-                advice:
-                    "its own message stands above; a daemon that runs on the same data directory must be stopped first")
+        guard ended.status == 0, let answer = try? JSONValue(parsing: ended.output) else {
+            throw failure
+                ?? ClientError(
+                    code: "init_failed", detail: "\(daemon) \(arguments[0]) ended with status \(ended.status)",
+                    advice:
+                        "its own message stands above; a daemon that runs on the same data directory must be stopped first"
+                )
         }
         return answer
     }
@@ -78,7 +86,7 @@ public enum DaemonInitialisation {
             try Data(template.utf8).write(to: URL(fileURLWithPath: path), options: .withoutOverwriting)
         } catch {
             throw ClientError(
-                code: "bad_file", detail: "\(path) cannot be made: \(error.localizedDescription)",
+                code: "bad_file", detail: "\(path) cannot be made: \(error)",
                 advice: "run this as root, or name a file you may write with --config")
         }
     }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import FoundationEssentials
-import Yams
 
 /// Reads one YAML file into nodes that know their line.
 enum Document {
@@ -12,14 +11,13 @@ enum Document {
 
     /// - Throws: one issue: the parser cannot go on after the first.
     static func parse(_ bytes: Data, file: String) throws(ConfigurationError) -> ConfigurationNode {
-        let start = Origin(file: file, line: nil)
         func fail(_ code: ConfigurationIssue.Code, line: Int?, _ message: String) -> ConfigurationError {
             ConfigurationError(issues: [Origin(file: file, line: line).issue(code, message)])
         }
         guard bytes.count <= maximumSize else {
             throw fail(.tooLarge, line: nil, "is larger than \(maximumSize >> 10) KiB; split it into conf.d/*.yaml")
         }
-        guard let text = String(validating: bytes, as: UTF8.self) else {
+        guard String(validating: bytes, as: UTF8.self) != nil else {
             throw fail(.notYAML, line: nil, "is not UTF-8 text")
         }
         switch DocumentScan.firstFinding(in: bytes) {
@@ -31,100 +29,108 @@ enum Document {
             throw fail(.tooDeep, line: line, "is nested more than \(DocumentScan.maximumDepth) deep")
         case nil: break
         }
-        let root: Node?
-        do {
-            root = try Parser(yaml: text, resolver: .basic, encoding: .utf8).singleRoot()
-        } catch {
-            let (line, problem) = describe(error, in: text)
-            throw fail(problem.hasPrefix("key ") ? .duplicateKey : .notYAML, line: line, problem)
-        }
-        guard let root else { return ConfigurationNode(content: .map([]), origin: start) }
-        var remaining = maximumNodes
-        return try convert(root, file: file, depth: 0, remaining: &remaining)
+        var reader = try Reader(bytes, file: file)
+        return try reader.document()
     }
 
-    private static func convert(
-        _ node: Node, file: String, depth: Int, remaining: inout Int
-    ) throws(ConfigurationError) -> ConfigurationNode {
-        let origin = Origin(file: file, line: node.mark?.line)
-        remaining -= 1
-        guard depth <= DocumentScan.maximumDepth, remaining > 0 else {
-            throw ConfigurationError(issues: [
-                origin.issue(.tooDeep, "is nested more than \(DocumentScan.maximumDepth) deep, or has too many values")
+    /// Makes nodes of what the parser says, within the limits.
+    private struct Reader: ~Copyable {
+        private let file: String
+        private var events: YAMLEvents
+        private var remaining = Document.maximumNodes
+
+        init(_ bytes: Data, file: String) throws(ConfigurationError) {
+            self.file = file
+            do throws(YAMLEvents.Failure) { events = try YAMLEvents([UInt8](bytes)) } catch {
+                throw Self.notYAML(error, file: file)
+            }
+        }
+
+        /// The text's one document; an empty text is an empty map.
+        mutating func document() throws(ConfigurationError) -> ConfigurationNode {
+            guard case .documentStart = try next() else {
+                return ConfigurationNode(content: .map([]), origin: Origin(file: file, line: nil))
+            }
+            let root = try node(try next(), depth: 0)
+            _ = try next()  // the document's end
+            if case .documentStart(let line) = try next() {
+                throw error(.notYAML, line: line, "is not YAML: but found another document")
+            }
+            return root
+        }
+
+        private mutating func node(
+            _ event: YAMLEvents.Event, depth: Int
+        ) throws(ConfigurationError) -> ConfigurationNode {
+            remaining -= 1
+            switch event {
+            case .scalar(let text, let isQuoted, let line):
+                try check(depth: depth, line: line)
+                let isNull = !isQuoted && ["", "~", "null", "Null", "NULL"].contains(text)
+                return ConfigurationNode(
+                    content: isNull ? .null : .scalar(text, isQuoted: isQuoted), origin: Origin(file: file, line: line))
+            case .listStart(let line):
+                try check(depth: depth, line: line)
+                return ConfigurationNode(
+                    content: .list(try items(depth: depth)), origin: Origin(file: file, line: line))
+            case .mapStart(let line):
+                try check(depth: depth, line: line)
+                return ConfigurationNode(
+                    content: .map(try entries(depth: depth)), origin: Origin(file: file, line: line))
+            case .alias(let line):
+                throw error(.alias, line: line, "aliases (*) are not accepted; write the value out")
+            case .end, .documentStart, .documentEnd, .textEnd:
+                throw error(.notYAML, line: nil, "is not YAML: it ends within a value")
+            }
+        }
+
+        private mutating func items(depth: Int) throws(ConfigurationError) -> [ConfigurationNode] {
+            var items: [ConfigurationNode] = []
+            while true {
+                let event = try next()
+                if case .end = event { return items }
+                items.append(try node(event, depth: depth + 1))
+            }
+        }
+
+        private mutating func entries(depth: Int) throws(ConfigurationError) -> [ConfigurationNode.Entry] {
+            var entries: [ConfigurationNode.Entry] = []
+            var seen: Set<String> = []
+            while true {
+                let event = try next()
+                if case .end = event { return entries }
+                guard case .scalar(let key, _, let line) = event else {
+                    throw error(.wrongType, line: event.line, "a key must be a plain word")
+                }
+                // `a` and "a" are one key.
+                guard seen.insert(key).inserted else {
+                    throw error(.duplicateKey, line: line, "key '\(key)' stands here twice")
+                }
+                let value = try node(try next(), depth: depth + 1)
+                entries.append(ConfigurationNode.Entry(key: key, origin: Origin(file: file, line: line), value: value))
+            }
+        }
+
+        private func check(depth: Int, line: Int) throws(ConfigurationError) {
+            guard depth <= DocumentScan.maximumDepth, remaining > 0 else {
+                throw error(
+                    .tooDeep, line: line,
+                    "is nested more than \(DocumentScan.maximumDepth) deep, or has too many values")
+            }
+        }
+
+        private mutating func next() throws(ConfigurationError) -> YAMLEvents.Event {
+            do throws(YAMLEvents.Failure) { return try events.next() } catch { throw Self.notYAML(error, file: file) }
+        }
+
+        private func error(_ code: ConfigurationIssue.Code, line: Int?, _ message: String) -> ConfigurationError {
+            ConfigurationError(issues: [Origin(file: file, line: line).issue(code, message)])
+        }
+
+        private static func notYAML(_ failure: YAMLEvents.Failure, file: String) -> ConfigurationError {
+            ConfigurationError(issues: [
+                Origin(file: file, line: failure.line).issue(.notYAML, "is not YAML: \(failure.problem)")
             ])
         }
-        switch node {
-        case .scalar(let scalar):
-            let isQuoted = scalar.style == .singleQuoted || scalar.style == .doubleQuoted
-            let isNull = !isQuoted && ["", "~", "null", "Null", "NULL"].contains(scalar.string)
-            return ConfigurationNode(
-                content: isNull ? .null : .scalar(scalar.string, isQuoted: isQuoted), origin: origin)
-        case .sequence(let sequence):
-            var items: [ConfigurationNode] = []
-            for item in sequence {
-                items.append(try convert(item, file: file, depth: depth + 1, remaining: &remaining))
-            }
-            return ConfigurationNode(content: .list(items), origin: origin)
-        case .mapping(let mapping):
-            var entries: [ConfigurationNode.Entry] = []
-            for (key, value) in mapping {
-                entries.append(
-                    try entry(key, value, after: entries, file: file, depth: depth, remaining: &remaining))
-            }
-            return ConfigurationNode(content: .map(entries), origin: origin)
-        case .alias:
-            throw ConfigurationError(issues: [origin.issue(.alias, "aliases (*) are not accepted; write the value out")]
-            )
-        }
-    }
-
-    private static func entry(
-        _ key: Node, _ value: Node, after entries: [ConfigurationNode.Entry], file: String, depth: Int,
-        remaining: inout Int
-    ) throws(ConfigurationError) -> ConfigurationNode.Entry {
-        let origin = Origin(file: file, line: key.mark?.line)
-        guard case .scalar(let name) = key else {
-            throw ConfigurationError(issues: [origin.issue(.wrongType, "a key must be a plain word")])
-        }
-        // The parser compares keys with their quotes; `a` and "a" are one key here.
-        if entries.contains(where: { $0.key == name.string }) {
-            throw ConfigurationError(issues: [origin.issue(.duplicateKey, "key '\(name.string)' stands here twice")])
-        }
-        return ConfigurationNode.Entry(
-            key: name.string, origin: origin,
-            value: try convert(value, file: file, depth: depth + 1, remaining: &remaining))
-    }
-
-    private static func describe(_ error: any Error, in text: String) -> (line: Int?, problem: String) {
-        guard let error = error as? YamlError else { return (nil, "is not YAML: \(error)") }
-        switch error {
-        case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
-            .composer(_, let problem, let mark, _):
-            return (mark.line, "is not YAML: \(problem)")
-        case .reader(let problem, _, _, _):
-            return (nil, "is not YAML: \(problem)")
-        case .duplicatedKeysInMapping(let names, let context):
-            let name = "\(names.first ?? "")"
-            return (
-                repetition(of: name, in: text, from: context.mark.line) ?? context.mark.line,
-                "key '\(name)' stands here twice"
-            )
-        case .no, .memory, .writer, .emitter, .representer, .dataCouldNotBeDecoded:
-            return (nil, "is not YAML: \(error)")
-        }
-    }
-
-    /// The parser names the map's first line; the one to delete is where the key stands for the second time, at the same
-    /// depth as the first.
-    private static func repetition(of key: String, in text: String, from start: Int) -> Int? {
-        var indentation: Int?
-        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated()
-        where index + 1 >= start {
-            let depth = line.prefix { $0 == " " }.count
-            guard line.dropFirst(depth).hasPrefix(key + ":") else { continue }
-            if indentation == depth { return index + 1 }
-            indentation = indentation ?? depth
-        }
-        return nil
     }
 }

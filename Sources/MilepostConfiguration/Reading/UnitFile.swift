@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Foundation
+import FoundationEssentials
 
 /// What an installed systemd unit says: the first file that systemd would take, then its drop-ins in name order.
 struct UnitFile {
@@ -25,10 +25,16 @@ struct UnitFile {
     func settings(_ key: String) -> [String] {
         var values: [String] = []
         for line in texts.flatMap({ $0.split(separator: "\n") }) where line.hasPrefix("\(key)=") {
-            let value = line.dropFirst(key.count + 1).trimmingCharacters(in: .whitespaces)
+            let value = Self.trim(line.dropFirst(key.count + 1))
             if value.isEmpty { values = [] } else { values.append(value) }
         }
         return values
+    }
+
+    private static func trim(_ text: Substring) -> String {
+        let start = text.drop { $0 == " " || $0 == "\t" }
+        let end = start.lastIndex { $0 != " " && $0 != "\t" }
+        return end.map { String(start[...$0]) } ?? ""
     }
 
     /// Nil when it is not there or larger than any unit file.

@@ -104,6 +104,7 @@ extension Problem {
         switch error.code {
         case .keyInUse, .keyRingBusy, .keyInsideDataDirectory:
             self.init(status: .conflict, code: "conflict", detail: error.detail)
+        case .keyRingReadOnly: self.init(status: .conflict, code: "key_ring_read_only", detail: error.detail)
         case .keyUnknown: self.init(status: .notFound, code: "not_found", detail: error.detail)
         default:
             self.init(

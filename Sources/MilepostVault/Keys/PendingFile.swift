@@ -121,9 +121,10 @@ struct PendingFile: ~Copyable {
                     + "left it), remove that file")
         case EROFS, EACCES, EPERM:
             VaultError(
-                .keyRingUnreadable,
-                "\(path) cannot be written (\(describe(errno: reason))): change the key ring as root, at the path "
-                    + "the service manager loads the credential from")
+                .keyRingReadOnly,
+                "\(path) cannot be written (\(describe(errno: reason))): the daemon may only read the key ring. Run this "
+                    + "milepost command as root on the daemon's machine: it changes the original, which is taken up when "
+                    + "the daemon is restarted (systemctl restart milepost)")
         default:
             VaultError(.keyRingUnreadable, "\(path) cannot be written: \(describe(errno: reason))")
         }

@@ -22,6 +22,11 @@ struct Keys: ParsableCommand {
         }
     }
 
+    private static let original = """
+        Where the daemon has a read-only copy of the ring (systemd's LoadCredential=), run this as root on its machine: the \
+        original is changed, and the daemon takes it up when it is restarted.
+        """
+
     struct Reread: ParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "reload", abstract: "Read the key ring again, after a key was added to it.")
@@ -37,24 +42,40 @@ struct Keys: ParsableCommand {
 
     struct New: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Add a key to the ring and make it the current one; then run keys rewrap.")
+            abstract: "Add a key to the ring and make it the current one; then run keys rewrap.",
+            discussion: original)
+        @OptionGroup var ring: OriginalRing
         @OptionGroup var common: Common
 
         func run() throws {
             let session = try common.session()
-            session.show(try session.ask("POST", "/v1/admin/keys")) { session.pages.facts($0, ["current_key"]) }
+            let answer: JSONValue
+            do throws(ClientError) {
+                answer = try session.ask("POST", "/v1/admin/keys")
+            } catch {
+                return try ring.change(["--new-key"], instead: error, session)
+            }
+            session.show(answer) { session.pages.facts($0, ["current_key"]) }
         }
     }
 
     struct Drop: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Take a key out of the ring that wraps nothing any more.")
+            abstract: "Take a key out of the ring that wraps nothing any more.", discussion: original)
+        @OptionGroup var ring: OriginalRing
         @OptionGroup var common: Common
         @Argument(help: "The key's id, as keys list prints it.") var id: String
 
         func run() throws {
             let session = try common.session()
-            session.show(try session.ask("DELETE", "/v1/admin/keys/\(id)")) {
+            let answer: JSONValue
+            do throws(ClientError) {
+                answer = try session.ask("DELETE", "/v1/admin/keys/\(id)")
+            } catch {
+                // The daemon has looked: nothing is wrapped by this key any more.
+                return try ring.change(["--drop-key", id], instead: error, session)
+            }
+            session.show(answer) {
                 session.pages.list($0["keys"]?.array ?? [], ["id", "wraps"], empty: "no keys")
             }
         }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
-import Foundation
+import FoundationEssentials
+import Glibc
 import MilepostClient
 import MilepostModel
 import MilepostTemplates
@@ -36,7 +37,7 @@ struct PluginNew: ParsableCommand {
                 code: "bad_file", detail: "\(folder) is there already", advice: "name another one with --folder")
         }
         do { try Self.write(project, to: folder) } catch {
-            throw ClientError(code: "bad_file", detail: "\(folder) cannot be made: \(error.localizedDescription)")
+            throw ClientError(code: "bad_file", detail: "\(folder) cannot be made: \(error)")
         }
         if json {
             let answer: JSONValue = [
@@ -62,11 +63,14 @@ struct PluginNew: ParsableCommand {
 
     /// As a Debian changelog dates its entries.
     private static var today: String {
-        let format = DateFormatter()
-        format.locale = Locale(identifier: "en_US_POSIX")
-        format.timeZone = TimeZone(secondsFromGMT: 0)
-        format.dateFormat = "EEE, dd MMM yyyy HH:mm:ss Z"
-        return format.string(from: Date(timeIntervalSince1970: Double(ProcessEnvironment.now.milliseconds) / 1000))
+        var moment = time_t(ProcessEnvironment.now.milliseconds / 1000)
+        var parts = unsafe tm()
+        _ = unsafe gmtime_r(&moment, &parts)
+        // This program never leaves the C locale, so that the names are English.
+        return unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 64) { room in
+            _ = unsafe strftime(room.baseAddress, room.count, "%a, %d %b %Y %H:%M:%S +0000", &parts)
+            return unsafe String(cString: room.baseAddress!)
+        }
     }
 }
 
