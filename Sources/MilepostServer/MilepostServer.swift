@@ -8,6 +8,7 @@ import MilepostEngine
 import MilepostModel
 import MilepostStore
 import NIOCore
+public import ServiceLifecycle
 
 /// The REST API, health and metrics, on as many listeners as the configuration names.
 public struct MilepostServer: Sendable {
@@ -28,7 +29,7 @@ public struct MilepostServer: Sendable {
     package static var routes: [Route] {
         healthRoutes + eventRoutes + linkRoutes + linkBatchRoutes + integrationRoutes + deliveryRoutes + contactRoutes
             + streamRoutes + adminRoutes + planRoutes + managedRoutes + oauthRoutes + ruleRoutes + provisionRoutes
-            + rolloutRoutes + endpointRoutes + vendorEventRoutes
+            + rolloutRoutes + endpointRoutes + vendorEventRoutes + configurationRoutes
     }
 
     /// The application for a service group, one for each listener.
@@ -39,15 +40,8 @@ public struct MilepostServer: Sendable {
     public func application(
         on listener: ListenerSettings, frameworkLogger: Logger, onRunning: @escaping @Sendable (Int) async -> Void
     ) -> some ApplicationProtocol {
-        let router = Router(context: ServerRequestContext.self, options: .autoGenerateHeadEndpoints)
-        router.add(middleware: UnroutedMiddleware(context: context, routes: routes))
-        for (index, route) in routes.enumerated() {
-            router.on(RouterPath(route.path), method: route.method) { [context] request, requestContext in
-                await context.respond(route, index, request, requestContext)
-            }
-        }
-        return Application(
-            router: router,
+        Application(
+            router: router(),
             server: .http1(
                 configuration: .init(idleTimeout: .milliseconds(listener.idleTimeout.wholeMilliseconds))),
             configuration: ApplicationConfiguration(
@@ -56,6 +50,32 @@ public struct MilepostServer: Sendable {
                     listener.maximumConnections, logger: frameworkLogger)),
             onServerRunning: { channel in await onRunning(channel.localAddress?.port ?? 0) },
             logger: frameworkLogger)
+    }
+
+    /// The service for a socket that is bound already and that outlives this daemon; it is served once the engine takes work.
+    ///
+    /// - Parameters:
+    ///   - descriptor: a listening stream socket, which belongs to the service from now on.
+    ///   - limits: host and port mean nothing here.
+    ///   - onRunning: is told that connections are taken, once.
+    public func service(
+        on descriptor: Int32, limits: ListenerSettings, frameworkLogger: Logger,
+        onRunning: @escaping @Sendable () async -> Void
+    ) -> any Service {
+        HandedListener(
+            descriptor: descriptor, limits: limits, role: context.role, responder: router().buildResponder(),
+            logger: frameworkLogger, onRunning: onRunning)
+    }
+
+    private func router() -> Router<ServerRequestContext> {
+        let router = Router(context: ServerRequestContext.self, options: .autoGenerateHeadEndpoints)
+        router.add(middleware: UnroutedMiddleware(context: context, routes: routes))
+        for (index, route) in routes.enumerated() {
+            router.on(RouterPath(route.path), method: route.method) { [context] request, requestContext in
+                await context.respond(route, index, request, requestContext)
+            }
+        }
+        return router
     }
 }
 

@@ -84,6 +84,8 @@ public final class LiveSettings: Sendable {
 public protocol DaemonControl: Sendable {
     /// Reads the configuration again and applies what can change while running.
     func reload() async -> ReloadReport
+    /// Reads the configuration again and says what differs from what is in force; changes nothing.
+    func compareConfiguration() async -> ConfigurationComparison
     /// Every enabled plugin with its health.
     func plugins() async -> [JSONValue]
     /// Facts for `/v1/admin/status` beside the server's own; an object.
@@ -98,6 +100,36 @@ public protocol DaemonControl: Sendable {
     func dropKey(_ id: String) async throws
     /// Writes a consistent copy of the store while it works. Refuses where the keys would lie beside it.
     func backUp(to path: String) async throws
+}
+
+/// What the configuration's files say differently from what is in force.
+public struct ConfigurationComparison: Sendable {
+    public struct Change: Sendable {
+        public var key: String
+        /// In force; nil where a name is not there.
+        public var running: String?
+        /// In the files and the environment.
+        public var file: String?
+        public var needsRestart: Bool
+
+        public init(key: String, running: String?, file: String?, needsRestart: Bool) {
+            self.key = key
+            self.running = running
+            self.file = file
+            self.needsRestart = needsRestart
+        }
+    }
+    public var changes: [Change]
+    /// In the order in which they were merged.
+    public var files: [String]
+    /// Why a reload would refuse them; then nothing was compared.
+    public var errors: [String]
+
+    public init(changes: [Change] = [], files: [String] = [], errors: [String] = []) {
+        self.changes = changes
+        self.files = files
+        self.errors = errors
+    }
 }
 
 /// What a reload changed.
@@ -122,15 +154,55 @@ public struct ReloadReport: Sendable {
 
 /// Whether this daemon works or waits: a standby answers health only, until it holds the data directory's lock.
 public final class ServerRole: Sendable {
-    private let active = Mutex<Engine?>(nil)
+    private struct State {
+        var engine: Engine?
+        var waiting: [Int: CheckedContinuation<Void, any Error>] = [:]
+        var nextNumber = 0
+    }
+    private let state = Mutex(State())
     /// Whether it holds the lock and only opens things still: then nobody else is to be asked.
     let isStarting: Bool
 
     public init(isStarting: Bool = false) { self.isStarting = isStarting }
 
     /// The engine, once the lock is held.
-    public var engine: Engine? { active.withLock { $0 } }
+    public var engine: Engine? { state.withLock { $0.engine } }
 
     /// Ends the standby.
-    public func activate(_ engine: Engine) { active.withLock { $0 = engine } }
+    public func activate(_ engine: Engine) {
+        let waiting = state.withLock { state in
+            state.engine = engine
+            defer { state.waiting = [:] }
+            return state.waiting.values
+        }
+        for one in waiting { one.resume() }
+    }
+
+    /// Returns once the engine takes work.
+    ///
+    /// - Throws: `CancellationError`.
+    func waitUntilActive() async throws {
+        let number = state.withLock { state in
+            state.nextNumber += 1
+            return state.nextNumber
+        }
+        try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { (one: CheckedContinuation<Void, any Error>) in
+                let isDone = state.withLock { state -> Bool? in
+                    if state.engine != nil { return true }
+                    // Asked under the lock: a cancellation after it finds the continuation there.
+                    if Task.isCancelled { return nil }
+                    state.waiting[number] = one
+                    return false
+                }
+                switch isDone {
+                case true?: one.resume()
+                case false?: break
+                case nil: one.resume(throwing: CancellationError())
+                }
+            }
+        } onCancel: {
+            state.withLock { $0.waiting.removeValue(forKey: number) }?.resume(throwing: CancellationError())
+        }
+    }
 }

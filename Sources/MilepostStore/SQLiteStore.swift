@@ -104,7 +104,7 @@ public final class SQLiteStore: Store {
         return unsafe stat(path, &status) == 0 ? Int64(status.st_size) : 0
     }
 
-    private static func freeBytes(around path: String) -> Int64 {
+    package static func freeBytes(around path: String) -> Int64 {
         var status = statvfs()
         // What an unprivileged user may still use; the rest is root's reserve.
         return unsafe statvfs(path, &status) == 0 ? Int64(status.f_bavail) * Int64(status.f_frsize) : 0

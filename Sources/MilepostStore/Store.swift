@@ -26,6 +26,10 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         case corrupt = "storage_corrupt"
         /// A schema newer than this daemon.
         case schemaTooNew = "schema_too_new"
+        /// Totals differed after a change of the schema that was tried on a copy: the database was not touched.
+        case upgradeDiffers = "upgrade_differs"
+        /// The older schema has no place for something that is in the store; nothing was changed.
+        case downgradeLosesData = "downgrade_loses_data"
         /// Another daemon holds the data directory.
         case locked
         case notFound = "not_found"

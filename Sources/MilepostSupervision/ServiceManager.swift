@@ -49,6 +49,8 @@ public enum ServiceNews: Sendable, Equatable {
     case stopping(status: String)
     /// One line for people, shown by `systemctl status`.
     case status(String)
+    /// Start-up takes that much longer from now on: a manager that waits for `ready` must not give up meanwhile.
+    case extends(Duration, status: String)
     /// Still alive.
     case watchdog
 
@@ -58,6 +60,8 @@ public enum ServiceNews: Sendable, Equatable {
         case .ready(let status): "READY=1\nSTATUS=\(Self.line(status))"
         case .reloading(let time): "RELOADING=1\nMONOTONIC_USEC=\(time)\nSTATUS=reloading"
         case .stopping(let status): "STOPPING=1\nSTATUS=\(Self.line(status))"
+        case .extends(let time, let status):
+            "EXTEND_TIMEOUT_USEC=\(max(1, time.components.seconds) * 1_000_000)\nSTATUS=\(Self.line(status))"
         case .status(let status): "STATUS=\(Self.line(status))"
         case .watchdog: "WATCHDOG=1"
         }

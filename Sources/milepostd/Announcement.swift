@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Glibc
+import CMilepostLinux
 import Logging
 import MilepostSupervision
 import NIOCore
@@ -41,11 +41,12 @@ final class Announcement: Service, Sendable {
     /// A standby does what it is there for, so that whoever starts it need not wait for the other daemon's end.
     func standsBy() { tell(.ready(status: "standby: another daemon works on this data directory")) }
 
+    /// The start takes long because the database is brought up to date: the manager must not give up meanwhile.
+    func upgrades(_ doing: String) { tell(.extends(.seconds(300), status: doing)) }
+
     func reloads() {
         guard state.withLock({ $0.isReady }) else { return }
-        var time = timespec()
-        unsafe clock_gettime(CLOCK_MONOTONIC, &time)
-        tell(.reloading(at: UInt64(time.tv_sec) * 1_000_000 + UInt64(time.tv_nsec) / 1000))
+        tell(.reloading(at: milepost_monotonic_ns() / 1000))
     }
 
     /// - Parameter isRefused: whether the old configuration stays in force.

@@ -35,11 +35,11 @@ struct Daemon {
                 label: label, format: format, level: level, floor: Self.ownLabels.contains(label) ? .trace : .warning)
         }
         let logger = Logger(label: "milepostd")
+        let process = ProcessInfo.processInfo
+        let handed = try HandedSocket.take(environment: process.environment, processID: process.processIdentifier)
         let announcement = Announcement(
-            ServiceManager(
-                environment: ProcessInfo.processInfo.environment,
-                processID: ProcessInfo.processInfo.processIdentifier),
-            listeners: configuration.listen.count, logger: logger)
+            ServiceManager(environment: process.environment, processID: process.processIdentifier),
+            listeners: handed.isEmpty ? configuration.listen.count : handed.count, logger: logger)
         // A task of its own to the very end: what is under way may take longer to finish than the watchdog waits.
         let watchdog = Task { await announcement.feedWatchdog() }
         defer { watchdog.cancel() }
@@ -51,7 +51,8 @@ struct Daemon {
 
         var lock = try DataDirectoryLock.tryAcquire(directory: configuration.dataDirectory)
         if lock == nil { announcement.standsBy() }
-        if lock == nil, configuration.listen.contains(where: { !Listener.isFree(host: $0.host, port: $0.port) }) {
+        let addresses = Addresses(configuration: configuration, handed: handed, logger: logger)
+        if lock == nil, addresses.areTaken {
             logger.info("standby: another daemon works on this data directory and listens here; waiting for it to end")
             lock = try await DataDirectoryLock.acquire(directory: configuration.dataDirectory, clock: SystemClock())
         } else if lock == nil {
@@ -59,29 +60,23 @@ struct Daemon {
         }
 
         // Before anybody listens: a damaged database ends the daemon, and nobody should have been promised anything.
-        let store = try lock == nil ? nil : EngineService.openStore(configuration)
+        let store = try lock == nil ? nil : EngineService.openStore(configuration, announcement, logger)
 
         let role = ServerRole(isStarting: lock != nil)
         let metrics = MetricsRegistry()
         let live = LiveSettings(configuration.server, intake: configuration.clickParser)
         let worker = EngineService(
             configuration: configuration, path: path, keys: keys, role: role, live: live, metrics: metrics,
-            announcement: announcement, logger: logger, level: level, lock: lock, store: store)
+            announcement: announcement, logger: logger, level: level, lock: lock, store: store,
+            addresses: addresses.all)
         let server = MilepostServer(
             role: role, live: live, control: worker, logger: Logger(label: "http"), metrics: metrics)
         let framework = Logger(label: "framework")
         var services: [ServiceGroupConfiguration.ServiceConfiguration] = [
             .init(service: worker, successTerminationBehavior: .gracefullyShutdownGroup)
         ]
-        for address in configuration.listen {
-            let listener = ListenerSettings(
-                host: address.host, port: address.port, maximumConnections: configuration.limits.connections,
-                idleTimeout: configuration.limits.idleTimeout)
-            let application = server.application(on: listener, frameworkLogger: framework) { port in
-                logger.info("listening on http://\(ListenAddress(host: address.host, port: port))")
-                announcement.arrived()
-            }
-            services.append(.init(service: application, successTerminationBehavior: .gracefullyShutdownGroup))
+        for listener in addresses.services(of: server, framework: framework, announcement: announcement) {
+            services.append(.init(service: listener, successTerminationBehavior: .gracefullyShutdownGroup))
         }
         services.append(.init(service: ReloadOnHangup(daemon: worker), successTerminationBehavior: .ignore))
         services.append(.init(service: announcement, successTerminationBehavior: .ignore))
@@ -118,24 +113,5 @@ struct ReloadOnHangup: Service {
         for await _ in await UnixSignalsSequence(trapping: .sighup).cancelOnGracefulShutdown() {
             _ = await daemon.reload()  // what came of it is in the log
         }
-    }
-}
-
-enum Listener {
-    /// Whether nobody listens there now. A standby with the active daemon's own address listens only once that one is gone.
-    static func isFree(host: String, port: Int) -> Bool {
-        guard port != 0 else { return true }
-        var hints = unsafe addrinfo()
-        unsafe hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV
-        unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
-        var found: UnsafeMutablePointer<addrinfo>?
-        guard unsafe getaddrinfo(host, String(port), &hints, &found) == 0, let first = unsafe found else { return true }
-        defer { unsafe freeaddrinfo(found) }
-        let descriptor = unsafe socket(first.pointee.ai_family, first.pointee.ai_socktype, 0)
-        guard descriptor >= 0 else { return true }
-        defer { close(descriptor) }
-        var one: Int32 = 1
-        unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, socklen_t(MemoryLayout<Int32>.size))
-        return unsafe bind(descriptor, first.pointee.ai_addr, first.pointee.ai_addrlen) == 0
     }
 }

@@ -41,6 +41,8 @@ final class EngineService: Service, DaemonControl {
     private let announcement: Announcement
     private let logger: Logger
     private let level: LogOutput.LogLevel
+    /// Where it really listens: on sockets that were handed over, `listen` is not used.
+    private let addresses: [String]
     private let state: Mutex<State>
     private let clock = SystemClock()
     private let startedAt = SystemClock().now
@@ -48,7 +50,7 @@ final class EngineService: Service, DaemonControl {
     init(
         configuration: Configuration, path: String, keys: FileKeyProvider, role: ServerRole, live: LiveSettings,
         metrics: MetricsRegistry, announcement: Announcement, logger: Logger, level: LogOutput.LogLevel,
-        lock: DataDirectoryLock?, store: SQLiteStore?
+        lock: DataDirectoryLock?, store: SQLiteStore?, addresses: [String]
     ) {
         self.path = path
         self.keys = keys
@@ -58,6 +60,7 @@ final class EngineService: Service, DaemonControl {
         self.announcement = announcement
         self.logger = logger
         self.level = level
+        self.addresses = addresses
         state = Mutex(State(configuration: configuration, running: nil, lock: lock, store: store))
     }
 
@@ -105,11 +108,27 @@ final class EngineService: Service, DaemonControl {
         }
     }
 
-    /// - Throws: `StoreError` for a database that is damaged, foreign or newer, with the way out.
-    static func openStore(_ configuration: Configuration) throws -> SQLiteStore {
-        try SQLiteStore.open(
+    /// - Throws: `StoreError` for a database that is damaged, foreign or newer, or whose upgrade does not come out even,
+    ///   with the way out.
+    static func openStore(
+        _ configuration: Configuration, _ announcement: Announcement, _ logger: Logger
+    ) throws -> SQLiteStore {
+        let pace = UpgradePace()
+        let store = try SQLiteStore.open(
             directory: configuration.dataDirectory, clock: SystemClock(),
-            configuration: SQLiteConfiguration(clicksPerTransaction: configuration.intake.groupCommitMax))
+            configuration: SQLiteConfiguration(clicksPerTransaction: configuration.intake.groupCommitMax)
+        ) { progress in
+            guard let line = pace.line(for: progress) else { return }
+            logger.notice("upgrade: \(line)")
+            announcement.upgrades(line)
+        }
+        let kept = SchemaChange.keptCopies(directory: configuration.dataDirectory)
+        if !kept.isEmpty {
+            logger.info(
+                "a copy of the database from before its last change of schema is kept: remove it once you need it no more",
+                metadata: ["file": "\(kept.joined(separator: ", "))"])
+        }
+        return store
     }
 
     /// What the host refuses is in its own lines; here is what it never saw.
@@ -122,7 +141,7 @@ final class EngineService: Service, DaemonControl {
 
     private func wire(_ configuration: Configuration) async throws -> Running {
         let clock = self.clock
-        let store = try state.withLock { $0.store } ?? Self.openStore(configuration)
+        let store = try state.withLock { $0.store } ?? Self.openStore(configuration, announcement, logger)
         let vault = Vault(records: store, keys: keys, random: OpenSSLRandomSource())
         let transient = TransientSecrets()
         let limiter = RateLimiter(clock: clock)
@@ -332,6 +351,25 @@ final class EngineService: Service, DaemonControl {
         return ReloadReport(applied: difference.applied, restartRequired: difference.restartRequired, errors: errors)
     }
 
+    func compareConfiguration() async -> ConfigurationComparison {
+        let path = self.path
+        do {
+            let loaded = try await OwnThread.run {
+                try Configuration.examine(path: path, environment: ProcessInfo.processInfo.environment)
+            }
+            let running = state.withLock { $0.configuration }
+            let changes = Configuration.changes(from: running, to: loaded.configuration)
+            return ConfigurationComparison(
+                changes: changes.map {
+                    .init(key: $0.key, running: $0.before, file: $0.after, needsRestart: $0.needsRestart)
+                }, files: loaded.files)
+        } catch let error as ConfigurationError {
+            return ConfigurationComparison(errors: error.issues.map(\.description))
+        } catch {
+            return ConfigurationComparison(errors: ["\(error)"])
+        }
+    }
+
     func plugins() async -> [JSONValue] { await state.withLock { $0.running }?.roster.status() ?? [] }
 
     func facts() async -> [String: JSONValue] {
@@ -343,7 +381,7 @@ final class EngineService: Service, DaemonControl {
             "storage_is_whole": check.map { .bool($0.succeeded) } ?? .null,
             "uptime_seconds": .integer((clock.now - startedAt).components.seconds),
             "data_dir": .string(configuration.dataDirectory),
-            "listen": .string(configuration.listen.map(\.description).joined(separator: ", ")),
+            "listen": .string(addresses.joined(separator: ", ")),
             "pid": .integer(Int64(ProcessInfo.processInfo.processIdentifier)),
         ]
     }

@@ -4,6 +4,7 @@ import ArgumentParser
 import Foundation
 import MilepostConfiguration
 import MilepostEngine
+import MilepostSupervision
 
 /// The daemon's command line. What it does is in `Initialisation` and `Daemon`.
 @main
@@ -17,6 +18,10 @@ struct Milepostd: AsyncParsableCommand {
 
             Runs in the foreground and logs to standard error. SIGHUP applies a changed configuration, SIGTERM stops \
             gracefully. A second daemon on the same data directory waits as a standby and takes over when the first ends.
+
+            A database of an older version is brought up to date at the start: on a copy, which takes its place when no total \
+            differs; the old one is kept beside it. --rehearse tries that before; --downgrade-store is the way back, without \
+            sending anything twice.
 
             Exit codes: 0 stopped as asked, 1 failed, 78 the configuration is wrong.
             """,
@@ -35,6 +40,21 @@ struct Milepostd: AsyncParsableCommand {
     var restore: String?
 
     @OptionGroup var keyChange: KeyRingChange
+
+    @Flag(
+        help:
+            "Try the upgrade of the database on a copy, print the totals as JSON, and end; the database stays as it is."
+    )
+    var rehearse = false
+
+    @Option(help: "With --rehearse: try it on this file, made by 'milepost backup'; the old daemon may go on working.")
+    var backup: String?
+
+    @Flag(help: "Take the database one schema version back for the daemon of the version before, and end.")
+    var downgradeStore = false
+
+    @Flag(help: "With --downgrade-store: give up what the older version has no place for.")
+    var acceptLoss = false
 
     @Option(help: .hidden)
     var crashAt: String?
@@ -58,6 +78,10 @@ struct Milepostd: AsyncParsableCommand {
                 print(change)
             } else if let restore {
                 print(try await Restoration(configuration: loaded, backup: restore).run())
+            } else if rehearse {
+                print(try SchemaCommands(configuration: loaded).rehearse(backup: backup))
+            } else if downgradeStore {
+                print(try SchemaCommands(configuration: loaded).downgrade(acceptsLoss: acceptLoss))
             } else if initialises {
                 print(try await Initialisation(configuration: loaded, path: config).run())
             } else {
@@ -65,6 +89,10 @@ struct Milepostd: AsyncParsableCommand {
             }
         } catch let error as ExitCode {
             throw error
+        } catch let error as HandedSocketError {
+            // As wrong as a setting: a service manager that tries again meets the same.
+            FileHandle.standardError.write(Data("milepostd: \(error)\n".utf8))
+            throw ExitCode(78)
         } catch {
             FileHandle.standardError.write(Data("milepostd: \(error)\n".utf8))
             throw ExitCode(1)

@@ -47,7 +47,8 @@ class Process:
     """Everything started and not yet reaped, for logs of failures and for cleaning up."""
 
     def __init__(
-        self, name: str, command: list[str], log: Path, env: dict[str, str] | None = None, user: int | None = None
+        self, name: str, command: list[str], log: Path, env: dict[str, str] | None = None, user: int | None = None,
+        pass_fds: tuple[int, ...] = (),
     ):
         assert Path(command[0]).exists(), f"{command[0]} is not there: run make build, or set MILEPOST_DIST"
         self.name, self.log = name, log
@@ -63,6 +64,7 @@ class Process:
                 user=user,
                 start_new_session=True,
                 preexec_fn=die_with_the_tests,
+                pass_fds=pass_fds,
             )
         Process.running.append(self)
 

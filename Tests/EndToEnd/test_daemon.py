@@ -360,6 +360,7 @@ class TestCommandLine:
             "admin.tick": ["tick"],
             "admin.plugins": ["plugins"],
             "admin.reload": ["reload"],
+            "admin.configuration.diff": ["config", "diff"],
             "admin.schedule": ["schedule"],
             "admin.status": ["status"],
             "tokens.list": ["tokens"],

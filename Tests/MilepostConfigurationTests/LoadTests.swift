@@ -140,6 +140,12 @@ struct LoadTests {
         var changed = new
         changed.plugins["pipedrive"]?.ratePlan = "ultimate"
         #expect(Configuration.diff(new, changed).applied == ["plugins.pipedrive.rate_plan"])
+        // The same with what is in force and what would be; a name that comes or goes is shown whole.
+        let values = Configuration.changes(from: new, to: changed)
+        #expect(values.map(\.key) == ["plugins.pipedrive.rate_plan"] && values[0].before != values[0].after)
+        let named = Configuration.changes(from: old, to: new).first { $0.key == "plans.free" }
+        #expect(named?.needsRestart == true && [named?.before, named?.after].compactMap { $0 }.count == 1)
+        #expect([named?.before, named?.after].compactMap { $0 }.first?.contains("fires: ") == true)
     }
 
     @Test("EXT-15: a reload takes exactly the keys that the difference calls applied")

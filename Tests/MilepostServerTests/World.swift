@@ -139,6 +139,10 @@ struct FixedClock: DaemonClock {
 /// The daemon's side, without a daemon.
 struct SilentControl: DaemonControl {
     func reload() async -> ReloadReport { ReloadReport(applied: ["log.level"]) }
+    func compareConfiguration() async -> ConfigurationComparison {
+        ConfigurationComparison(
+            changes: [.init(key: "listen", running: "a", file: "b", needsRestart: true)], files: ["/x.yaml"])
+    }
     func plugins() async -> [JSONValue] { [] }
     func facts() async -> [String: JSONValue] { [:] }
     func rewrapKeys() async throws -> Int { 0 }

@@ -4,6 +4,8 @@
 #define MILEPOST_LINUX_H
 
 #include "channel.h"
+#include "copy.h"
+#include "listener.h"
 #include "mp_memory.h"
 #include "notify.h"
 #include "process.h"

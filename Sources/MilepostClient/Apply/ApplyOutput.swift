@@ -18,6 +18,12 @@ public struct ApplyReport: Sendable {
 
     public var hasFailed: Bool { results.contains { if case .failed = $0.outcome { true } else { false } } }
 
+    /// Whether the daemon is not what the files say.
+    public var hasChanges: Bool { results.contains { $0.step.action != .leave } }
+
+    /// Whether there is something to say beside changes.
+    public var hasMore: Bool { !results.isEmpty || !elsewhere.isEmpty }
+
     public var json: JSONValue {
         [
             "changes": .array(results.filter { $0.step.action != .leave }.map(Self.json)),

@@ -7,6 +7,8 @@ public enum ExitStatus: Int32, Sendable {
     case success = 0
     /// The daemon refused, or something is wrong that the output names.
     case failure = 1
+    /// Asked whether two things are the same: they are not.
+    case different = 2
     /// The daemon did not answer.
     case unreachable = 3
 }

@@ -238,6 +238,15 @@ enum OpenAPISchemas {
     ]
 
     static let answer: [String: JSONValue] = [
+        "admin.configuration.diff": object(
+            [
+                "changes": list(
+                    object(
+                        [
+                            "key": text, "running": optionalText, "file": optionalText,
+                            "needs": ["type": "string", "enum": ["reload", "restart"]],
+                        ], required: ["key", "running", "file", "needs"])), "files": list(text), "errors": list(text),
+            ], required: ["changes", "files", "errors"]),
         "links.describe": object(["changed": number, "unchanged": number], required: ["changed", "unchanged"]),
         "plans.get": object(
             ["plans": plansByName, "source": ["type": "string", "enum": ["api", "configuration"]]],

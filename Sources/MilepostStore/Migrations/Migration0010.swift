@@ -35,4 +35,25 @@ enum Migration0010 {
         CREATE INDEX rule_waiting_fbclid ON rule_waiting (workspace, fbclid) WHERE fbclid IS NOT NULL;
         CREATE INDEX rule_waiting_ending ON rule_waiting (until);
         """
+
+    /// Forms keep their rows; what goes is the order of receipt, which is their ids' but for erased ones, and which clicks wait.
+    static let reverse = SchemaReverse(
+        losses: { db in
+            let count = try Int.fetchOne(db, sql: "SELECT count(*) FROM rule_waiting") ?? 0
+            return count == 0
+                ? []
+                : ["\(count) clicks that count under rolling rules as soon as a form says who clicked (rule_waiting)"]
+        },
+        revert: { db in
+            try db.execute(
+                sql: """
+                    DROP TABLE rule_waiting;
+                    DROP INDEX forms_log;
+                    ALTER TABLE forms DROP COLUMN number;
+                    ALTER TABLE forms DROP COLUMN position;
+                    ALTER TABLE rule_cursors DROP COLUMN form;
+                    ALTER TABLE rules DROP COLUMN filled_form;
+                    DELETE FROM counters WHERE name = 'forms';
+                    """)
+        }, removes: ["rule_waiting", "counters:forms"])
 }

@@ -1,24 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import GRDB
+package import GRDB
 
 /// The schema's versions, one file each. A migration that was released is never changed again.
-enum Schema {
+package enum Schema {
     /// Also `PRAGMA user_version`, so that any tool can tell.
-    static let version = 10
+    package static var version: Int { steps.count }
 
-    static var migrator: DatabaseMigrator {
+    package static let steps: [SchemaStep] = [
+        SchemaStep(1, "0001-initial", Migration0001.migrate),
+        SchemaStep(2, "0002-plans", Migration0002.migrate),
+        // What waits on its connection becomes `held`.
+        SchemaStep(3, "0003-holds", Migration0003.migrate, alters: ["deliveries."]),
+        SchemaStep(4, "0004-oauth", Migration0004.migrate),
+        SchemaStep(5, "0005-streams", Migration0005.migrate),
+        SchemaStep(6, "0006-rules", Migration0006.migrate),
+        SchemaStep(7, "0007-managed", Migration0007.migrate),
+        SchemaStep(8, "0008-interceptions", Migration0008.migrate),
+        SchemaStep(9, "0009-endpoints", Migration0009.migrate),
+        SchemaStep(10, "0010-identities", Migration0010.migrate, reverse: Migration0010.reverse),
+    ]
+
+    static var migrator: DatabaseMigrator { migrator(of: steps) }
+
+    /// What a daemon that knows these steps, and no later ones, does to a store.
+    package static func migrator(of steps: [SchemaStep]) -> DatabaseMigrator {
         var migrator = DatabaseMigrator()
-        migrator.registerMigration("0001-initial", migrate: Migration0001.migrate)
-        migrator.registerMigration("0002-plans", migrate: Migration0002.migrate)
-        migrator.registerMigration("0003-holds", migrate: Migration0003.migrate)
-        migrator.registerMigration("0004-oauth", migrate: Migration0004.migrate)
-        migrator.registerMigration("0005-streams", migrate: Migration0005.migrate)
-        migrator.registerMigration("0006-rules", migrate: Migration0006.migrate)
-        migrator.registerMigration("0007-managed", migrate: Migration0007.migrate)
-        migrator.registerMigration("0008-interceptions", migrate: Migration0008.migrate)
-        migrator.registerMigration("0009-endpoints", migrate: Migration0009.migrate)
-        migrator.registerMigration("0010-identities", migrate: Migration0010.migrate)
+        for step in steps { migrator.registerMigration(step.name, migrate: step.migrate) }
         return migrator
     }
 }

@@ -15,13 +15,16 @@ extension SQLiteStore {
     /// Opens `milepost.db` in `directory`, making it when there is none, and brings its schema up to date.
     ///
     /// Takes the directory's lock for the store's life unless this process holds it already. Blocks for as long as
-    /// migrations take: call it before the daemon serves.
+    /// migrations take: call it before the daemon serves. They are made on a copy that takes the database's place when no
+    /// figure differs (`StoreUpgrade`).
     ///
+    /// - Parameter upgrade: is told what a change of the schema is at; from the calling thread.
     /// - Throws: `locked` when another daemon has the directory; `corrupt` for a file that is damaged or not ours;
-    ///   `schemaTooNew`; `failed` when the file cannot be opened.
+    ///   `schemaTooNew`; `upgradeDiffers`; `storageFull` when there is no room for the copy; `failed` when the file cannot be
+    ///   opened.
     public static func open(
         directory: String, clock: any DaemonClock, configuration: SQLiteConfiguration = SQLiteConfiguration(),
-        arrivals: ArrivalSignal = ArrivalSignal()
+        arrivals: ArrivalSignal = ArrivalSignal(), upgrade: @escaping @Sendable (UpgradeProgress) -> Void = { _ in }
     ) throws -> SQLiteStore {
         let directory = try DataDirectoryLock.resolve(directory)
         let path = directory + "/milepost.db"
@@ -42,6 +45,7 @@ extension SQLiteStore {
         }
         do {
             try DatabaseFile(path: path).examine()
+            if let done = try StoreUpgrade(path: path, report: upgrade).forward() { upgrade(.done(done)) }
             let pool = try openPool(path: path, configuration: configuration)
             return SQLiteStore(
                 path: path, pool: pool, clock: clock, configuration: configuration, arrivals: arrivals,
@@ -125,7 +129,7 @@ struct DatabaseFile {
                 throw StoreError(
                     code: .schemaTooNew,
                     detail: "'\(path)' has schema \(version), this daemon knows \(Schema.version). Install the newer "
-                        + "daemon again, or restore the backup made before the upgrade")
+                        + "daemon again and take the store one version back with its 'milepostd --downgrade-store'")
             }
         }
     }

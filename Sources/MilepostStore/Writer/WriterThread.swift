@@ -258,7 +258,7 @@ final class WriterThread: Sendable {
         switch failure.code {
         case .corrupt: stop(failure)
         case .storageFull, .failed: condition.withLock { $0.lastFailure = failure }
-        case .schemaTooNew, .locked, .notFound, .conflict, .closed: break
+        case .schemaTooNew, .upgradeDiffers, .downgradeLosesData, .locked, .notFound, .conflict, .closed: break
         }
         return failure
     }
