@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 import datetime
-import http.server
 import json
 import shutil
-import ssl
 import subprocess
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from doctor_steps import certificates, trusting, vendor  # noqa: F401 - a fixture among them
 from hubspot_steps import HUB, Installation, hubspot  # noqa: F401 - the fixture
 from oauth_steps import installed  # noqa: F401 - the fixture
 from test_hubspot import Portal
@@ -250,7 +248,7 @@ class TestSurroundings:
         healthy.start()
         page, findings = doctor(healthy)
         [found] = [entry for entry in findings if entry["code"] == "kek_mismatch"]
-        lost = right.split()[1].decode()
+        [lost] = [line.split()[1].decode() for line in right.splitlines() if line.startswith(b"mpkek1")]
         assert page.code == 1 and found["area"] == "key" and lost in found["what"], found
         assert "another one" in found["cause"] and "milepost keys reload" in found["cure"]
         ring.write_bytes(right)
@@ -333,47 +331,15 @@ def rewrite_endpoint(daemon: Daemon, url: str) -> None:
 # ------------------------------------------------------------------------------------------------------------------ TLS
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """`good` and `expired` for localhost and hooks.example.com, each with its key in one file."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    folder = tmp_path_factory.mktemp("certificates")
-    now = datetime.datetime.now(datetime.UTC)
-    made: dict[str, Path] = {}
-    for name, end in [("good", now + datetime.timedelta(days=2)), ("expired", now - datetime.timedelta(days=1))]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"milepost test {name}")])
-        certificate = (
-            x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
-            .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=9))
-            .not_valid_after(end)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.DNSName("hooks.example.com")]), False)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-            .sign(key, hashes.SHA256())
-        )
-        path = folder / f"{name}.pem"
-        path.write_bytes(
-            certificate.public_bytes(serialization.Encoding.PEM)
-            + key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-        made[name] = path
-    return made
-
-
 class TestCertificates:
-    def test_one_that_nobody_vouches_for(self, healthy: Daemon, certificates: dict[str, Path]) -> None:
+    def test_one_that_nobody_vouches_for(self, healthy: Daemon, certificates: dict[str, Path]) -> None:  # noqa: F811
         with vendor(certificate=certificates["good"]) as url:
             rewrite_endpoint(healthy, url)
             found = the_one_problem(healthy, "certificate_untrusted", "tls")
         assert "localhost" in found["what"] and "certificate" in found["cause"], found
         assert "update-ca-certificates" in found["cure"]
 
-    def test_one_that_has_expired(self, healthy: Daemon, certificates: dict[str, Path]) -> None:
+    def test_one_that_has_expired(self, healthy: Daemon, certificates: dict[str, Path]) -> None:  # noqa: F811
         with vendor(certificate=certificates["expired"]) as url:
             rewrite_endpoint(healthy, url)
             run = trusting(certificates["expired"], healthy)
@@ -381,7 +347,7 @@ class TestCertificates:
         assert run.code == 1 and found["code"] == "certificate_expired" and found["area"] == "tls", found
         assert "expired" in found["cause"] and "renew" in found["cure"]
 
-    def test_one_that_is_trusted(self, healthy: Daemon, certificates: dict[str, Path]) -> None:
+    def test_one_that_is_trusted(self, healthy: Daemon, certificates: dict[str, Path]) -> None:  # noqa: F811
         with vendor(certificate=certificates["good"]) as url:
             rewrite_endpoint(healthy, url)
             run = trusting(certificates["good"], healthy)
@@ -389,7 +355,7 @@ class TestCertificates:
         assert [entry["code"] for entry in run.json["findings"] if entry["area"] == "tls"] == ["tls"]
 
     @pytest.mark.parametrize("answer", ["daemon", "stranger"])
-    def test_the_way_in_from_outside(self, healthy: Daemon, certificates: dict[str, Path], answer: str) -> None:
+    def test_the_way_in_from_outside(self, healthy: Daemon, certificates: dict[str, Path], answer: str) -> None:  # noqa: F811
         """TRB-05: the self-test finds this daemon behind its public address, or says that somebody else answers"""
         body = b'{"status":"ok","role":"active"}' if answer == "daemon" else b"<html>it works</html>"
         with vendor(certificate=certificates["good"], body=body) as url:
@@ -401,66 +367,6 @@ class TestCertificates:
         else:
             found = webhooks["webhook_unreachable"]
             assert run.code == 1 and found["reference"] == "TRB-05" and "no milepostd" in found["cause"], run.out
-
-
-def trusting(certificate: Path, daemon: Daemon, hosts: str | None = None) -> Run:
-    """Doctor on a machine that trusts this certificate alone and, if given, knows these names."""
-    places = {"/etc/ssl/certs/ca-certificates.crt": certificate}
-    if hosts:
-        (daemon.directory / "hosts").write_text(hosts)
-        places["/etc/hosts"] = daemon.directory / "hosts"
-    mounts = " && ".join(f"mount --bind '{source}' $(realpath {place})" for place, source in places.items())
-    command = [str(DIST / "milepost"), "doctor", "--config", str(daemon.config_file), "--json"]
-    done = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-c", f'{mounts} && exec "$@"', "sh", *command],
-        env={**daemon.environment(), "MILEPOST_URL": daemon.url, "MILEPOST_TOKEN": daemon.token or ""},
-        capture_output=True, text=True, timeout=60)
-    if done.returncode != 0 and not done.stdout and "unshare" in done.stderr:
-        pytest.skip("a mount namespace needs CAP_SYS_ADMIN")
-    return Run(done.returncode, done.stdout, done.stderr)
-
-
-class vendor:
-    """A server that answers everything, with a clock of its own and over TLS if it has a certificate."""
-
-    def __init__(
-        self, seen: list[tuple[str, dict[str, str]]] | None = None, offset: datetime.timedelta = datetime.timedelta(),
-        certificate: Path | None = None, body: bytes = b"",
-    ):
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def answer(self) -> None:
-                if seen is not None:
-                    seen.append((self.command, {name.lower(): value for name, value in self.headers.items()}))
-                self.send_response_only(404 if not body else 200)
-                moment = datetime.datetime.now(datetime.UTC) + offset
-                self.send_header("Date", moment.strftime("%a, %d %b %Y %H:%M:%S GMT"))
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(body)
-
-            do_GET = do_HEAD = do_POST = answer
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.certificate = certificate
-        if certificate:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
-            # The handshake belongs to the connection's own thread: a client that refuses must not end the server.
-            self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
-            self.server.handle_error = lambda *_: None
-
-    def __enter__(self) -> str:
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        port = self.server.server_port
-        return f"https://localhost:{port}" if self.certificate else f"http://127.0.0.1:{port}"
-
-    def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
 
 
 # -------------------------------------------------------------------------------------------------------------- restoring

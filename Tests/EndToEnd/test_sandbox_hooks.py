@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -63,7 +64,7 @@ class TestTheReferencePackage:
         told = entries(sandbox.rest)[before:]
         assert [entry["signature"] for entry in told] == [expected for *_, expected in cases], told
         assert [entry["repeats"] for entry in told] == [0] * 8 + [1], "the first message came again"
-        assert "400 s" in told[5]["signature_why"] and "no webhook-id" in told[7]["signature_why"], told
+        assert re.search(r"40\d s old", told[5]["signature_why"]) and "no webhook-id" in told[7]["signature_why"], told
         sandbox.rest.delete("/_sandbox/hooks/keys")
 
     def test_the_command_line_takes_keys_and_refuses_what_is_not_signed(self, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ public struct DaemonExamination {
             }
         }
         result.findings += Self.pasted(status, connections)
-        if !result.findings.contains(where: { $0.area == .connections && $0.severity != .ok }) {
+        if !result.findings.contains(where: { $0.area == .connections && $0.severity == .problem }) {
             let active = connections.count { $0["state"]?.string == "active" }
             result.findings.append(
                 Finding(.connections, code: "connections", severity: .ok, what: "\(active) connections work"))
@@ -77,8 +77,11 @@ public struct DaemonExamination {
             ["disabled", "needs_reauth"].contains(code)
             ? Trouble.of(problem["reason_code"]?.string ?? code, isInstalled: isInstalled) : nil
         let known = trouble?.cause == nil ? Trouble.of(code, isInstalled: isInstalled) : trouble ?? .of(code)
+        // A connection's warnings are for reading, but for those that the table of troubles has, and settings that do not fit.
+        let isWarning =
+            problem["severity"]?.string == "warning" && known.reference == nil && !code.hasPrefix("setting_")
         return Finding(
-            known.area, code: code, severity: .problem, what: problem["message"]?.string ?? code,
+            known.area, code: code, severity: isWarning ? .warning : .problem, what: problem["message"]?.string ?? code,
             cause: known.cause ?? "the daemon says so",
             cure: problem["cure"]?.string ?? Advice.cure(for: code) ?? "see 'milepost status'",
             reference: known.reference)

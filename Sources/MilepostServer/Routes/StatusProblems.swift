@@ -30,10 +30,12 @@ extension MilepostServer {
     private static let newestForms = 5000
 
     private static func problem(
-        _ code: String, _ message: String, _ cure: String, of connection: Connection? = nil, reason: String? = nil
+        _ code: String, _ message: String, _ cure: String, of connection: Connection? = nil, reason: String? = nil,
+        isWarning: Bool = false
     ) -> JSONValue {
         var members: [String: JSONValue] = [
             "code": .string(code), "message": .string(message), "cure": .string(cure),
+            "severity": isWarning ? "warning" : "problem",
         ]
         if let connection {
             members["workspace"] = .string(connection.workspace.rawValue)
@@ -95,7 +97,7 @@ extension MilepostServer {
                 found.append(
                     problem(
                         warning.code, "\(connection.workspace)/\(connection.integration): \(warning.message)",
-                        cure(forWarning: warning.code, of: connection), of: connection))
+                        cure(forWarning: warning.code, of: connection), of: connection, isWarning: true))
             }
         }
         return found
@@ -136,6 +138,7 @@ extension MilepostServer {
             return
                 "Use the field's 40-character key: milepost options \(connection.integration) lists what the vendor has; "
                 + "then milepost integrations set \(name)."
+        case "property_missing", "template_pending": return "milepost provision \(name)."
         case "field_renamed":
             return "Nothing is broken; to accept the new name set the field again: milepost integrations set \(name)."
         default: return "Adjust the setting, or ignore it if it is meant."
