@@ -139,6 +139,8 @@ extension Configuration {
         public var workspaces = 10_000
         /// Connections of one workspace.
         public var integrationsPerWorkspace = 50
+        /// Bytes free on the disk of the data directory below which status and doctor ask for room.
+        public var leastFreeDisk = 1 << 30
         public init() {}
     }
 

@@ -26,6 +26,7 @@ public final class Engine: Sendable {
     public let vendorEvents: VendorEventService
     /// What counts while nobody handed a matrix in by REST.
     public let configuredPlans: PlanMatrix
+    let reporter: any EngineReporter
     /// This process's name on claims and locks.
     public let owner: String
 
@@ -89,6 +90,7 @@ public final class Engine: Sendable {
         self.vault = vault
         self.clock = clock
         self.plugins = plugins
+        self.reporter = reporter
         configuredPlans = settings.plans
         owner = random.identifier(prefix: "run", at: clock.now)
         connections = ConnectionService(
@@ -136,16 +138,11 @@ public final class Engine: Sendable {
     /// Then the time since the last sign of life is taken for waiting. In this order: what a claim leaves to a connection
     /// that waits is counted by that connection.
     public func recover() async throws -> (uncertain: Int, retrying: Int) {
-        await tokens.onResume { [weak self] connection in await self?.flush(connection) }
+        // In a task of its own, which ends by itself: a queue that leaves by and by must not keep the next refresh waiting.
+        await tokens.onResume { [weak self] connection in Task { await self?.goOn(connection) } }
         try await tokens.recover()
         let recovered = try await store.recoverClaims(exceptOwner: owner, at: clock.now)
         _ = try await store.resume(at: clock.now)
         return recovered
-    }
-
-    /// Delivers what waits on a connection that works again, without waiting for a tick (REA-06). Errors are the next
-    /// tick's to report.
-    public func flush(_ connection: Connection) async {
-        _ = try? await ticker.flush(connection)  // the queue is on disk; the next tick delivers what this one could not
     }
 }

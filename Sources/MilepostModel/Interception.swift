@@ -90,8 +90,14 @@ public struct InterceptDecision: Sendable, Equatable {
         self.changes = changes
     }
 
+    /// The code of a decision that a person took in the judge's place.
+    public static let releasedByHand = "released_by_hand"
+
     /// One line for a person: who, what, how long, why.
     public var sentence: String {
+        if code == Self.releasedByHand {
+            return "released by hand, \(integration) was not asked again" + (message.map { ": \($0)" } ?? "")
+        }
         let said =
             switch verdict {
             case .continue: "let it through"

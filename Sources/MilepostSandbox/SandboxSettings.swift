@@ -13,6 +13,9 @@ public struct SandboxSettings: Hashable, Sendable {
     /// Cost tokens per company and day; nil takes the plan's.
     public var dailyBudget: Int?
 
+    /// With which keys what comes to `/hooks/...` is checked (`setHookKeys`).
+    private(set) var hookGuard = HookGuard()
+
     public init(
         token: String = "sandbox-token", searchLagMilliseconds: Int64 = 5000, seed: UInt64 = 1,
         plan: PipedrivePlan = .premium, dailyBudget: Int? = nil
@@ -22,5 +25,16 @@ public struct SandboxSettings: Hashable, Sendable {
         self.seed = seed
         self.plan = plan
         self.dailyBudget = dailyBudget
+    }
+
+    /// - Parameters:
+    ///   - keys: `whsec_…`, `whpk_…` or `whsk_…`; none: nothing is checked.
+    ///   - refuses: whether what is not validly signed is answered with 401.
+    /// - Returns: what is wrong with a key; nil when they are taken.
+    public mutating func setHookKeys(_ keys: [String], refuses: Bool) -> String? {
+        do throws(ControlError) {
+            hookGuard = try HookGuard(keys: keys, refuses: refuses)
+            return nil
+        } catch { return error.detail }
     }
 }

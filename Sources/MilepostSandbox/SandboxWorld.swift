@@ -27,6 +27,8 @@ package struct SandboxWorld: Sendable {
     package internal(set) var faults = FaultBook()
     /// What the receiver of webhooks answers.
     var hooks = HookPlan()
+    /// With which keys what is sent there is checked.
+    var hookGuard: HookGuard
     package internal(set) var ledger = RequestLedger()
     private var lateCommits: [LateCommit] = []
     /// Whether anybody has asked HubSpot anything; until then the tables for people leave it out.
@@ -41,6 +43,7 @@ package struct SandboxWorld: Sendable {
         pipedrive = Self.freshPipedrive(settings, now: now)
         hubspot = Self.freshHubSpot(settings, now: now)
         generic = Self.freshGeneric(settings, now: now)
+        hookGuard = settings.hookGuard
         replayLines = [Self.startLine(at: now)]
     }
 
@@ -123,7 +126,7 @@ package struct SandboxWorld: Sendable {
             case .hubspot?: hubspot.answer(request, now: now)
             case .generic?: generic.answer(request, now: now)
             // A receiver of webhooks: takes everything, the ledger shows it.
-            case .hooks?: hooks.answer(request).0
+            case .hooks?: receive(request, entry: entry).0
             case .pipedrive?, nil: pipedrive.answer(request, now: now)
             }
         // Pipedrive's objects are in the file one by one; its grants are not.
@@ -144,15 +147,24 @@ package struct SandboxWorld: Sendable {
             return .answer(Self.lost(request), afterMilliseconds: 0)
         }
         let entry = ledger.add(request, at: now, isTokenGood: accepts(request, vendor, now: now))
+        if vendor == .hooks, let finding = hookGuard.judge(request, now: now) {
+            ledger.update(entry) { $0.hook = finding }
+        }
         guard let fault = faults.strike(request) else {
             if vendor == .hooks {
-                let (response, delay) = hooks.answer(request)
+                let (response, delay) = receive(request, entry: entry)
                 return .answer(note(response, in: entry), afterMilliseconds: delay)
             }
             return .answer(note(answer(request, entry: entry, now: now), in: entry), afterMilliseconds: 0)
         }
         ledger.update(entry) { $0.fault = fault.kind.rawValue }
         return carryOut(fault, request, entry: entry, now: now)
+    }
+
+    /// What the receiver of webhooks answers, and after how many milliseconds: what is refused uses up no planned answer.
+    private mutating func receive(_ request: VendorRequest, entry: Int) -> (VendorResponse, Int) {
+        if let refusal = ledger.entry(entry)?.hook?.refusal { return (refusal, 0) }
+        return hooks.answer(request)
     }
 
     /// Does the late work that is due. Called before everything else, so that nobody sees the world as it was before.

@@ -33,6 +33,8 @@ public struct ServerSettings: Sendable {
     public var maximumWorkspaces: Int
     /// Standing connections of one workspace; one more is refused.
     public var maximumIntegrations: Int
+    /// Bytes free for the database below which status asks for room.
+    public var leastFreeDisk: Int
     /// Whether `/metrics` answers without a token.
     public var hasPublicMetrics: Bool
     /// Whose `X-Forwarded-For` is believed (decisions 36).
@@ -41,7 +43,7 @@ public struct ServerSettings: Sendable {
 
     public init(
         maximumEventsBody: Int = 32 << 20, maximumJSONBody: Int = 1 << 20, maximumWorkspaces: Int = 10_000,
-        maximumIntegrations: Int = 50, hasPublicMetrics: Bool = false,
+        maximumIntegrations: Int = 50, leastFreeDisk: Int = 0, hasPublicMetrics: Bool = false,
         trustedProxies: TrustedProxies = TrustedProxies(),
         version: String
     ) {
@@ -49,6 +51,7 @@ public struct ServerSettings: Sendable {
         self.maximumJSONBody = maximumJSONBody
         self.maximumWorkspaces = maximumWorkspaces
         self.maximumIntegrations = maximumIntegrations
+        self.leastFreeDisk = leastFreeDisk
         self.hasPublicMetrics = hasPublicMetrics
         self.trustedProxies = trustedProxies
         self.version = version

@@ -246,6 +246,8 @@ public protocol LinkBook: Sendable {
     /// Stores form submissions; a repeated id is stored once.
     func appendForms(_ forms: [FormSubmission], workspace: WorkspaceID, receivedAt: Timestamp) async throws -> [Bool]
     func forms(workspace: WorkspaceID, contact: String, limit: Int) async throws -> [FormSubmission]
+    /// Looks through the newest forms of all workspaces for persons that cannot be told apart; only workspaces with some.
+    func formTroubles(newest: Int) async throws -> [FormTroubles]
 }
 
 /// What a plan allows, as `MilepostRules.PlanMatrix` reads it.

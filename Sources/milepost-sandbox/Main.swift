@@ -46,7 +46,12 @@ struct SandboxCommand: AsyncParsableCommand {
 
             A plain REST vendor for trying a plugin of your own is served at /generic/v1, with the token sandbox-generic-token.
 
-            Whatever is sent to /hooks/... is taken with 200 and stands in the ledger, for outbound webhooks.
+            Whatever is sent to /hooks/... is taken with 200 and stands in the ledger, for outbound webhooks. With --hook-key \
+            their signatures are checked (Standard Webhooks), and the ledger says of each whether it is valid, and why not; \
+            --require-signed-hooks answers 401 to the others.
+
+              milepost-sandbox --hook-key whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw --require-signed-hooks
+              curl '127.0.0.1:8899/_sandbox/ledger?only=requests&path=/hooks/*'
 
             Make things go wrong, here by losing the answer to the next deal after it was created:
 
@@ -81,6 +86,15 @@ struct SandboxCommand: AsyncParsableCommand {
     @Option(help: "Cost tokens per day, instead of the plan's.")
     var dailyBudget: Int?
 
+    @Option(
+        help: ArgumentHelp(
+            "Key to check what is sent to /hooks/... with: whsec_, whpk_ or whsk_ and base64. Several while one is rotated.",
+            valueName: "key"))
+    var hookKey: [String] = []
+
+    @Flag(help: "Answer 401 to what is sent to /hooks/... without a valid signature.")
+    var requireSignedHooks = false
+
     @Flag(help: "Print the address and nothing else.")
     var quiet = false
 
@@ -91,6 +105,9 @@ struct SandboxCommand: AsyncParsableCommand {
         guard let address = Self.address(listen) else {
             throw ValidationError("--listen: \(listen) is not like 127.0.0.1:8899")
         }
+        guard !requireSignedHooks || !hookKey.isEmpty else {
+            throw ValidationError("--require-signed-hooks: with which --hook-key?")
+        }
         guard ["127.0.0.1", "localhost", "::1"].contains(address.host) else {
             throw ValidationError(
                 "--listen: the sandbox has no secrets and no access control, so it listens on loopback only")
@@ -99,10 +116,12 @@ struct SandboxCommand: AsyncParsableCommand {
 
     func run() async throws {
         guard let address = Self.address(listen), let lag = Self.milliseconds(searchLag) else { return }
-        let server = try SandboxServer(
-            settings: SandboxSettings(
-                token: token, searchLagMilliseconds: lag, seed: seed, plan: rateLimit, dailyBudget: dailyBudget),
-            ledgerPath: ledger, clock: Self.milliseconds)
+        var settings = SandboxSettings(
+            token: token, searchLagMilliseconds: lag, seed: seed, plan: rateLimit, dailyBudget: dailyBudget)
+        if let problem = settings.setHookKeys(hookKey, refuses: requireSignedHooks) {
+            throw ValidationError("--hook-key: \(problem)")
+        }
+        let server = try SandboxServer(settings: settings, ledgerPath: ledger, clock: Self.milliseconds)
         var logger = Logger(label: "milepost-sandbox") { StreamLogHandler.standardError(label: $0) }
         logger.logLevel = .error
         let isQuiet = quiet

@@ -94,7 +94,8 @@ extension Configuration {
         ServerSettings(
             maximumEventsBody: intake.maxBody, maximumJSONBody: limits.maxJSONBody,
             maximumWorkspaces: limits.workspaces,
-            maximumIntegrations: limits.integrationsPerWorkspace, hasPublicMetrics: metrics.isPublic,
+            maximumIntegrations: limits.integrationsPerWorkspace, leastFreeDisk: limits.leastFreeDisk,
+            hasPublicMetrics: metrics.isPublic,
             trustedProxies: TrustedProxies(trustedProxies), version: DaemonVersion.text)
     }
 

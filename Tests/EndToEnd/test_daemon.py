@@ -353,6 +353,7 @@ class TestCommandLine:
             "deliveries.export": ["deliveries", "export"],
             "deliveries.get": ["deliveries", "show", "d"],
             "deliveries.replay": ["deliveries", "replay", "d"],
+            "deliveries.release": ["deliveries", "release", "d"],
             "deliveries.replay.bulk": ["replay", "--state", "dead"],
             "forms.post": ["forms"],
             "contacts.export": ["export", "contact", "jo"],

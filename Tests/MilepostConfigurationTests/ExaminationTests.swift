@@ -14,7 +14,8 @@ struct ExaminationTests {
     private let now = Timestamp(rfc3339: "2026-11-21T12:00:00Z")!
 
     private func findings(
-        listen: String = "127.0.0.1:0", key keyMode: Int = 0o400, chown path: String? = nil
+        listen: String = "127.0.0.1:0", key keyMode: Int = 0o400, chown path: String? = nil,
+        ring: String = "# made on a Monday\nmpkek1 kek-1 AAAA 2026-11-21T12:00:00Z\n", more: String = ""
     ) throws -> [Finding] {
         let folder = FileManager.default.temporaryDirectory.path + "/milepost-doctor-\(UUID().uuidString)"
         let files = FileManager.default
@@ -22,14 +23,15 @@ struct ExaminationTests {
             atPath: folder + "/data", withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         // Best effort: a folder left behind in the temporary directory harms nobody.
         defer { try? files.removeItem(atPath: folder) }
-        for file in ["/kek", "/data/milepost.db"] {
+        for (file, content) in [("/kek", ring), ("/data/milepost.db", "")] {
             try #require(
-                files.createFile(atPath: folder + file, contents: nil, attributes: [.posixPermissions: keyMode]))
+                files.createFile(
+                    atPath: folder + file, contents: Data(content.utf8), attributes: [.posixPermissions: keyMode]))
         }
-        let text = "data_dir: \(folder)/data\nlisten: \"\(listen)\"\nkms:\n  path: \(folder)/kek\n"
+        let text = "data_dir: \(folder)/data\nlisten: \"\(listen)\"\nkms:\n  path: \(folder)/kek\n\(more)"
         try Data(text.utf8).write(to: URL(filePath: folder + "/milepost.yaml"))
         if let path { try files.setAttributes([.ownerAccountID: 65_534], ofItemAtPath: folder + path) }
-        return Examination(environment: [:], now: now).run(path: folder + "/milepost.yaml")
+        return Examination(environment: [:], now: now).run(path: folder + "/milepost.yaml").findings
     }
 
     @Test(
@@ -45,6 +47,25 @@ struct ExaminationTests {
     func openKey() throws {
         let finding = try #require(try findings(key: 0o444).first { $0.code == "kek_mode" })
         #expect(finding.severity == .problem && finding.cure.hasPrefix("chmod"))
+    }
+
+    @Test(
+        "a ring that holds something else is a problem, and nothing of it is shown",
+        arguments: ["", "hunter2\n", "mpkek1 a\n"])
+    func strangeKey(ring: String) throws {
+        let finding = try #require(try findings(ring: ring).first { $0.area == .key })
+        #expect(finding.code == "kek_malformed" && finding.severity == .problem)
+        #expect(!"\(finding)".contains("hunter2"))
+    }
+
+    @Test(
+        "less space than is asked for is a problem, with the setting's name; 0 asks for none",
+        arguments: ["0", "1048576GiB"])
+    func space(least: String) throws {
+        let finding = try #require(
+            try findings(more: "limits:\n  least_free_disk: \(least)\n").first { $0.area == .disk })
+        #expect(finding.severity == (least == "0" ? .ok : .problem))
+        if least != "0" { #expect(finding.cause.contains("limits.least_free_disk is 1048576GiB")) }
     }
 
     @Test(

@@ -28,7 +28,7 @@ IN_SCOPE: dict[str, list[range]] = {
     "RULE": [range(1, 22)],
     "OAU": [range(1, 17)],
     "PAT": [range(1, 6)],
-    "TRB": [range(1, 8), range(9, 10)],  # 8 is told by OAU-07 to OAU-11
+    "TRB": [range(1, 10)],
     "OBS": [range(1, 9)],
     "PRV": [range(1, 4), range(5, 7)],
     "ACC": [range(1, 6)],

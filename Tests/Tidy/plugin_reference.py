@@ -235,6 +235,12 @@ def payloads() -> list[str]:
     return lines
 
 
+def questions() -> list[str]:
+    """What the hook plugin asks a service, which whoever writes the service needs."""
+    lines = ["## Questions\n", "What `custom-hook` asks a service that decides ([admin](admin.md#let-a-service-decide)).\n"]
+    return lines + body("hook.question", "Question:") + body("hook.answer", "Answer:")
+
+
 def kit() -> list[str]:
     header = (INCLUDE / "connector.h").read_text()
     opening = said(re.search(r"^/\*(.*?)\*/", header, re.S).group(1))
@@ -264,7 +270,7 @@ def page() -> str:
     rules = re.search(r"Rules that hold everywhere:\n(.*?)\n \*\n", plugin, re.S).group(1)
     joined = re.sub(r"\n \*\s{5,}", " ", rules)
     lines = [HEAD, "## Rules\n", *[re.sub(r"^ \*\s+", "", line) for line in joined.splitlines()], ""]
-    lines += verbs(plugin) + services(plugin) + values(plugin, types) + constant_tables(types) + payloads()
+    lines += verbs(plugin) + services(plugin) + values(plugin, types) + constant_tables(types) + payloads() + questions()
     lines += ["## Shared bodies\n"]
     for name in SHARED:
         lines += [f"### {name}\n", *body(name, "JSON:")]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// Causes and cures in plain words, by the stable codes of problems, connection states and delivery reasons (TRB-01 …
-/// TRB-08).
+/// TRB-09).
 public enum Advice {
     /// What to do about `code`; nil when the daemon's own words are all there is to say.
     public static func cure(for code: String) -> String? { table[code] }
@@ -21,6 +21,7 @@ public enum Advice {
         // TRB-03
         "email_missing": "persons without an e-mail address are left out, because nothing would tell them apart",
         // TRB-04
+        "field_ambiguous": "more than one field bears this label: use the 40-character key of the one that is meant",
         "field_unknown": "the field is not there: use its 40-character key or its exact label; "
             + "'milepost options INTEGRATION PICKER' lists what the vendor offers",
         // TRB-05
@@ -53,10 +54,10 @@ public enum Advice {
             "the receiver says it is gone: set another address with 'milepost integrations set', or disconnect",
         "hook_failed":
             "the hook that decides did not, and it is asked again by itself; to go on without it now: "
-            + "'milepost integrations set HOOK intercept=false', then 'milepost tick'",
+            + "'milepost deliveries release ID' for this one, 'milepost integrations set HOOK intercept=false' for all",
         "held_by_hook":
-            "the hook asked to wait; to go on without it now: 'milepost integrations set HOOK intercept=false', then "
-            + "'milepost tick'",
+            "the hook asked to wait; to go on without it now: 'milepost deliveries release ID' for this one, "
+            + "'milepost integrations set HOOK intercept=false' for all",
         "vetoed_by_hook": "the hook said no; 'milepost replay ID' asks it once more",
         "hook_undecided": "the hook never decided: look after it, then 'milepost replay ID' asks it again",
     ]

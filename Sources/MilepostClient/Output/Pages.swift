@@ -181,7 +181,7 @@ public struct Pages: Sendable {
     }
 
     /// What hooks said, one line each, in the order in which they were asked.
-    func decisions(_ items: [JSONValue]) -> String {
+    public func decisions(_ items: [JSONValue]) -> String {
         items.map { item in
             let when = RelativeTime.text(item["asked_at"], now: now)
             let failed = item["verdict"]?.string == "failed"

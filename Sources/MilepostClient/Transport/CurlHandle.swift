@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import CMilepostCurl
+import MilepostModel
 
 /// Why libcurl gave no answer.
 struct CurlFailure: Error {
@@ -52,22 +53,70 @@ struct CurlFailure: Error {
                 _ = unsafe mp_curl_set_pointer(easy, CURLOPT_POSTFIELDS, start)
             }
             _ = unsafe mp_curl_set_string(easy, CURLOPT_CUSTOMREQUEST, method)
-            let receiver = unsafe Unmanaged.passUnretained(answer).toOpaque()
-            _ = unsafe mp_curl_set_pointer(easy, CURLOPT_WRITEDATA, receiver)
-            _ = unsafe mp_curl_set_write_function(easy, CURLOPT_WRITEFUNCTION) { data, size, count, context in
-                guard let data = unsafe data, let context = unsafe context else { return 0 }
-                let answer = unsafe Unmanaged<Answer>.fromOpaque(context).takeUnretainedValue()
-                let received = unsafe UnsafeRawBufferPointer(start: data, count: size * count)
-                guard answer.bytes.count + received.count <= answer.limit else { return 0 }
-                unsafe answer.bytes.append(contentsOf: received)
-                return received.count
-            }
-            return unsafe curl_easy_perform(easy)
+            return receive(into: answer)
         }
         guard result == CURLE_OK else { throw failure(result) }
         var status = 0
         _ = unsafe mp_curl_get_long(easy, CURLINFO_RESPONSE_CODE, &status)
         return (status, answer.bytes)
+    }
+
+    /// One look at an address without credentials (`Probe`).
+    ///
+    /// - Parameter detail: libcurl's sentence for what went wrong.
+    func transfer(
+        url: String, kind: Probe.Kind, connectSeconds: Int, wholeSeconds: Int, limit: Int, into probe: inout Probe,
+        saying detail: inout String
+    ) -> CURLcode {
+        unsafe curl_easy_reset(easy)
+        let answer = Answer(limit: limit)
+        let result = unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(CURL_ERROR_SIZE)) { said in
+            unsafe said.initialize(repeating: 0)
+            unsafe configure(method: "GET", url: url, list: nil, timeoutSeconds: wholeSeconds)
+            _ = unsafe mp_curl_set_long(easy, CURLOPT_CONNECTTIMEOUT, connectSeconds)
+            // Each look is to be one of its own: a kept connection proves no name and no certificate.
+            _ = unsafe mp_curl_set_long(easy, CURLOPT_FRESH_CONNECT, 1)
+            _ = unsafe mp_curl_set_long(easy, CURLOPT_FORBID_REUSE, 1)
+            _ = unsafe mp_curl_set_string(easy, CURLOPT_USERAGENT, "milepost-doctor")
+            _ = unsafe mp_curl_set_pointer(easy, CURLOPT_ERRORBUFFER, said.baseAddress)
+            switch kind {
+            case .connection: _ = unsafe mp_curl_set_long(easy, CURLOPT_CONNECT_ONLY, 1)
+            case .head: _ = unsafe mp_curl_set_long(easy, CURLOPT_NOBODY, 1)
+            case .body: break
+            }
+            let result = receive(into: answer)
+            if result != CURLE_OK {
+                let text = unsafe String(cString: said.baseAddress!)
+                detail = unsafe text.isEmpty ? String(cString: curl_easy_strerror(result)) : text
+            }
+            // The buffer ends with this closure.
+            _ = unsafe mp_curl_set_pointer(easy, CURLOPT_ERRORBUFFER, nil)
+            return result
+        }
+        _ = unsafe mp_curl_get_long(easy, CURLINFO_RESPONSE_CODE, &probe.status)
+        probe.body = answer.bytes
+        var header: UnsafeMutablePointer<curl_header>?
+        if unsafe curl_easy_header(easy, "date", 0, UInt32(CURLH_HEADER), -1, &header) == CURLHE_OK,
+            let value = unsafe header?.pointee.value
+        {
+            let seconds = unsafe curl_getdate(value, nil)
+            if seconds > 0 { probe.date = Timestamp(seconds: Int64(seconds)) }
+        }
+        return result
+    }
+
+    private func receive(into answer: Answer) -> CURLcode {
+        let receiver = unsafe Unmanaged.passUnretained(answer).toOpaque()
+        _ = unsafe mp_curl_set_pointer(easy, CURLOPT_WRITEDATA, receiver)
+        _ = unsafe mp_curl_set_write_function(easy, CURLOPT_WRITEFUNCTION) { data, size, count, context in
+            guard let data = unsafe data, let context = unsafe context else { return 0 }
+            let answer = unsafe Unmanaged<Answer>.fromOpaque(context).takeUnretainedValue()
+            let received = unsafe UnsafeRawBufferPointer(start: data, count: size * count)
+            guard answer.bytes.count + received.count <= answer.limit else { return 0 }
+            unsafe answer.bytes.append(contentsOf: received)
+            return received.count
+        }
+        return unsafe curl_easy_perform(easy)
     }
 
     private func configure(

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Foundation
 import Glibc
 public import MilepostModel
 
 /// Looks at everything around a daemon that may keep it from working, without the daemon and without its database
 /// (decisions 34). Blocks on file reads.
 public struct Examination {
-    /// Free space below which intake would soon stop.
-    static let leastFreeBytes: UInt64 = 1 << 30
     /// A clock before this release's year is not set.
     static let earliestClock = Timestamp(seconds: 1_767_225_600)  // 2026-01-01T00:00:00Z
 
@@ -19,35 +18,57 @@ public struct Examination {
         self.now = now
     }
 
-    public func run(path: String) -> [Finding] {
-        var findings = [clock()]
+    /// What was found, and what is left to look at over the network.
+    public struct Result: Sendable {
+        public var findings: [Finding]
+        /// Where the plugins that are switched on send requests to.
+        public var endpoints: [VendorEndpoint] = []
+        /// As the configuration says; nil also when it cannot be read.
+        public var publicURL: String?
+    }
+
+    public func run(path: String) -> Result {
+        var result = Result(findings: [clock()])
         do throws(ConfigurationError) {
             let loaded = try Configuration.examine(path: path, environment: environment)
-            findings.append(Finding(code: "configuration", severity: .ok, what: "configuration \(path) is right"))
-            findings += loaded.warnings.map {
+            result.findings.append(
+                Finding(.configuration, code: "configuration", severity: .ok, what: "configuration \(path) is right"))
+            result.findings += loaded.warnings.map {
                 Finding(
-                    code: "unknown_variable", severity: .warning, what: $0.message, cause: "it begins with MILEPOST_",
+                    .configuration, code: "unknown_variable", severity: .warning, what: $0.message,
+                    cause: "it begins with MILEPOST_",
                     cure: "unset it, or mend its name")
             }
             let configuration = loaded.configuration
-            findings +=
-                dataDirectory(configuration) + key(configuration) + plugins(configuration) + space(configuration)
-            findings += configuration.listen.map(port)
+            result.findings += loaded.files.compactMap(writable)
+            result.findings += dataDirectory(configuration) + key(configuration) + plugins(configuration)
+            result.findings += space(configuration) + configuration.listen.map(port)
+            result.endpoints = VendorEndpoint.all(of: configuration)
+            result.publicURL = configuration.publicURL
         } catch {
-            findings.append(
+            result.findings.append(
                 Finding(
-                    code: "configuration", severity: .problem, what: "the configuration cannot be used",
+                    .configuration, code: "configuration", severity: .problem, what: "the configuration cannot be used",
                     cause: error.description,
                     cure: "mend the lines named, then run 'milepost config check --config \(path)'"))
         }
-        return findings
+        return result
+    }
+
+    /// Whoever may write it may send tokens elsewhere and switch plugins on.
+    private func writable(_ file: String) -> Finding? {
+        guard let status = FileStatus(path: file), status.mode & 0o022 != 0 else { return nil }
+        return Finding(
+            .permissions, code: "configuration_mode", severity: .problem,
+            what: "others may write the configuration \(file)",
+            cause: "its mode is \(String(status.mode, radix: 8))", cure: "chmod go-w \(file)")
     }
 
     private func clock() -> Finding {
         now >= Self.earliestClock
-            ? Finding(code: "clock", severity: .ok, what: "the clock is set")
+            ? Finding(.clock, code: "clock", severity: .ok, what: "the clock is set")
             : Finding(
-                code: "clock", severity: .problem, what: "the clock says \(now)", cause: "it was never set",
+                .clock, code: "clock", severity: .problem, what: "the clock says \(now)", cause: "it was never set",
                 cure: "switch on time synchronisation (systemd-timesyncd or chrony)")
     }
 
@@ -56,7 +77,7 @@ public struct Examination {
         guard let status = FileStatus(path: path) else {
             return [
                 Finding(
-                    code: "data_dir", severity: .problem, what: "data_dir \(path) is not there",
+                    .permissions, code: "data_dir", severity: .problem, what: "data_dir \(path) is not there",
                     cause: "it does not exist, or this user may not look",
                     cure: "run 'milepost init' as root or as the daemon's user")
             ]
@@ -64,7 +85,7 @@ public struct Examination {
         guard status.isDirectory, status.mode & 0o077 == 0 else {
             return [
                 Finding(
-                    code: "data_dir_mode", severity: .problem, what: "data_dir \(path) is open to others",
+                    .permissions, code: "data_dir_mode", severity: .problem, what: "data_dir \(path) is open to others",
                     cause: "its mode is \(String(status.mode, radix: 8)), or it is no folder",
                     cure: "chmod 0700 \(path)")
             ]
@@ -73,14 +94,15 @@ public struct Examination {
         if let file = FileStatus(path: database), file.owner != status.owner {
             return [
                 Finding(
-                    code: "data_dir_owner", severity: .problem, what: "the database is not data_dir's owner's",
+                    .permissions, code: "data_dir_owner", severity: .problem,
+                    what: "the database is not data_dir's owner's",
                     cause:
                         "\(database) belongs to uid \(file.owner), \(path) to uid \(status.owner); was the daemon run "
                         + "as another user?",
                     cure: "chown -R \(status.owner) \(path)")
             ]
         }
-        return [Finding(code: "data_dir", severity: .ok, what: "data_dir \(path) is private")]
+        return [Finding(.permissions, code: "data_dir", severity: .ok, what: "data_dir \(path) is private")]
     }
 
     private func key(_ configuration: Configuration) -> [Finding] {
@@ -88,7 +110,7 @@ public struct Examination {
         guard let status = FileStatus(path: path) else {
             return [
                 Finding(
-                    code: "kek", severity: .problem, what: "the key ring \(path) is not there",
+                    .key, code: "kek", severity: .problem, what: "the key ring \(path) is not there",
                     cause: "it does not exist, or this user may not look",
                     cure: "restore it from its own backup; 'milepost init' makes one for a new installation")
             ]
@@ -96,7 +118,8 @@ public struct Examination {
         guard status.isRegular, status.mode & 0o077 == 0 else {
             return [
                 Finding(
-                    code: "kek_mode", severity: .problem, what: "the key ring \(path) can be read by others",
+                    .permissions, code: "kek_mode", severity: .problem,
+                    what: "the key ring \(path) can be read by others",
                     cause: "its mode is \(String(status.mode, radix: 8))", cure: "chmod 0400 \(path)")
             ]
         }
@@ -106,12 +129,28 @@ public struct Examination {
         {
             return [
                 Finding(
-                    code: "kek_owner", severity: .problem, what: "the daemon cannot read the key ring \(path)",
+                    .permissions, code: "kek_owner", severity: .problem,
+                    what: "the daemon cannot read the key ring \(path)",
                     cause: "it belongs to uid \(status.owner), data_dir to uid \(user)",
                     cure: "let both belong to the daemon's user: chown \(user) \(path)")
             ]
         }
-        return [Finding(code: "kek", severity: .ok, what: "the key ring \(path) is private")]
+        if let text = try? String(contentsOfFile: path, encoding: .utf8), !Self.isRing(text) {
+            return [
+                Finding(
+                    .key, code: "kek_malformed", severity: .problem, what: "the key ring \(path) holds something else",
+                    cause: "a ring has a line 'mpkek1 ID KEY TIME' for each key and nothing else",
+                    cure: "restore it from its own backup; without it stored credentials are lost")
+            ]
+        }
+        return [Finding(.key, code: "kek", severity: .ok, what: "the key ring \(path) is private")]
+    }
+
+    /// By its outward form; what opens what is for the daemon to say.
+    private static func isRing(_ text: String) -> Bool {
+        let lines = text.split(separator: "\n").filter { !$0.hasPrefix("#") }
+        return !lines.isEmpty
+            && lines.allSatisfy { $0.hasPrefix("mpkek1 ") && $0.split(separator: " ").count == 4 }
     }
 
     /// Whether an installed unit loads this file as a credential: systemd then reads it as root for the daemon.
@@ -128,7 +167,7 @@ public struct Examination {
         if needsWorker, unsafe access(worker, X_OK) != 0 {
             findings.append(
                 Finding(
-                    code: "worker", severity: configuration.workerPath == nil ? .warning : .problem,
+                    .plugins, code: "worker", severity: configuration.workerPath == nil ? .warning : .problem,
                     what: "the worker launcher \(worker) cannot be run",
                     cause: "it is not there, or not executable; the daemon also looks beside its own binary",
                     cure: "install the package, or set worker_path"))
@@ -141,51 +180,57 @@ public struct Examination {
         guard let path = candidates.first(where: { FileStatus(path: $0) != nil }), let status = FileStatus(path: path)
         else {
             return Finding(
-                code: "plugin_missing", severity: .problem, what: "plugin \(name) is switched on and not installed",
+                .plugins, code: "plugin_missing", severity: .problem,
+                what: "plugin \(name) is switched on and not installed",
                 cause: "none of \(candidates.joined(separator: ", ")) is there",
                 cure: "install its package, or set plugins.\(name).enabled: false")
         }
         guard FileStatus(path: path.dropLast(2) + "json") != nil else {
             return Finding(
-                code: "manifest_missing", severity: .problem, what: "plugin \(name) has no manifest",
+                .plugins, code: "manifest_missing", severity: .problem, what: "plugin \(name) has no manifest",
                 cause: "\(path.dropLast(2))json is not beside it", cure: "install the plugin's package again")
         }
         let dataOwner = FileStatus(path: configuration.dataDirectory)?.owner
         guard status.owner == 0 || status.owner == dataOwner, status.mode & 0o022 == 0 else {
             return Finding(
-                code: "plugin_untrusted", severity: .problem, what: "plugin \(name) would be refused",
+                .permissions, code: "plugin_untrusted", severity: .problem, what: "plugin \(name) would be refused",
                 cause: "\(path) belongs to uid \(status.owner) with mode \(String(status.mode, radix: 8))",
                 cure: "chown root \(path) && chmod 0644 \(path)")
         }
-        return Finding(code: "plugin", severity: .ok, what: "plugin \(name) is installed at \(path)")
+        return Finding(.plugins, code: "plugin", severity: .ok, what: "plugin \(name) is installed at \(path)")
     }
 
     private func space(_ configuration: Configuration) -> [Finding] {
         var volume = statvfs()
         guard unsafe statvfs(configuration.dataDirectory, &volume) == 0 else { return [] }
         let free = UInt64(volume.f_bavail) * UInt64(volume.f_frsize)
-        guard free < Self.leastFreeBytes else {
-            return [Finding(code: "disk_space", severity: .ok, what: "\(free >> 30) GiB are free for data_dir")]
+        guard free < UInt64(configuration.limits.leastFreeDisk) else {
+            return [Finding(.disk, code: "disk_space", severity: .ok, what: "\(free >> 20) MiB are free for data_dir")]
         }
         return [
             Finding(
-                code: "disk_space", severity: .problem, what: "only \(free >> 20) MiB are free for data_dir",
-                cause: "clicks are refused when the disk is full", cure: "make room, or shorten retention.clicks_days")
+                .disk, code: "disk_space", severity: .problem, what: "only \(free >> 20) MiB are free for data_dir",
+                cause:
+                    "limits.least_free_disk is \(Units.text(bytes: configuration.limits.leastFreeDisk)), and clicks are "
+                    + "refused once the disk is full",
+                cure: "make room on the disk of \(configuration.dataDirectory), or shorten retention.clicks_days")
         ]
     }
 
     /// A port that is taken is right while the daemon runs; the daemon's own answer tells which.
     private func port(_ address: ListenAddress) -> Finding {
         guard address.port > 0, let result = tryToBind(address) else {
-            return Finding(code: "port", severity: .ok, what: "\(address) is checked by the daemon itself")
+            return Finding(
+                .configuration, code: "port", severity: .ok, what: "\(address) is checked by the daemon itself")
         }
         switch result {
-        case 0: return Finding(code: "port", severity: .ok, what: "\(address) is free")
+        case 0: return Finding(.configuration, code: "port", severity: .ok, what: "\(address) is free")
         case EADDRINUSE:
-            return Finding(code: "port", severity: .ok, what: "\(address) is in use, by the daemon if it runs")
+            return Finding(
+                .configuration, code: "port", severity: .ok, what: "\(address) is in use, by the daemon if it runs")
         default:
             return Finding(
-                code: "port", severity: .problem, what: "\(address) cannot be used",
+                .configuration, code: "port", severity: .problem, what: "\(address) cannot be used",
                 cause: unsafe String(cString: strerror(result)),
                 cure: "change 'listen'; ports below 1024 need a capability")
         }

@@ -109,6 +109,9 @@ extension Configuration {
         Setting(
             "limits.integrations_per_workspace", \.limits.integrationsPerWorkspace, .integer(1...1000), hot: true,
             "Connections of one workspace."),
+        Setting(
+            "limits.least_free_disk", \.limits.leastFreeDisk, .size(0...1 << 50), hot: true,
+            "Free bytes on the disk of data_dir below which status and doctor ask for room."),
     ]
 
     private static let outputSettings: [Setting<Configuration>] = [

@@ -20,24 +20,3 @@ extension ConnectionService {
             detail: "\(integration) is \(existing.state.rawValue), which enabling does not end: \(cause)")
     }
 }
-
-extension Engine {
-    /// Between the drains of a connection that was enabled again.
-    static let resumePause: Duration = .seconds(10)
-
-    /// Delivers what waits on a connection that works again: at once; or, where it was disabled for its endpoint, oldest
-    /// first and each time more than the time before, until one fails, after which ticks go on.
-    public func goOn(_ connection: Connection) async {
-        let id = connection.id
-        if connection.health.resumeQuota == nil { return await flush(connection) }
-        while let connection = try? await store.connection(id: id), connection.state == .active,
-            connection.health.resumeQuota != nil
-        {
-            await flush(connection)
-            guard let after = try? await store.connection(id: id), after.health.failures == 0,
-                // Cancelled: the daemon ends, and the next one's ticks go on.
-                (try? await clock.sleep(for: Self.resumePause)) != nil
-            else { return }
-        }
-    }
-}

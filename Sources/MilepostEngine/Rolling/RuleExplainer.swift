@@ -70,6 +70,31 @@ public struct RuleExplainer: Sendable {
         return (lines, firings.items, notes)
     }
 
+    /// What hooks said before a firing acted on one deal.
+    public struct Judged: Sendable, Equatable {
+        public var firing: RuleFiring
+        /// The deal's id at the vendor.
+        public var target: String
+        public var delivery: DeliveryID
+        public var decisions: [InterceptDecision]
+    }
+
+    /// Of deliveries that some hook was asked about, in the order of the firings.
+    public func judged(_ firings: [RuleFiring]) async throws -> [Judged] {
+        var found: [Judged] = []
+        for firing in firings {
+            for target in firing.targets.array ?? [] {
+                guard let id = target["delivery"]?.string.map({ DeliveryID($0) }) else { continue }
+                let decisions = try await store.decisions(of: id)
+                guard !decisions.isEmpty else { continue }
+                found.append(
+                    Judged(
+                        firing: firing, target: target["id"]?.string ?? "", delivery: id, decisions: decisions))
+            }
+        }
+        return found
+    }
+
     // MARK: A link
 
     /// Which rules the link's clicks count towards; nil when none does.

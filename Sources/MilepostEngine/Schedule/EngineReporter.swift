@@ -21,6 +21,8 @@ public protocol EngineReporter: Sendable {
     /// A token refresh was answered with a pair, or ended in any other way (OBS-01).
     func refreshed(_ connection: Connection, succeeded: Bool)
     func tickFailed(_ workspace: WorkspaceID, _ problem: String)
+    /// What waits on a connection that works again could not be sent at once, because the store failed; ticks go on.
+    func goingOnFailed(_ connection: Connection, _ problem: String)
     /// A judge answered, or did not, about a delivery of the connection.
     func judged(_ decision: InterceptDecision, on connection: Connection)
     /// Something about rolling rules that an operator should read.
@@ -36,6 +38,7 @@ extension EngineReporter {
     public func ruleCrossed(_ rule: String, in workspace: WorkspaceID, outcome: String) {}
     public func connectionFails(_ connection: Connection, _ health: EndpointHealth, disablesAt: Timestamp?) {}
     public func judged(_ decision: InterceptDecision, on connection: Connection) {}
+    public func goingOnFailed(_ connection: Connection, _ problem: String) {}
 }
 
 extension EngineReporter {

@@ -26,6 +26,13 @@ extension SandboxWorld {
         case ("DELETE", "faults"):
             if let id = rest.first.flatMap(Int.init) { faults.remove(id: id) } else { faults.removeAll() }
             return Self.ok(.array(faults.faults.map(\.json)))
+        case ("GET", "hooks") where rest == ["keys"]: return Self.ok(hookGuard.json)
+        case ("POST", "hooks") where rest == ["keys"]:
+            try hookGuard.replace(Self.body(request))
+            return Self.ok(hookGuard.json)
+        case ("DELETE", "hooks") where rest == ["keys"]:
+            hookGuard = HookGuard()
+            return Self.ok(hookGuard.json)
         case ("GET", "hooks"): return Self.ok(hooks.json)
         case ("POST", "hooks"):
             try hooks.replace(Self.body(request))
@@ -88,6 +95,11 @@ extension SandboxWorld {
         POST   /_sandbox/hooks           [{"path":"/hooks/judge","contains":"organic","times":1,"status":200,"delay_ms":0,
                                          "body":{"decision":"drop"}}] or "text":"…": what /hooks/... answers, the first
                                          that fits; times 0 = without end. GET shows, DELETE forgets them
+        POST   /_sandbox/hooks/keys      {"path":"/hooks/*","keys":["whsec_…","whpk_…"],"tolerance_s":300,"refuse":false}, or
+                                         an array of them: checks the signatures (Standard Webhooks; v1 and v1a, any of
+                                         several keys). The ledger's entries then have signature (valid, invalid, missing,
+                                         expired), signature_why, and repeats of their webhook-id; "refuse":true answers
+                                         401 to what is not valid. GET shows which kinds of keys, DELETE forgets them
         GET    /_sandbox/pipedrive/oauth     and POST, as /_sandbox/hubspot/oauth below
         POST   /_sandbox/search-lag      {"ms":0}
         POST   /_sandbox/rate-limit      {"plan":"lite"|"growth"|"premium"|"ultimate"|"off","daily_budget":100}
@@ -153,6 +165,7 @@ extension SandboxWorld {
             restart(at: now)
             faults = FaultBook()
             hooks = HookPlan()
+            hookGuard = settings.hookGuard
             ledger = RequestLedger()
             forgetLateCommits()
             mustTruncateFile = true

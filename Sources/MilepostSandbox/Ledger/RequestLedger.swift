@@ -17,6 +17,8 @@ package struct RequestLedger: Sendable {
         package var fault: String?
         /// When a late commit took place, and with which status it would have been answered.
         package var lateCommit: (at: Instant, status: Int)?
+        /// What the signature of a webhook is worth; nil where no key is known.
+        var hook: HookGuard.Finding?
     }
 
     package private(set) var entries: [Entry] = []
@@ -44,6 +46,12 @@ package struct RequestLedger: Sendable {
         let index = number - dropped - 1
         guard entries.indices.contains(index), entries[index].number == number else { return }
         change(&entries[index])
+    }
+
+    /// Nil once it was dropped.
+    func entry(_ number: Int) -> Entry? {
+        let index = number - dropped - 1
+        return entries.indices.contains(index) && entries[index].number == number ? entries[index] : nil
     }
 
     /// Notes a breach, up to the bound of the ledger.
@@ -113,6 +121,12 @@ extension RequestLedger.Entry {
         if let lateCommit {
             members += [
                 ("late_commit_at", .string(lateCommit.at.rfc3339)), ("late_commit_status", .integer(lateCommit.status)),
+            ]
+        }
+        if let hook {
+            members += [
+                ("signature", .string(hook.signature.rawValue)), ("signature_why", .string(hook.why)),
+                ("repeats", .integer(hook.repeats)),
             ]
         }
         return .object(members)

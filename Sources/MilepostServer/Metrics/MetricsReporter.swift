@@ -120,6 +120,12 @@ public struct MetricsReporter: EngineReporter {
             metadata: ["workspace": "\(workspace)", "error": "\(problem)"])
     }
 
+    public func goingOnFailed(_ connection: Connection, _ problem: String) {
+        logger.error(
+            "what waits on the connection could not be sent at once; the next tick goes on",
+            metadata: metadata(connection).merging(["error": "\(problem)"]) { _, new in new })
+    }
+
     public func rulesNoticed(_ workspace: WorkspaceID, _ notice: String) {
         logger.warning("rules: \(notice)", metadata: ["workspace": "\(workspace)"])
     }

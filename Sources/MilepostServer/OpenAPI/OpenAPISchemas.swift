@@ -285,6 +285,7 @@ enum OpenAPISchemas {
             ["deliveries": list(reference("Delivery")), "next": optionalText], required: ["deliveries", "next"]),
         "deliveries.get": reference("Delivery"),
         "deliveries.replay": reference("Delivery"),
+        "deliveries.release": reference("Delivery"),
         "admin.tick": reference("Tick"),
         "apps.list": object(["apps": list(reference("App"))], required: ["apps"]),
         "apps.get": reference("App"),

@@ -106,7 +106,13 @@ enum RuleSchemas {
             [
                 "rule": reference("StoredRule"), "explanations": list(reference("RuleExplanation")),
                 "firings": list(reference("Firing")), "notes": list(["type": "object"]),
-            ], required: ["rule", "explanations", "firings"]),
+                "decisions": list(
+                    object(
+                        [
+                            "firing": number, "contact": text, "target": text, "delivery": text,
+                            "decisions": list(reference("HookDecision")),
+                        ], required: ["firing", "delivery", "decisions"])),
+            ], required: ["rule", "explanations", "firings", "decisions"]),
         "rules.firings": object(
             ["firings": list(reference("Firing")), "next": optionalText], required: ["firings", "next"]),
     ]

@@ -168,75 +168,9 @@ extension MilepostServer {
                 "wal_bytes": .integer(health.walBytes), "free_disk_bytes": .integer(health.freeDiskBytes),
             ],
         ]
-        let chains = try await store.chains()
-        body["problems"] = .array(
-            Self.problems(
-                health, connections, plugins, installed: Set(chains.map(\.connection)),
-                isOverdue: try await call.engine.scheduler.isOverdue())
-                + tokenProblems(connections, chains, now: call.engine.clock.now)
-                + scopeProblems(try await call.engine.rules.service.connectionsWithoutScopes()))
+        body["problems"] = .array(try await problems(health, connections, plugins, call))
         body.merge(await call.server.control.facts()) { _, fact in fact }
         return Answer(.object(body))
-    }
-
-    /// What somebody should act on: cause and cure in plain words (TRB-01 to TRB-07).
-    private static func problems(
-        _ health: StoreHealth, _ connections: [Connection], _ plugins: [JSONValue],
-        installed: Set<ConnectionID>, isOverdue: Bool
-    ) -> [JSONValue] {
-        var found: [JSONValue] = []
-        func add(_ code: String, _ message: String, _ cure: String) {
-            found.append(["code": .string(code), "message": .string(message), "cure": .string(cure)])
-        }
-        if !health.isWritable {
-            add(
-                health.problem?.rawValue ?? "storage", health.detail ?? "The store cannot be written.",
-                health.problem == .storageFull
-                    ? "Free disk space; the daemon goes on by itself." : "Restore the newest backup.")
-        }
-        for connection in connections where connection.state != .active && connection.state != .disconnected {
-            let name = "\(connection.workspace)/\(connection.integration)"
-            let why = connection.stateReason?.message ?? "no reason was given"
-            let cure =
-                switch connection.state {
-                case .needsReauth where installed.contains(connection.id):
-                    "Install it again, the history stays: milepost connect \(connection.integration) --oauth -w \(connection.workspace)."
-                case .needsReauth:
-                    "Make a new token at the vendor and hand it in: milepost connect \(connection.integration) -w \(connection.workspace)."
-                case .permission:
-                    "Give the token's user the missing right at the vendor (admin access), or use another user's token."
-                case .needsTarget:
-                    "Choose a pipeline and stage that exist: milepost connect \(connection.integration) --set …."
-                case .dailyBudget:
-                    "Nothing: sending resumes after midnight, when the vendor's daily budget is filled again."
-                case .plan:
-                    "Put the workspace on a plan that fires: milepost workspaces set \(connection.workspace) --plan …."
-                case .disabled where connection.isDisabledForEndpoint:
-                    "Mend the other side, then milepost integrations enable \(connection.integration) -w \(connection.workspace)."
-                default: "See milepost integrations show \(connection.integration) -w \(connection.workspace)."
-                }
-            add(
-                connection.state.rawValue,
-                "\(name) is \(connection.state.rawValue) since \(connection.stateSince): \(why)", cure)
-        }
-        for connection in connections {
-            if let (message, cure) = connection.failingProblem { add("endpoint_fails", message, cure) }
-            for warning in connection.warnings {
-                add(
-                    warning.code, "\(connection.workspace)/\(connection.integration): \(warning.message)",
-                    "Adjust the setting, or ignore it if it is meant.")
-            }
-        }
-        for plugin in plugins where !["loaded", "disabled"].contains(plugin["state"]?.string) {
-            add(
-                "plugin_\(plugin["state"]?.string ?? "absent")",
-                "Plugin \(plugin["name"]?.string ?? "?"): \(plugin["reason"]?.string ?? "not loaded")",
-                "Mend what the sentence names, then run milepost reload.")
-        }
-        if isOverdue {
-            add("schedule_overdue", "No tick ran within its interval.", "See the log; milepost tick runs one now.")
-        }
-        return found
     }
 
     private static func bound<Value>(

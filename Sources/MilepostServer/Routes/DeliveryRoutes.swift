@@ -31,6 +31,9 @@ extension MilepostServer {
             .change(
                 .post, "\(base)/{id}/replay", "deliveries.replay", .scope(.operator),
                 "Sends a dead or dropped delivery again; finished steps are not repeated.", replay),
+            .change(
+                .post, "\(base)/{id}/release", "deliveries.release", .scope(.operator),
+                "Lets a held delivery go; no hook is asked about it again.", release),
         ]
     }
 
@@ -101,6 +104,31 @@ extension MilepostServer {
                 detail: "The delivery is \(delivery.state.rawValue); only dead and dropped ones can be replayed.")
         }
         return Answer(.object(try await Self.delivery(call).json), status: .accepted)
+    }
+
+    private static func release(_ call: Call) async throws -> Answer {
+        let delivery = try await delivery(call)
+        let engine = call.engine
+        guard delivery.state == .held else {
+            throw Problem(
+                status: .conflict, code: "conflict",
+                detail: "The delivery is \(delivery.state.rawValue); only held ones can be released.")
+        }
+        let by = call.principal?.actor ?? "nobody known"
+        guard try await engine.store.release(delivery.id, message: "by \(by)", at: engine.clock.now) else {
+            throw Problem(
+                status: .conflict, code: "conflict",
+                detail:
+                    "The delivery waits with its connection \(delivery.integration), and leaves by itself once that is "
+                    + "active: \(delivery.reason?.message ?? "see milepost status").")
+        }
+        if let connection = try await engine.store.connection(id: delivery.connection), connection.state == .active {
+            // Owned by nobody and ends by itself: what it leaves is on disk, and the next tick's.
+            Task { await engine.goOn(connection) }
+        }
+        return Answer(
+            .object(try await Self.delivery(call).json), status: .accepted,
+            auditDetail: ["was": JSONValue(delivery.reason?.code), "integration": .string("\(delivery.integration)")])
     }
 
     private static func bulkReplay(_ call: Call) async throws -> Answer {

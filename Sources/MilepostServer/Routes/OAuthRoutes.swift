@@ -87,7 +87,7 @@ extension MilepostServer {
                 let made = try await complete(call)
                 let engine = call.engine
                 // Owned by nobody and ends by itself: one drain of a queue that is on disk anyway (REA-06).
-                Task { await engine.flush(made.connection) }
+                Task { await engine.goOn(made.connection) }
                 return Answer(
                     try await presentOne(made.connection, call), status: made.isNew ? .created : .ok,
                     auditDetail: ["account": JSONValue(made.connection.account?.id)])
@@ -175,7 +175,7 @@ extension MilepostServer {
                     detail: ["account": JSONValue(connection.account?.id)]))
             let engine = call.engine
             // As after any reauthorisation: one drain of a queue that is on disk anyway (REA-06).
-            Task { await engine.flush(connection) }
+            Task { await engine.goOn(connection) }
             let account = connection.account?.label ?? connection.account?.id ?? "the account"
             return page("Connected", "\(connection.integration) is connected to \(account). You may close this page.")
         } catch {

@@ -48,7 +48,7 @@ extension MilepostServer {
         if let connection = try await call.engine.store.connection(integration, workspace: workspace) {
             let engine = call.engine
             // Owned by nobody and ends by itself: what waited for an object is delivered without waiting for a tick.
-            if connection.state == .active, !removing { Task { await engine.flush(connection) } }
+            if connection.state == .active, !removing { Task { await engine.goOn(connection) } }
         }
         return present(objects)
     }

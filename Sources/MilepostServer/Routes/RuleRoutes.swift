@@ -176,9 +176,18 @@ extension MilepostServer {
     private static func explainRule(_ call: Call) async throws -> Answer {
         let stored = try await rule(call)
         let (lines, firings, notes) = try await call.engine.rules.explainer.explain(stored)
+        let judged = try await call.engine.rules.explainer.judged(firings)
         return Answer([
             "rule": .object(stored.json), "explanations": .array(lines.map(\.json)),
             "firings": .array(firings.map(\.json)), "notes": .array(notes.map(\.json)),
+            "decisions": .array(
+                judged.map { item in
+                    [
+                        "firing": .integer(item.firing.number), "contact": .string(item.firing.contact),
+                        "target": .string(item.target), "delivery": .string(item.delivery.rawValue),
+                        "decisions": .array(item.decisions.map(\.json)),
+                    ]
+                }),
         ])
     }
 }

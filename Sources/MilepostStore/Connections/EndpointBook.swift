@@ -73,14 +73,16 @@ extension SQLiteStore {
 }
 
 extension WriteContext {
-    /// Another address or another key may do better: what failed before is no news of it.
+    /// Another address or another key may do better: what failed before is no news of it. A connection that was disabled
+    /// for its endpoint, and has not sent all of its queue since, begins that again: whoever gives it a new token meanwhile
+    /// has not mended the endpoint.
     func forgetHealth(_ id: ConnectionID, resuming: Bool = false) throws {
         try db.cachedStatement(
             sql: """
                 UPDATE connections SET failures = 0, failing_since = NULL, failure_code = NULL, failure_message = NULL,
-                    resume_quota = ? WHERE id = ?
+                    resume_quota = iif(?1 OR resume_quota IS NOT NULL, \(EndpointHealth.firstQuota), NULL) WHERE id = ?2
                 """
-        ).execute(arguments: [resuming ? EndpointHealth.firstQuota : nil, id.rawValue])
+        ).execute(arguments: [resuming, id.rawValue])
     }
 
     /// Time in which nothing could be tried is none in which it failed.

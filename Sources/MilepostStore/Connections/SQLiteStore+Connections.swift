@@ -238,6 +238,8 @@ extension WriteContext {
     func move(_ connection: Connection, to state: Connection.State, reason: Reason?, at: Timestamp) throws {
         try addWaiting(connection, becoming: state, at: at)
         if state == .disconnected { try pauseStream(connection.id) }
+        // By whatever way it leaves: also one that is disconnected and connected again sends its queue by and by (EXT-08).
+        if connection.isDisabledForEndpoint { try forgetHealth(connection.id, resuming: true) }
         try db.execute(
             sql: "UPDATE connections SET state = ?, state_since = ?, reason_code = ?, reason_message = ? WHERE id = ?",
             arguments: [state.rawValue, at.milliseconds, reason?.code, reason?.message, connection.id.rawValue])

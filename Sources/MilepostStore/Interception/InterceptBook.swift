@@ -19,6 +19,12 @@ public protocol InterceptBook: Sendable {
     func storeJudgement(_ judgement: Judgement, at: Timestamp) async throws
     /// Lets go what judges hold until `due` or sooner; the time on hold counts as waiting (decisions 9). Returns how many.
     func releaseJudged(connection: ConnectionID, due: Timestamp, at: Timestamp) async throws -> Int
+    /// Lets one delivery go that is held for a reason of its own: by a judge, which is not asked again, or because the
+    /// vendor did not know its contact. A decision says who let it go. The time on hold counts as waiting.
+    ///
+    /// - Parameter message: who, for a person.
+    /// - Returns: false when it is not held, or waits with its connection: nothing was changed.
+    func release(_ delivery: DeliveryID, message: String, at: Timestamp) async throws -> Bool
     /// Every answer about the delivery, oldest first.
     func decisions(of delivery: DeliveryID) async throws -> [InterceptDecision]
 }

@@ -71,6 +71,34 @@ extension SQLiteStore {
         }
     }
 
+    public func release(_ id: DeliveryID, message: String, at: Timestamp) async throws -> Bool {
+        let workspace = try await write { context -> WorkspaceID? in
+            guard let delivery = try DeliveryRow.find(id, context.db), delivery.state == .held else { return nil }
+            let isJudges = Judgement.holdCodes.contains(delivery.reason?.code ?? "")
+            try context.db.cachedStatement(
+                sql: """
+                    UPDATE deliveries SET state = 'pending', next_attempt_at = NULL, reason_code = NULL,
+                        reason_message = NULL, judged_at = iif(?1, ?2, judged_at),
+                        waited = waited + max(0, ?2 - updated_at), updated_at = ?2
+                    WHERE id = ?3 AND state = 'held' AND came_from IS NULL
+                    """
+            ).execute(arguments: [isJudges, at.milliseconds, id.rawValue])
+            guard context.db.changesCount == 1 else { return nil }
+            if isJudges, let last = try InterceptRow.last(about: id, context.db) {
+                try context.insert(
+                    InterceptDecision(
+                        delivery: id, point: last.point, judge: last.judge, integration: last.integration,
+                        ask: last.ask, askedAt: at, answeredAt: at, verdict: .continue, effect: .passed,
+                        code: InterceptDecision.releasedByHand, message: message))
+            }
+            try context.holdIfConnectionWaits(id)
+            return delivery.workspace
+        }
+        guard let workspace else { return false }
+        arrivals.raise(workspace) { $0.connections.insert(workspace) }
+        return true
+    }
+
     public func decisions(of delivery: DeliveryID) async throws -> [InterceptDecision] {
         try await read("reading what judges said of '\(delivery)'") { db in
             try Row.fetchAll(
@@ -126,6 +154,13 @@ extension WriteContext {
 
 /// How a decision lies in `interceptions`.
 private enum InterceptRow {
+    static func last(about delivery: DeliveryID, _ db: Database) throws -> InterceptDecision? {
+        try Row.fetchOne(
+            db.cachedStatement(sql: "SELECT * FROM interceptions WHERE delivery = ? ORDER BY number DESC LIMIT 1"),
+            arguments: [delivery.rawValue]
+        ).map(decision(from:))
+    }
+
     static func decision(from row: Row) throws -> InterceptDecision {
         guard let integration = IntegrationName(row["integration"] as String),
             let verdict = InterceptDecision.Verdict(rawValue: row["verdict"]),

@@ -6,8 +6,8 @@ import MilepostModel
 
 struct Deliveries: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "List, show, replay and export deliveries.",
-        subcommands: [List.self, Show.self, Again.self, Out.self], defaultSubcommand: List.self)
+        abstract: "List, show, replay, release and export deliveries.",
+        subcommands: [List.self, Show.self, Again.self, Release.self, Out.self], defaultSubcommand: List.self)
 
     struct Filter: ParsableArguments {
         @Option(help: "pending, held, in_flight, uncertain, retrying, delivered, dropped or dead.") var state: String?
@@ -57,6 +57,19 @@ struct Deliveries: ParsableCommand {
         func run() throws {
             let session = try common.session()
             session.show(try session.ask("POST", session.path("deliveries", id, "replay")), session.pages.delivery)
+        }
+    }
+
+    struct Release: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Let one held delivery go now; no hook is asked about it again.",
+            discussion: "What waits with its connection leaves once the connection is active, and cannot be released.")
+        @Argument(help: "The delivery's id.") var id: String
+        @OptionGroup var common: Common
+
+        func run() throws {
+            let session = try common.session()
+            session.show(try session.ask("POST", session.path("deliveries", id, "release")), session.pages.delivery)
         }
     }
 

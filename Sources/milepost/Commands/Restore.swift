@@ -32,10 +32,10 @@ struct Restore: ParsableCommand {
             print(
                 """
 
-                \(chains.count) connections hold refresh tokens, and these may have been replaced since the backup. Milepost \
+                \(chains.count == 1 ? "1 connection holds" : "\(chains.count) connections hold") refresh tokens, and these may have been replaced since the backup. Milepost \
                 sends nothing with those that were: such a connection waits with the reason "restored or copied \
                 credentials" until it is connected again ('milepost connect … --oauth'), or until 'milepost app adopt' \
-                says that no other daemon works with it.
+                says that no other daemon works with it. Once milepostd runs, 'milepost doctor' names those connections.
                 """)
         }
         print("next           start milepostd, then: milepost status")

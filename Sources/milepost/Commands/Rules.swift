@@ -249,6 +249,12 @@ enum RulePages {
                 answer["explanations"]?.array ?? [], ["rule", "contact", "outcome", "count", "threshold", "reason"],
                 empty: "no rules")
         ]
+        for item in answer["decisions"]?.array ?? [] {
+            let name = "deal \(item["target"]?.cell ?? "") of \(item["contact"]?.cell ?? "")"
+            parts.append(
+                "hooks before \(Terminal.harmless(name)) (\(Terminal.harmless(item["delivery"]?.cell ?? ""))):\n"
+                    + pages.decisions(item["decisions"]?.array ?? []))
+        }
         for note in answer["notes"]?.array ?? [] {
             parts.append("note: \(Terminal.harmless(note["message"]?.string ?? ""))")
         }

@@ -58,6 +58,58 @@ struct EndpointBookTests {
         await store.close()
     }
 
+    @Test(
+        "EXT-08: one that was disabled for its endpoint begins with the first quota by whatever way it works again",
+        arguments: ["reauthorised while it resumes", "credentials while it resumes", "disconnected", "connected again"])
+    func slowly(way: String) async throws {
+        try await store.prepareDeliveries(2)
+        let later = Timestamp.start + .seconds(60)
+        let gone = Reason(code: Connection.endpointFailing, message: "m")
+        _ = try await store.setState(id: "con_1", .disabled, reason: gone, at: .start)
+        let baseline = Reason(code: "b", message: "b")
+        func connectAgain() async throws {
+            let now = try #require(try await store.connection(id: "con_1"))
+            _ = try await store.saveConnection(
+                Connection(
+                    id: "con_1", workspace: .acme, integration: now.integration, stateSince: later,
+                    connectedAt: later), credentials: [], baseline: nil, at: later)
+        }
+        switch way {
+        case "connected again": try await connectAgain()
+        case "disconnected":
+            _ = try await store.setState(id: "con_1", .disconnected, reason: baseline, at: later)
+            try await connectAgain()
+        default:
+            #expect(try await store.enable(connection: "con_1", at: later))
+            try await store.setResumeQuota(connection: "con_1", 512)
+            // Its token died while nothing was sent.
+            _ = try await store.setState(id: "con_1", .needsReauth, reason: baseline, at: later)
+            if way == "reauthorised while it resumes" {
+                try await connectAgain()
+            } else {
+                _ = try await store.changeConnection(
+                    id: "con_1", policy: nil, settings: ["url": "https://new.example"], warnings: nil, account: nil,
+                    credentials: [], baseline: baseline, at: later)
+                _ = try await store.setState(id: "con_1", .active, reason: nil, at: later)
+            }
+        }
+        let connection = try #require(try await store.connection(id: "con_1"))
+        #expect(connection.state == .active)
+        #expect(connection.health == EndpointHealth(resumeQuota: EndpointHealth.firstQuota), "\(way)")
+        await store.close()
+    }
+
+    @Test("EXT-08: one that never failed for long is not slowed by a new token")
+    func unslowed() async throws {
+        try await store.prepareDeliveries(1)
+        _ = try await store.noteFailures(connection: "con_1", count: 2, reason: failure, at: .start)
+        _ = try await store.changeConnection(
+            id: "con_1", policy: nil, settings: ["url": "https://new.example"], warnings: nil, account: nil,
+            credentials: [], baseline: failure, at: .start)
+        #expect(try await health() == EndpointHealth())
+        await store.close()
+    }
+
     @Test("a database of the schema before has endpoints of which nothing bad is known, and no events")
     func migration() async throws {
         try await store.prepareDeliveries(1)

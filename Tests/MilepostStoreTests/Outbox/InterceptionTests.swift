@@ -78,6 +78,47 @@ struct InterceptionTests {
         await store.close()
     }
 
+    @Test(
+        "HOOK-06: one that a judge holds is released by hand: it is asked about no more, and the decision says by whom")
+    func release() async throws {
+        _ = try await claim(false)
+        let wait = Reason(code: "held_by_hook", message: "Held.")
+        for id in ["dlv_0", "dlv_1"] as [DeliveryID] {
+            try await store.storeJudgement(
+                Judgement(
+                    delivery: id, fate: .held(until: later + .seconds(3600), wait),
+                    decisions: [decision(id, .hold, .held)]), at: .start)
+        }
+        #expect(try await store.release("dlv_0", message: "by t (tok_1)", at: later))
+        let released = try await delivery("dlv_0")
+        #expect(released.state == .pending && released.waited == .seconds(100) && released.reason == nil)
+        #expect(try await delivery("dlv_1").state == .held, "one, and no other")
+        #expect(try await claim(false, now: later).isEmpty)
+        #expect(try await claim(true, now: later) == ["dlv_0"])
+        let said = try #require(try await store.decisions(of: "dlv_0").last)
+        #expect(said.code == InterceptDecision.releasedByHand && said.effect == .passed)
+        #expect(said.sentence == "released by hand, custom-hook@gate was not asked again: by t (tok_1)")
+        #expect(try await store.release("dlv_0", message: "by t", at: later) == false, "it is in flight")
+        #expect(try await store.release("none", message: "by t", at: later) == false)
+        #expect(try await store.decisions(of: "dlv_0").count == 2)
+        await store.close()
+    }
+
+    @Test("what waits with its connection cannot be released; what is released while it waits waits with it")
+    func releaseWithConnection() async throws {
+        let wait = Reason(code: "held_by_hook", message: "Held.")
+        _ = try await store.claimUnjudged(connection: "con_1", owner: "o", now: .start, limit: 1, excluding: [])
+        try await store.storeJudgement(Judgement(delivery: "dlv_0", fate: .held(until: later, wait)), at: .start)
+        _ = try await store.setState(id: "con_1", .needsReauth, reason: wait, at: .start)
+        #expect(try await store.release("dlv_1", message: "by t", at: later) == false)
+        #expect(try await store.release("dlv_0", message: "by t", at: later))
+        #expect(try await delivery("dlv_0").state == .held, "now for the connection")
+        _ = try await store.setState(id: "con_1", .active, reason: nil, at: later)
+        #expect(try await delivery("dlv_0").state == .pending)
+        #expect(try await claim(true, now: later) == ["dlv_0"])
+        await store.close()
+    }
+
     @Test("a judgement of what is not in flight is refused, and nothing of it is stored")
     func isRefused() async throws {
         do {

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MilepostClient
+import MilepostConfiguration
+import MilepostModel
+import Synchronization
+import Testing
+
+@Suite("what doctor makes of what it sees")
+struct DoctorTests {
+    private static let now = Timestamp(rfc3339: "2026-11-21T12:00:00Z")!
+
+    private static func reach(_ probe: @escaping (String, Probe.Kind) -> Probe) -> ReachExamination {
+        ReachExamination(now: { now }, probe: probe)
+    }
+
+    private static func api(_ url: String, isForTokens: Bool = false) -> VendorEndpoint {
+        VendorEndpoint(plugin: "acme", name: "api", url: url, isForTokens: isForTokens)
+    }
+
+    @Test(
+        "a minute of skew is borne either way, and the second that a date is cut by; more is a problem",
+        arguments: [(0, nil), (60, nil), (-61, nil), (61, "behind"), (-62, "ahead of"), (7200, "behind")])
+    func skew(seconds: Int64, side: String?) throws {
+        let found = try Self.reach { _, _ in
+            Probe(outcome: .reached, status: 404, date: Self.now + .seconds(seconds))
+        }.outward(endpoints: [Self.api("https://api.example/v1")], consented: [], targets: [])
+        let clock = try #require(found.first { $0.area == .clock })
+        #expect(clock.severity == (side == nil ? .ok : .problem), "\(clock)")
+        if let side { #expect(clock.what.contains("s \(side) that of api.example")) }
+    }
+
+    @Test("an origin is looked at once, tokens' only where some are fetched, and settings' addresses without a request")
+    func once() throws {
+        let asked = Mutex<[String]>([])
+        let reach = Self.reach { url, kind in
+            asked.withLock { $0.append("\(kind) \(url)") }
+            return Probe(outcome: .reached)
+        }
+        let tokens = VendorEndpoint(plugin: "acme", name: "oauth", url: "https://oauth.example", isForTokens: true)
+        let endpoints = [Self.api("https://api.example/v1"), Self.api("https://api.example/v2"), tokens]
+        _ = try reach.outward(
+            endpoints: endpoints, consented: [], targets: [("ws/hook", "https://user:pass@hooks.example/in?x=1")])
+        #expect(
+            asked.withLock { $0 } == [
+                "head https://api.example/", "connection https://hooks.example/",
+            ])
+        let found = try reach.outward(endpoints: endpoints, consented: ["acme"], targets: [])
+        #expect(found.contains { $0.what.contains("oauth.example") })
+    }
+
+    @Test("no finding repeats what stands before an @ in an address")
+    func userinfo() throws {
+        for outcome in [Probe.Outcome.unresolved, .certificate, .silent, .reached] {
+            let found = try Self.reach { _, _ in Probe(outcome: outcome, detail: "no") }
+                .outward(endpoints: [], consented: [], targets: [("ws/hook", "https://user:secret@hooks.example/in")])
+            #expect(!found.isEmpty && !"\(found.map(\.json))".contains("secret"), "\(outcome)")
+        }
+    }
+
+    @Test("more addresses than it has patience for are not passed over in silence")
+    func many() throws {
+        let asked = Mutex(0)
+        let found = try Self.reach { _, _ in
+            asked.withLock { $0 += 1 }
+            return Probe(outcome: .silent)
+        }.outward(
+            endpoints: [], consented: [],
+            targets: (0..<200).map { (owner: "ws/hook@\($0)", url: "https://h\($0).example") })
+        #expect(asked.withLock { $0 } == ReachExamination.maximumOrigins)
+        #expect(found.last?.code == "not_reached")
+    }
+
+    @Test("TRB-05: what is not public by its name")
+    func names() {
+        for host in [
+            "localhost", "127.0.0.1", "10.1.2.3", "172.16.0.1", "172.31.9.9", "192.168.0.1", "169.254.1.1", "0.0.0.0",
+            "[::1]", "[fe80::1]", "[fd00::1]", "intranet", "crm.local", "a.internal",
+        ] { #expect(ReachExamination.isInternal(host), "\(host)") }
+        for host in ["clicks.example.com", "172.32.0.1", "8.8.8.8", "[2001:db8::1]", "fdic.example", "10.example.com"] {
+            #expect(!ReachExamination.isInternal(host), "\(host)")
+        }
+    }
+
+    @Test(
+        "TRB-05: a public address is ours only when a milepostd answers there",
+        arguments: [
+            (200, #"{"status":"ok","role":"active"}"#, true), (200, "<html>", false),
+            (200, #"{"status":"down"}"#, false),
+            (404, #"{"status":"ok"}"#, false), (200, "", false),
+        ])
+    func inward(status: Int, body: String, isOurs: Bool) throws {
+        let found = try Self.reach { url, kind in
+            #expect(url == "https://clicks.example.com/healthz" && kind == .body)
+            return Probe(outcome: .reached, status: status, body: Array(body.utf8))
+        }.inward(publicURL: "https://clicks.example.com")
+        #expect(found.map(\.code) == [isOurs ? "public_url" : "webhook_unreachable"])
+        #expect(found.first?.reference == (isOurs ? nil : "TRB-05"))
+    }
+
+    @Test("a manifest's endpoints: overrides win, browsers' pages are left out, tokens' are marked")
+    func endpoints() {
+        let manifest: JSONValue = [
+            "endpoints": [
+                "api": ["default": "https://api.example"], "oauth": ["default": "https://oauth.example"],
+                "app": ["default": "https://app.example"], "own": ["default": "https://{domain}.example"],
+            ],
+            "auth": [
+                ["scheme": "oauth2", "authorize": ["endpoint": "app"], "token": ["endpoint": "oauth"]],
+                ["scheme": "api_key"],
+            ],
+        ]
+        let found = VendorEndpoint.all(
+            in: manifest, of: "acme", overrides: ["api": "http://127.0.0.1:1", "more": "https://m"])
+        #expect(
+            found.map { "\($0.name) \($0.url) \($0.isForTokens)" } == [
+                "api http://127.0.0.1:1 false", "more https://m false", "oauth https://oauth.example true",
+            ])
+        let single: JSONValue = [
+            "endpoints": ["api": ["default": "https://api.example"]],
+            "auth": [["scheme": "oauth2", "authorize": ["endpoint": "api"], "token": ["endpoint": "api"]]],
+        ]
+        #expect(VendorEndpoint.all(in: single, of: "acme", overrides: [:]).map(\.isForTokens) == [false])
+        for strange: JSONValue in [.null, [], ["endpoints": "x", "auth": [1]], ["endpoints": ["a": ["default": 5]]]] {
+            #expect(VendorEndpoint.all(in: strange, of: "acme", overrides: [:]).isEmpty)
+        }
+    }
+
+    @Test("the page ends with how it is, and shows the reader the row of the table")
+    func page() {
+        let terminal = Terminal(isInteractive: false, hasColours: false)
+        let fine = Finding(.disk, code: "disk_space", severity: .ok, what: "9 MiB are free")
+        let odd = Finding(.dns, code: "x", severity: .warning, what: "odd", cause: "c", cure: "do")
+        let wrong = Finding(
+            .connections, code: "y", severity: .problem, what: "bad \u{1b}[31m", cause: "because", cure: "mend",
+            reference: "TRB-04")
+        #expect(DoctorReport(findings: [fine]).page(terminal).hasSuffix("\nnothing is wrong"))
+        #expect(DoctorReport(findings: [fine, odd]).page(terminal).hasSuffix("nothing is wrong; warnings: 1"))
+        let report = DoctorReport(findings: [wrong, odd, fine])
+        let text = report.page(terminal)
+        #expect(report.hasProblem && text.hasSuffix("problems: 1; warnings: 1"))
+        #expect(text.hasPrefix("ok  disk: 9 MiB are free") && text.contains("TRB-04 in the administrator's guide"))
+        #expect(!text.contains("\u{1b}"))
+        #expect(report.json["healthy"] == false && report.json["findings"]?.array?.first?["area"] == "connections")
+    }
+}
