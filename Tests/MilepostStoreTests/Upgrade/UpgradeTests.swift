@@ -152,7 +152,8 @@ struct UpgradeTests {
         let before = try bytes
         let bad = SchemaStep(
             Schema.version + 1, "9999-bad", { db in try db.execute(sql: "DROP TABLE deliveries; nonsense") })
-        #expect(throws: (any Error).self) { try upgrade(Schema.steps + [bad]).forward() }
+        let error = #expect(throws: StoreError.self) { try upgrade(Schema.steps + [bad]).forward() }
+        #expect(error?.detail.contains("was not touched: the version that ran before works on") == true)
         #expect(try bytes == before)
         #expect(try entries == ["milepost.db", "milepost.lock"])
     }
