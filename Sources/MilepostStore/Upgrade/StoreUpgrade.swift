@@ -41,6 +41,7 @@ package struct StoreUpgrade: Sendable {
 
     /// Brings the store up to the newest version; nil when it is there, or when there is no store yet.
     package func forward() throws -> UpgradeReport? {
+        sweep()
         let version = try settle()
         guard version > 0, version < steps.count else { return nil }
         return try inRoom { room in
@@ -238,14 +239,18 @@ package struct StoreUpgrade: Sendable {
     }
 
     private func inRoom<Value>(_ body: (String) throws -> Value) throws -> Value {
-        let room = path + ".upgrading"
-        let files = FileManager.default
-        // What one that was cut short left. Whether it was there is all the same.
-        try? files.removeItem(atPath: room)
+        sweep()
         guard unsafe mkdir(room, 0o700) == 0 else { throw DatabaseCopy.failure("making '\(room)'") }
-        defer { try? files.removeItem(atPath: room) }
+        defer { sweep() }
         return try body(room)
     }
+
+    /// What is copied to and worked on; beside the database, so that a rename is enough.
+    private var room: String { path + ".upgrading" }
+
+    /// Takes away what an upgrade left that was cut short, be it after its copy took the database's place. Nobody else is at work
+    /// here, and whether there was anything is all the same.
+    private func sweep() { try? FileManager.default.removeItem(atPath: room) }
 
     private func replace(with copy: String, _ report: UpgradeReport) throws -> UpgradeReport {
         let kept = path + Self.keptSuffix + String(report.to)
