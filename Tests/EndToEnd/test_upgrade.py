@@ -7,9 +7,11 @@ import json
 import shutil
 import sqlite3
 import subprocess
+import time
 from pathlib import Path
 
-from harness import DIST, Daemon, slug, titles
+import pytest
+from harness import DIST, Daemon, Process, slug, titles
 from test_supervision import Manager
 
 # One step back is what each release promises; these tests go there and come again with the same daemon.
@@ -130,3 +132,38 @@ def test_a_database_of_the_future_names_the_way_back(own) -> None:
     connection.close()
     refused = milepostd(daemon, code=1)
     assert "schema_too_new" in refused.stderr and "--downgrade-store" in refused.stderr, refused.stderr
+
+
+@pytest.mark.parametrize("sight", [".upgrading", ".upgrading/milepost.db", f".before-schema-{NEWEST}"])
+def test_a_kill_in_the_middle_leaves_one_whole_database_and_the_next_start_finishes(own, sight: str) -> None:
+    """EXT-18: killed as soon as that file is seen; whichever schema it is then, everything is in it"""
+    daemon: Daemon = own().start()
+    daemon.workspace("acme").clicks("a", 500)
+    daemon.stop()
+    database = daemon.data / "milepost.db"
+    found = []
+    for _ in range(4):
+        if schema(database) == NEWEST:
+            milepostd(daemon, "--downgrade-store")
+        (daemon.data / f"milepost.db.before-schema-{NEWEST}").unlink(missing_ok=True)
+        process = Process(
+            "milepostd", [str(DIST / "milepostd"), "--config", str(daemon.config_file)], daemon.log, daemon.environment())
+        deadline = time.monotonic() + 20
+        while not Path(str(database) + sight).exists() and "ready" not in process.output() and time.monotonic() < deadline:
+            pass  # looks as often as it can: the sight lasts some milliseconds
+        process.kill()
+        found.append(schema(database))
+        whole = daemon.directory / "look.db"
+        for end in ("", "-wal"):  # as the kill left them
+            if Path(str(database) + end).exists():
+                shutil.copy(str(database) + end, str(whole) + end)
+        with sqlite3.connect(whole) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            assert connection.execute("SELECT sum(clicks) FROM link_totals").fetchone() == (500,)
+        connection.close()
+        for end in ("", "-wal", "-shm"):
+            Path(str(whole) + end).unlink(missing_ok=True)
+    assert set(found) <= {NEWEST - 1, NEWEST}, found
+    daemon.start()
+    assert daemon.workspace("acme").link("a")["totals"]["all"] == 500
+    assert schema(database) == NEWEST and not list(daemon.data.glob("*.upgrading")), found

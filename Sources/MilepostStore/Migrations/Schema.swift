@@ -24,9 +24,18 @@ package enum Schema {
     static var migrator: DatabaseMigrator { migrator(of: steps) }
 
     /// What a daemon that knows these steps, and no later ones, does to a store.
-    package static func migrator(of steps: [SchemaStep]) -> DatabaseMigrator {
+    ///
+    /// - Parameter begins: is told the step that comes next.
+    package static func migrator(
+        of steps: [SchemaStep], begins: @escaping @Sendable (String) -> Void = { _ in }
+    ) -> DatabaseMigrator {
         var migrator = DatabaseMigrator()
-        for step in steps { migrator.registerMigration(step.name, migrate: step.migrate) }
+        for step in steps {
+            migrator.registerMigration(step.name) { db in
+                begins(step.name)
+                try step.migrate(db)
+            }
+        }
         return migrator
     }
 }

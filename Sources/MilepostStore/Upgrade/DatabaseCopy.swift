@@ -15,6 +15,8 @@ struct DatabaseCopy {
     let destination: String
 
     private static let piece = 64 << 20
+    /// So that no single wait for the disk is so long that nobody hears of us for minutes.
+    private static let syncedEvery: Int64 = 1 << 30
 
     /// Made for its owner alone, complete and on disk when this returns.
     ///
@@ -34,6 +36,7 @@ struct DatabaseCopy {
             report(done, total)
             let copied = milepost_copy_range(from, to, Self.piece)
             if copied > 0 {
+                if done / Self.syncedEvery != (done + copied) / Self.syncedEvery { fsync(to) }
                 done += copied
             } else if done == 0, [EXDEV, EINVAL, ENOSYS, EOPNOTSUPP, EPERM].contains(Int32(-copied)) {
                 try byHand(from, to, total, report)
@@ -63,6 +66,7 @@ struct DatabaseCopy {
                 guard step > 0 else { throw Self.failure("writing '\(destination)'") }
                 written += step
             }
+            if done / Self.syncedEvery != (done + Int64(count)) / Self.syncedEvery { fsync(to) }
             done += Int64(count)
             report(done, total)
         }

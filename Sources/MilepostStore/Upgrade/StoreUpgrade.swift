@@ -41,10 +41,11 @@ package struct StoreUpgrade: Sendable {
 
     /// Brings the store up to the newest version; nil when it is there, or when there is no store yet.
     package func forward() throws -> UpgradeReport? {
+        sweep()
         let version = try settle()
         guard version > 0, version < steps.count else { return nil }
         return try inRoom { room in
-            let (report, copy) = try change(room, from: version, to: steps.count) { try migrate($0, after: version) }
+            let (report, copy) = try change(room, from: version, to: steps.count) { try migrate($0) }
             return try replace(with: copy, report)
         }
     }
@@ -57,7 +58,7 @@ package struct StoreUpgrade: Sendable {
         let version = try backup == nil ? settle() : subject.versionOfClosedFile()
         guard version > 0, version < steps.count else { return UpgradeReport(from: version, to: version) }
         return try subject.inRoom { room in
-            try subject.change(room, from: version, to: steps.count) { try subject.migrate($0, after: version) }.0
+            try subject.change(room, from: version, to: steps.count) { try subject.migrate($0) }.0
         }
     }
 
@@ -96,12 +97,8 @@ package struct StoreUpgrade: Sendable {
 
     // MARK: The copy
 
-    private func migrate(_ copy: DatabaseQueue, after version: Int) throws -> [String] {
-        let migrator = Schema.migrator(of: steps)
-        for step in steps where step.version > version {
-            report(.migrating(step.name))
-            try migrator.migrate(copy, upTo: step.name)
-        }
+    private func migrate(_ copy: DatabaseQueue) throws -> [String] {
+        try Schema.migrator(of: steps) { [report] in report(.migrating($0)) }.migrate(copy)
         return []
     }
 
@@ -112,28 +109,12 @@ package struct StoreUpgrade: Sendable {
         let size = Self.size(of: path)
         try checkRoom(for: size, from: from, to: to)
         let copy = room + "/milepost.db"
-        try DatabaseCopy(source: path, destination: copy).run { report(.copying(done: $0, of: $1)) }
-        var settings = Configuration()
-        settings.foreignKeysEnabled = false
-        let queue = try DatabaseQueue(path: copy, configuration: settings)
-        let progress = LongWork(report)
-        try queue.writeWithoutTransaction { db in
-            // The copy is thrown away when anything fails, so nothing of it need survive before it is whole.
-            try db.execute(
-                sql: """
-                    PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = OFF; PRAGMA trusted_schema = OFF;
-                    PRAGMA temp_store = MEMORY
-                    """)
-            unsafe progress.watch(db)
+        let (before, after, losses) = try untouched(from: from, to: to) {
+            try DatabaseCopy(source: path, destination: copy).run { report(.copying(done: $0, of: $1)) }
+            let found = try measured(copy, body)
+            try Self.sync(copy)
+            return found
         }
-        // SQLite knows it by its address only.
-        defer { withExtendedLifetime(progress) {} }
-        let before = try figures(queue)
-        let losses = try body(queue)
-        let after = try figures(queue)
-        queue.inDatabase { unsafe progress.unwatch($0) }
-        try queue.close()
-        try Self.sync(copy)
         let differences = after.differences(from: before, except: exceptions(from: from, to: to))
         guard differences.isEmpty else {
             throw StoreError(
@@ -143,6 +124,46 @@ package struct StoreUpgrade: Sendable {
                     + "the version that ran before and it works on; and report these figures")
         }
         return (UpgradeReport(from: from, to: to, figures: before, databaseBytes: size, losses: losses), copy)
+    }
+
+    /// What fails with the copy leaves the database as it is, and the error says so.
+    private func untouched<Value>(from: Int, to: Int, _ body: () throws -> Value) throws -> Value {
+        do {
+            return try body()
+        } catch {
+            let seen = StoreError(error, while: "trying schema \(from) to \(to) on a copy")
+            guard seen.code != .downgradeLosesData else { throw seen }
+            throw StoreError(
+                code: seen.code,
+                detail: "\(seen.detail). '\(path)' was not touched: the version that ran before works on with it")
+        }
+    }
+
+    /// Figures before and after `body`.
+    private func measured(
+        _ copy: String, _ body: (DatabaseQueue) throws -> [String]
+    ) throws -> (before: StoreFigures, after: StoreFigures, losses: [String]) {
+        var settings = Configuration()
+        settings.foreignKeysEnabled = false
+        let queue = try DatabaseQueue(path: copy, configuration: settings)
+        let progress = LongWork(report)
+        // SQLite knows it by its address only.
+        defer { withExtendedLifetime(progress) {} }
+        try queue.writeWithoutTransaction { db in
+            // The copy is thrown away when anything fails, so nothing of it need survive before it is whole.
+            try db.execute(
+                sql: """
+                    PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = OFF; PRAGMA trusted_schema = OFF;
+                    PRAGMA temp_store = MEMORY
+                    """)
+            unsafe progress.watch(db)
+        }
+        let before = try figures(queue)
+        let losses = try body(queue)
+        let after = try figures(queue)
+        queue.inDatabase { unsafe progress.unwatch($0) }
+        try queue.close()
+        return (before, after, losses)
     }
 
     private func figures(_ copy: DatabaseQueue) throws -> StoreFigures {
@@ -178,7 +199,10 @@ package struct StoreUpgrade: Sendable {
         let queue = try DatabaseQueue(path: path)
         let version = try queue.writeWithoutTransaction { db in
             _ = try Row.fetchAll(db, sql: "PRAGMA wal_checkpoint(TRUNCATE)")
-            return try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
+            // What the migrator goes by, not `user_version`, which is there for other tools.
+            guard try db.tableExists("grdb_migrations") else { return 0 }
+            let done = try Set(String.fetchAll(db, sql: "SELECT identifier FROM grdb_migrations"))
+            return steps.last { done.contains($0.name) }?.version ?? 0
         }
         try queue.close()
         guard Self.size(of: path + "-wal") == 0 else {
@@ -215,14 +239,18 @@ package struct StoreUpgrade: Sendable {
     }
 
     private func inRoom<Value>(_ body: (String) throws -> Value) throws -> Value {
-        let room = path + ".upgrading"
-        let files = FileManager.default
-        // What one that was cut short left. Whether it was there is all the same.
-        try? files.removeItem(atPath: room)
+        sweep()
         guard unsafe mkdir(room, 0o700) == 0 else { throw DatabaseCopy.failure("making '\(room)'") }
-        defer { try? files.removeItem(atPath: room) }
+        defer { sweep() }
         return try body(room)
     }
+
+    /// What is copied to and worked on; beside the database, so that a rename is enough.
+    private var room: String { path + ".upgrading" }
+
+    /// Takes away what an upgrade left that was cut short, be it after its copy took the database's place. Nobody else is at work
+    /// here, and whether there was anything is all the same.
+    private func sweep() { try? FileManager.default.removeItem(atPath: room) }
 
     private func replace(with copy: String, _ report: UpgradeReport) throws -> UpgradeReport {
         let kept = path + Self.keptSuffix + String(report.to)

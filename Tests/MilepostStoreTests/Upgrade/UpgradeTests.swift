@@ -152,7 +152,8 @@ struct UpgradeTests {
         let before = try bytes
         let bad = SchemaStep(
             Schema.version + 1, "9999-bad", { db in try db.execute(sql: "DROP TABLE deliveries; nonsense") })
-        #expect(throws: (any Error).self) { try upgrade(Schema.steps + [bad]).forward() }
+        let error = #expect(throws: StoreError.self) { try upgrade(Schema.steps + [bad]).forward() }
+        #expect(error?.detail.contains("was not touched: the version that ran before works on") == true)
         #expect(try bytes == before)
         #expect(try entries == ["milepost.db", "milepost.lock"])
     }
@@ -196,6 +197,12 @@ struct UpgradeTests {
         #expect(try upgrade().back().to == Schema.version - 1)
         #expect(try entries == ["milepost.db", "milepost.db.before-schema-9", "milepost.lock"])
         #expect(try sqliteValue(directory.database + ".before-schema-9", "PRAGMA user_version") == "10")
+        // Cut right after the copy took the database's place: there is nothing to upgrade any more, and something to remove.
+        _ = try upgrade().forward()
+        try FileManager.default.createDirectory(
+            atPath: directory.database + ".upgrading", withIntermediateDirectories: false)
+        #expect(try upgrade().forward()?.to == nil)
+        #expect(try entries == ["milepost.db", "milepost.db.before-schema-10", "milepost.lock"])
     }
 
     @Test("EXT-18: a rehearsal tells the totals and leaves no trace, on the store as on a backup of it")
