@@ -12,8 +12,9 @@ scratch=${PLUGIN_SCRATCH:-$here/../.build/plugins/$name}
 mkdir -p "$2" "$scratch"
 out=$(cd "$2" && pwd)
 cd "$package"
+# Without a name of its own the object would carry the path at which it was linked.
 # shellcheck disable=SC2086 # words, on purpose
-swift build -c release --product "$name" --disable-local-rpath --scratch-path "$scratch" ${PLUGIN_FLAGS:-}
+swift build -c release --product "$name" -Xlinker "-soname=$name.so" --disable-local-rpath --scratch-path "$scratch" ${PLUGIN_FLAGS:-}
 # shellcheck disable=SC2086
 library=$(swift build -c release --product "$name" --scratch-path "$scratch" ${PLUGIN_FLAGS:-} --show-bin-path)/lib$name.so
 # Symbols go, the runtime's metadata sections stay: strip leaves every allocated section alone. Written beside and

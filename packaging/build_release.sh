@@ -8,7 +8,12 @@ cd "$(dirname "$0")/.."
 root=$(pwd)
 swift --version 2>/dev/null | grep -q 'Swift version 6\.' || { echo "Swift 6.3 is needed: https://www.swift.org/install/linux" >&2; exit 1; }
 export CLANG_MODULE_CACHE_PATH="$root/.build/module-cache"
+# Hashes of the path would stay: in the name of the folder of compiled C modules, which debug information points to, and in a
+# section for skipping unchanged objects.
 mapped="-Xswiftc -file-prefix-map -Xswiftc $root=/usr/src/milepost -Xcc -ffile-prefix-map=$root=/usr/src/milepost"
+for flag in -no-clang-module-breadcrumbs -disable-incremental-llvm-codegen; do
+    mapped="$mapped -Xswiftc -Xfrontend -Xswiftc $flag"
+done
 # shellcheck disable=SC2086 # words, on purpose
 swift build -c release --disable-automatic-resolution --disable-local-rpath $mapped
 # shellcheck disable=SC2086

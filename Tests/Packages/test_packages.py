@@ -88,6 +88,14 @@ def test_programs_need_debians_own_libraries_only(trees: dict[str, Path]) -> Non
     assert seen == 8, seen
 
 
+def test_only_programs_that_need_all_of_foundation_carry_icu(trees: dict[str, Path]) -> None:
+    """EXT-14: what keeps the command line small"""
+    assert b"icudt" in (trees["milepost"] / "usr/sbin/milepostd").read_bytes(), "this test does not know ICU any more"
+    for file in (trees["milepost"] / "usr/bin/milepost", trees["milepost-dev"] / "usr/lib/milepost/milepost-plugin-check"):
+        assert b"icudt" not in file.read_bytes(), f"{file.name} imports Foundation somewhere"
+        assert file.stat().st_size < 24 << 20, (file, file.stat().st_size)
+
+
 def test_plugins_are_small_and_bring_two_files_and_a_switch_that_is_off(packages: dict[str, Path], trees: dict[str, Path]) -> None:
     """EXT-14: no maintainer scripts of a package's own"""
     for name, tree in trees.items():
