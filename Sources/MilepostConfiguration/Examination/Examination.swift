@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Foundation
 import Glibc
 public import MilepostModel
 
@@ -135,7 +134,7 @@ public struct Examination {
                     cure: "let both belong to the daemon's user: chown \(user) \(path)")
             ]
         }
-        if let text = try? String(contentsOfFile: path, encoding: .utf8), !Self.isRing(text) {
+        if Self.isRing(path) == false {
             return [
                 Finding(
                     .key, code: "kek_malformed", severity: .problem, what: "the key ring \(path) holds something else",
@@ -146,11 +145,24 @@ public struct Examination {
         return [Finding(.key, code: "kek", severity: .ok, what: "the key ring \(path) is private")]
     }
 
-    /// By its outward form; what opens what is for the daemon to say.
-    private static func isRing(_ text: String) -> Bool {
-        let lines = text.split(separator: "\n").filter { !$0.hasPrefix("#") }
+    /// By its outward form; what opens what is for the daemon to say. Nil when this user may not read it. The bytes are
+    /// wiped: they are keys.
+    private static func isRing(_ path: String) -> Bool? {
+        let descriptor = unsafe open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
+        guard descriptor >= 0 else { return nil }
+        defer { close(descriptor) }
+        var bytes = [UInt8](repeating: 0, count: 16 << 10)
+        let count = unsafe bytes.withUnsafeMutableBytes { unsafe read(descriptor, $0.baseAddress, $0.count) }
+        let isRight = looksRight(bytes[..<max(0, count)])
+        // No slice of them is left, so this is no copy.
+        unsafe bytes.withUnsafeMutableBytes { unsafe explicit_bzero($0.baseAddress!, $0.count) }
+        return isRight
+    }
+
+    private static func looksRight(_ ring: ArraySlice<UInt8>) -> Bool {
+        let lines = ring.split(separator: 0x0A).filter { $0.first != 0x23 }
         return !lines.isEmpty
-            && lines.allSatisfy { $0.hasPrefix("mpkek1 ") && $0.split(separator: " ").count == 4 }
+            && lines.allSatisfy { $0.starts(with: "mpkek1 ".utf8) && $0.split(separator: 0x20).count == 4 }
     }
 
     /// Whether an installed unit loads this file as a credential: systemd then reads it as root for the daemon.
