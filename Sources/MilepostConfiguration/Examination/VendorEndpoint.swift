@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Foundation
+import FoundationEssentials
 package import MilepostModel
 
 /// An address that a plugin's requests go to, as manifest and configuration say: an override wins (decisions 26).
