@@ -31,6 +31,7 @@ struct ProblemTests {
             (.storageFull, 507, "storage_full"), (.corrupt, 503, "storage_corrupt"), (.notFound, 404, "not_found"),
             (.conflict, 409, "conflict"), (.closed, 503, "storage_unavailable"), (.locked, 503, "storage_unavailable"),
             (.schemaTooNew, 503, "storage_unavailable"), (.failed, 503, "storage_unavailable"),
+            (.upgradeDiffers, 503, "storage_unavailable"), (.downgradeLosesData, 503, "storage_unavailable"),
         ]
         for (code, status, name) in table {
             let problem = try #require(Problem(StoreError(code: code, detail: "SQLITE_IOERR in /var/lib")))
@@ -43,7 +44,8 @@ struct ProblemTests {
     func vault() throws {
         for code in VaultError.Code.allCases {
             let problem = try #require(Problem(VaultError(code, "row 7 of data_keys")))
-            #expect(["conflict", "not_found", "secret_unavailable"].contains(problem.code), "\(code)")
+            #expect(
+                ["conflict", "key_ring_read_only", "not_found", "secret_unavailable"].contains(problem.code), "\(code)")
             if problem.code == "secret_unavailable" { #expect(!problem.detail.contains("data_keys")) }
         }
     }
