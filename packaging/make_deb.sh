@@ -20,7 +20,8 @@ done
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 cd "$root"
-[ -z "$dist" ] || export MILEPOST_DIST="$dist"
+# The Makefile has one in its environment, too: from the sources means none of it.
+if [ -n "$dist" ]; then export MILEPOST_DIST="$dist"; else unset MILEPOST_DIST; fi
 
 for tool in dpkg-buildpackage dh python3 perl; do
     command -v "$tool" >/dev/null || { echo "$tool is missing: apt-get install debhelper dpkg-dev python3" >&2; exit 1; }
