@@ -45,11 +45,14 @@ struct Trouble: Sendable {
         "the vendor does not take the setting any more; a property that became read-only, or that only tells the first "
             + "touch, keeps its old value, so that the last campaign looks frozen")
 
+    private static let right = Trouble(
+        .connections, "TRB-02", "the vendor answers 403: the token's user lacks a right in the account")
+    private static let allowance = Trouble(
+        .connections, "TRB-07", "the vendor answers 429: the account's allowance for the day is used up")
+
     private static let table: [String: Trouble] = [
-        "permission": Trouble(
-            .connections, "TRB-02", "the vendor answers 403: the token's user lacks a right in the account"),
-        "permission_missing": Trouble(
-            .connections, "TRB-02", "the vendor answers 403: the token's user lacks a right in the account"),
+        "permission": right,
+        "permission_missing": right,
         "email_missing": Trouble(
             .connections, "TRB-03", "without an address or a contact's id nobody can tell who filled the form in"),
         "field_unknown": Trouble(
@@ -62,13 +65,11 @@ struct Trouble: Sendable {
             .connections, "TRB-06", "several contacts of the CRM are one person, and each has a part of the history"),
         "rate_limited": Trouble(
             .connections, "TRB-07", "the vendor answers 429: more was asked of it than its plan allows"),
-        "daily_budget": Trouble(
-            .connections, "TRB-07", "the vendor answers 429: the account's allowance for the day is used up"),
+        "daily_budget": allowance,
         "kek_mismatch": Trouble(
             .key, nil, "the ring is another one than the credentials were stored with, or a key was taken out too early"
         ),
-        "daily_budget_spent": Trouble(
-            .connections, "TRB-07", "the vendor answers 429: the account's allowance for the day is used up"),
+        "daily_budget_spent": allowance,
         "disk_low": Trouble(.disk, nil, "clicks are refused once the disk is full"),
         "schedule_overdue": Trouble(.daemon, nil, "the schedule hangs, or the machine slept"),
         "endpoint_gone": Trouble(.webhooks, nil, "the receiver answered 410: it does not want these hooks any more"),

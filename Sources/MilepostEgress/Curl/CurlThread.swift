@@ -156,8 +156,13 @@ extension CurlThread {
             if isStopping { break }
             var running: Int32 = 0
             unsafe curl_multi_perform(multi.raw, &running)
-            // What ended made room for what waited; libcurl has not looked at that yet, so nobody sleeps.
-            let hasBegun = transfers.collect()
+            var hasBegun = transfers.collect()
+            // What ended made room for what waited. That is sent before any pause: it would wait for two turns instead of
+            // one, and a server with few connections would bound the rate.
+            if hasBegun {
+                unsafe curl_multi_perform(multi.raw, &running)
+                hasBegun = transfers.collect()
+            }
             if let pause = pace.pause(underWay: transfers.count, now: .now) {
                 usleep(UInt32(pause / .microseconds(1)))  // a thread of its own
             }
