@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Builds the packages twice, at two paths, and compares every byte: packaging/compare_builds.sh [--prebuilt DIST] [--keep]
+# Builds the packages twice, at two paths, in two time zones and with two umasks, and compares every byte:
+# packaging/compare_builds.sh [--prebuilt DIST] [--keep]
 # Shows what differs where diffoscope is installed. Without --prebuilt it compiles everything twice: a quarter of an hour on two cores.
 # --keep leaves the packages of the first build in .build/deb/compare/one.
 set -eu
@@ -11,7 +12,11 @@ keep=""
 rm -rf "$work"
 for run in one two-at-a-longer-path; do
     began=$(date +%s)
-    MILEPOST_DEB_WORK=$work/$run-tree "$root/packaging/make_deb.sh" "$@" "$work/$run" >/dev/null
+    case $run in
+    one) zone=UTC mask=022 ;;
+    *) zone=Pacific/Kiritimati mask=027 ;;
+    esac
+    (umask $mask && TZ=$zone MILEPOST_DEB_WORK=$work/$run-tree "$root/packaging/make_deb.sh" "$@" "$work/$run" >/dev/null)
     # Compiled means in that very tree.
     [ "${1:-}" = --prebuilt ] || [ -x "$work/$run-tree/source/milepost/.build/dist/milepostd" ] ||
         { echo "nothing was compiled for $run" >&2 && exit 1; }

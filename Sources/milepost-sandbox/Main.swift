@@ -159,8 +159,9 @@ struct SandboxCommand: AsyncParsableCommand {
         return host.isEmpty ? nil : (String(host), Int(port))
     }
 
+    private static let units: [(String, Double)] = [("ms", 1), ("s", 1000), ("m", 60_000), ("", 1000)]
+
     private static func milliseconds(_ text: String) -> Int64? {
-        let units: [(String, Double)] = [("ms", 1), ("s", 1000), ("m", 60_000), ("", 1000)]
         for (unit, factor) in units where text.hasSuffix(unit) {
             guard let number = Double(text.dropLast(unit.count)), number >= 0, number < 1e6 else { continue }
             return Int64(number * factor)

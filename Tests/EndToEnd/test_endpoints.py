@@ -103,5 +103,6 @@ def test_settings_that_make_no_sense_are_refused(
     assert problem(answer, 422, "validation_failed")["errors"][0]["pointer"] == f"/{setting}"
     taken = workspace.rest.patch(f"{workspace.base}/integrations/custom-hook", {"disable_after": "90m"})
     assert (taken["settings"]["disable_after"], taken["settings"]["disable_after_failures"]) == ("90m", 5)
-    taken = workspace.rest.patch(f"{workspace.base}/integrations/custom-hook", {"disable_after": 0})
-    assert taken["settings"]["disable_after"] == "0"
+    for given, said in ((0, "0"), ("45s", "45s"), ("120m", "2h"), ("48h", "2d")):
+        taken = workspace.rest.patch(f"{workspace.base}/integrations/custom-hook", {"disable_after": given})
+        assert taken["settings"]["disable_after"] == said

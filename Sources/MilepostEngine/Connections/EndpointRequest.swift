@@ -59,11 +59,14 @@ struct EndpointRequest: Sendable {
 extension EndpointPolicy {
     /// As a request would give it.
     public var disableAfterText: String {
-        let units: [(Int64, String)] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m")]
-        guard disableAfterMilliseconds > 0 else { return "0" }
-        for (size, name) in units where disableAfterMilliseconds % size == 0 {
-            return "\(disableAfterMilliseconds / size)\(name)"
-        }
-        return "\(disableAfterMilliseconds / 1000)s"
+        let (size, unit): (Int64, String) =
+            switch disableAfterMilliseconds {
+            case ...0: (1, "")
+            case let whole where whole.isMultiple(of: 86_400_000): (86_400_000, "d")
+            case let whole where whole.isMultiple(of: 3_600_000): (3_600_000, "h")
+            case let whole where whole.isMultiple(of: 60_000): (60_000, "m")
+            default: (1000, "s")
+            }
+        return "\(max(0, disableAfterMilliseconds) / size)\(unit)"
     }
 }
