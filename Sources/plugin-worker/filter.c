@@ -9,6 +9,7 @@
 #include "worker.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -86,6 +87,17 @@ static void allow_by_bits(struct program *program, int number, int n, unsigned m
     emit(program, REFUSE(error));
 }
 
+/* All but naming who is signalled when a descriptor is ready: with F_SETSIG that kills any process
+ * of this user, the daemon among them, without a call that is named after it. */
+static void allow_fcntl(struct program *program) {
+    emit(program, JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fcntl, 0, 5));
+    emit(program, LOAD(ARGUMENT(1)));
+    emit(program, JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_SETOWN, 1, 0));
+    emit(program, JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_SETOWN_EX, 0, 1));
+    emit(program, REFUSE(EPERM));
+    emit(program, ALLOW);
+}
+
 static const int allowed[] = {
     SYS_read,
     SYS_write,
@@ -102,7 +114,6 @@ static const int allowed[] = {
     SYS_openat,
     SYS_readlinkat,
     SYS_getcwd,
-    SYS_fcntl,
     SYS_dup,
     SYS_dup3,
     SYS_mprotect,
@@ -191,6 +202,7 @@ int filter_install_one(void) {
     allow_if_equal(&program, SYS_sendmsg, 0, WORKER_CHANNEL, EACCES);
     allow_if_equal(&program, SYS_recvmsg, 0, WORKER_CHANNEL, EACCES);
     allow_if_equal(&program, SYS_tgkill, 0, (unsigned)getpid(), EPERM);
+    allow_fcntl(&program);
     /* Stage two comes this way, and then shuts the door. */
     allow_if_equal(&program, SYS_seccomp, 0, SECCOMP_SET_MODE_FILTER, ENOSYS);
     allow_by_bits(&program, SYS_clone, 0, CLONE_THREAD, 1, ENOSYS);

@@ -20,6 +20,7 @@ struct SandboxTests {
             "read_proc": "EACCES", "write_tmp": "EACCES", "list_root": "EACCES", "fork": "ENOSYS", "exec": "EPERM",
             "kill_parent": "ENOSYS", "ptrace": "ENOSYS", "io_uring": "ENOSYS", "executable_memory": "EACCES",
             "shared_memory": "EACCES", "raise_limit": "EPERM", "environment": "empty", "descriptors": "few",
+            "signal_by_descriptor": "EPERM",
         ]
         for (probe, expected) in refused { #expect(answers[probe] == expected, "\(probe)") }
         for probe in ["urandom"] { #expect(answers[probe] == "ALLOWED", "\(probe)") }

@@ -100,6 +100,8 @@ static void probe(struct zoo *self, const mp_op *op) {
     char *arguments[] = {"/bin/true", NULL};
     PROBE("exec", execve("/bin/true", arguments, NULL));
     PROBE("kill_parent", kill(getppid() > 1 ? getppid() : 1, 0));
+    /* Whom a descriptor signals when it is ready; F_SETSIG would make it SIGKILL. */
+    PROBE("signal_by_descriptor", fcntl(3, F_SETOWN, getpid()));
     PROBE("ptrace", syscall(SYS_ptrace, 16, 1, 0, 0));
     PROBE("io_uring", syscall(425, 1, NULL));
     PROBE("executable_memory", mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
