@@ -192,7 +192,9 @@ static void run_operation(struct instance *instance, const struct job *job) {
     (void)outbox_send(MILEPOST_FRAME_NOT_ACCEPTED, job->op, instance->id, &scalar, 1, NULL, 0);
 }
 
-/* Large data becomes a blob of its operation; the payload then belongs to the blob. */
+/* Large data becomes a blob of its operation; the payload then belongs to the blob. Both go when
+ * the plugin completes the operation, which it may do before `on_event` returns. The event is valid
+ * until then, so what else the payload holds is copied. */
 static void run_event(struct instance *instance, struct job *job) {
     struct payload *payload = job->payload;
     mp_event event = {
@@ -206,9 +208,11 @@ static void run_event(struct instance *instance, struct job *job) {
         .json = payload->view_count > 0 ? payload->views[0] : (mp_view){NULL, 0},
         .data = payload->view_count > 1 ? payload->views[1] : (mp_view){NULL, 0},
     };
+    uint8_t *json = NULL;
     if (event.data.len > MILEPOST_BLOB_THRESHOLD) {
         struct blob *blob = malloc(sizeof *blob);
-        if (blob) {
+        json = malloc(event.json.len + 1);
+        if (blob && json) {
             *blob = (struct blob){.id = atomic_fetch_add(&next_blob, 1),
                                   .op = job->op,
                                   .payload = payload,
@@ -216,15 +220,22 @@ static void run_event(struct instance *instance, struct job *job) {
             event.blob = blob->id;
             event.blob_len = event.data.len;
             event.data = (mp_view){NULL, 0};
+            if (event.json.ptr) {
+                memcpy(json, event.json.ptr, event.json.len);
+                event.json.ptr = json;
+            }
             job->payload = NULL;
             pthread_mutex_lock(&instance->lock);
             blob->next = instance->blobs;
             instance->blobs = blob;
             pthread_mutex_unlock(&instance->lock);
+        } else {
+            free(blob);
         }
     }
     if (instance->created)
         plugin->on_event(instance->self, &event);
+    free(json);
     if (event.blob != 0) {
         pthread_mutex_lock(&instance->lock);
         int live = is_live(instance, job->op);

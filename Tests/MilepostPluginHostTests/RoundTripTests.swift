@@ -91,6 +91,16 @@ struct RoundTripTests {
         await bench.close()
     }
 
+    @Test("an event stays whole when the plugin ends the operation in it", arguments: PluginIsolation.allCases)
+    func eventOutlivesItsOperation(isolation: PluginIsolation) async throws {
+        let bench = try PluginBench([.echo.with { $0.definitions = ["-DANSWERS_JSON"] }])
+        let instance = try await bench.instance("echo", isolation)
+        // So much that the memory goes back to the kernel when the operation's data goes.
+        bench.services.set(answer: [UInt8](repeating: 0x61, count: 1 << 20))
+        #expect(await instance.ask(.deliver).text == "{\"status\":201}")
+        await bench.close()
+    }
+
     @Test("a thousand operations at depth 64 all end, each with its own answer", arguments: PluginIsolation.allCases)
     func manyAtOnce(isolation: PluginIsolation) async throws {
         let bench = try PluginBench([.echo])

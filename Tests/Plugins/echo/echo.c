@@ -136,7 +136,11 @@ static void answered(struct echo *self, const mp_event *event) {
              event->http_status, event->wire, event->status, (int)event->token,
              (unsigned long long)length, (unsigned long long)sum);
     free(copy);
-    self->host->op_complete(self->instance, event->op, MP_OK, text(result));
+    mp_view answer = text(result);
+#ifdef ANSWERS_JSON
+    answer = event->json; /* the host copies it while it ends the operation */
+#endif
+    self->host->op_complete(self->instance, event->op, MP_OK, answer);
 }
 
 static void on_event(void *pointer, const mp_event *event) {
