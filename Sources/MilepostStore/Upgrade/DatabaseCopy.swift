@@ -36,7 +36,7 @@ struct DatabaseCopy {
             report(done, total)
             let copied = milepost_copy_range(from, to, Self.piece)
             if copied > 0 {
-                if done / Self.syncedEvery != (done + copied) / Self.syncedEvery { fsync(to) }
+                if done / Self.syncedEvery != (done + copied) / Self.syncedEvery { try sync(to) }
                 done += copied
             } else if done == 0, [EXDEV, EINVAL, ENOSYS, EOPNOTSUPP, EPERM].contains(Int32(-copied)) {
                 try byHand(from, to, total, report)
@@ -48,7 +48,12 @@ struct DatabaseCopy {
                     code: .failed, detail: "'\(source)' grew shorter while it was copied: who else writes it?")
             }
         }
-        guard fsync(to) == 0 else { throw Self.failure("writing '\(destination)'") }
+        try sync(to)
+    }
+
+    /// Every time: the kernel tells a failure of writing back once, and the last call would know nothing of it.
+    private func sync(_ file: Int32) throws {
+        guard fsync(file) == 0 else { throw Self.failure("writing '\(destination)'") }
     }
 
     private func byHand(_ from: Int32, _ to: Int32, _ total: Int64, _ report: (Int64, Int64) -> Void) throws {
@@ -66,7 +71,7 @@ struct DatabaseCopy {
                 guard step > 0 else { throw Self.failure("writing '\(destination)'") }
                 written += step
             }
-            if done / Self.syncedEvery != (done + Int64(count)) / Self.syncedEvery { fsync(to) }
+            if done / Self.syncedEvery != (done + Int64(count)) / Self.syncedEvery { try sync(to) }
             done += Int64(count)
             report(done, total)
         }
