@@ -258,6 +258,8 @@ package struct StoreUpgrade: Sendable {
         guard unsafe link(path, kept + ".new") == 0, unsafe rename(kept + ".new", kept) == 0 else {
             throw DatabaseCopy.failure("keeping '\(path)' as '\(kept)'")
         }
+        // Still there where an attempt that was cut short kept this very file: a rename to its other name does nothing.
+        unsafe unlink(kept + ".new")
         // They belong to the file that goes: under the new one their pages would be taken for its own.
         for end in ["-wal", "-shm"] { unsafe unlink(path + end) }
         guard unsafe rename(copy, path) == 0 else { throw DatabaseCopy.failure("naming the new '\(path)'") }

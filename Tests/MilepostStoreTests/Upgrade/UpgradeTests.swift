@@ -205,6 +205,15 @@ struct UpgradeTests {
         #expect(try entries == ["milepost.db", "milepost.db.before-schema-10", "milepost.lock"])
     }
 
+    @Test("EXT-18: an attempt cut short after it kept the store leaves no third name of it")
+    func keptAlready() async throws {
+        try await fill(15)
+        try FileManager.default.linkItem(
+            atPath: directory.database, toPath: directory.database + ".before-schema-9")
+        #expect(try upgrade().back().to == 9)
+        #expect(try entries == ["milepost.db", "milepost.db.before-schema-9", "milepost.lock"])
+    }
+
     @Test("EXT-18: a rehearsal tells the totals and leaves no trace, on the store as on a backup of it")
     func rehearsal() async throws {
         try await fill(12)
