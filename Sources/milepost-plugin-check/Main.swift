@@ -107,14 +107,14 @@ struct PluginCheck: AsyncParsableCommand {
         for check in selection.checks {
             if let reason = selection.disabled[check.number] {
                 report.disabled[check.number] = reason
-                if !json { print("off  \(check.number) \(check.title): \(reason)") }
+                if !json { print("off  \(check.number) \(check.title): \(Report.harmless(reason))") }
                 continue
             }
             let result = examination.run(check)
             report.results.append(result)
             if !json {
                 print(Report.line(result, color: isatty(STDOUT_FILENO) == 1))
-                if trace { for line in result.trace { print("        | \(line)") } }
+                if trace { for line in result.trace { print("        | \(Report.harmless(line))") } }
             }
             if failsFast, case .failed = result.outcome { break }
         }

@@ -58,9 +58,10 @@ public struct Report: Sendable {
         return text
     }
 
-    /// A plugin's text on somebody's terminal: no control characters.
-    static func harmless(_ text: String) -> String {
-        String(String.UnicodeScalarView(text.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7f ? " " : $0 }))
+    /// A plugin's text on somebody's terminal: no control characters, those of eight bits among them.
+    public static func harmless(_ text: String) -> String {
+        func isControl(_ scalar: Unicode.Scalar) -> Bool { scalar.value < 0x20 || (0x7f..<0xa0).contains(scalar.value) }
+        return String(String.UnicodeScalarView(text.unicodeScalars.map { isControl($0) ? " " : $0 }))
     }
 
     // MARK: JSON and JUnit
