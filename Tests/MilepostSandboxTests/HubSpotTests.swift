@@ -177,12 +177,12 @@ struct HubSpotTests {
             "/oauth/v3/token", "/oauth/v3/token/introspect", "/integrators/timeline/v3/54321/event-templates",
             "/crm/v4",
             "/crm/objects/2026-09", "/oauth/v1/access-tokens/", "/crm/v3/objects/contacts/batch/",
-            "/events/custom/2026-09",
+            "/events/custom/2026-09", "/crm/v3/objects/contacts?after=9223372036854775807",
         ]
         let bodies = [
             "", "{", "[]", "{}", "null", #"{"inputs":{}}"#, #"{"inputs":[null]}"#, #"{"inputs":[{"id":5}]}"#,
             #"{"properties":[]}"#, #"{"filterGroups":[{"filters":[]}]}"#, #"{"limit":-1}"#, #"{"after":"-5"}"#,
-            "grant_type=",
+            #"{"after":"9223372036854775807"}"#, "grant_type=",
             String(repeating: "[", count: 5000),
         ]
         for path in paths {

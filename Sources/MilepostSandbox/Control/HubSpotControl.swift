@@ -114,11 +114,15 @@ extension SandboxWorld {
         guard let token = body["token"]?.string, !token.isEmpty, token.utf8.count <= 4096 else {
             throw ControlError("token must be a text of 1 to 4096 bytes")
         }
+        let life = body["expires_in"]?.integer
+        guard life == nil || (0...31_536_000).contains(life ?? 0) else {
+            throw ControlError("expires_in must be a whole number of seconds, a year at most")
+        }
         let isOAuth = body["kind"]?.string == "oauth"
         let scopes = body["scopes"]?.array?.compactMap(\.string)
         hubspot.tokens[token] = HubSpotToken(
             hubID: hub, scopes: scopes ?? (isOAuth ? HubSpot.knownScopes : HubSpot.privateScopes), isOAuth: isOAuth,
-            expires: body["expires_in"]?.integer.map { now.adding(milliseconds: Int64($0) * 1000) })
+            expires: life.map { now.adding(milliseconds: Int64($0) * 1000) })
         return Self.ok(hubspotState(), status: 201)
     }
 

@@ -99,7 +99,7 @@ struct HubSpotTable: Sendable {
         }
         if rows.updateValue(row, forKey: row.id) == nil { order.append(row.id) }
         if let email = row.properties["email"], row.archivedAt == nil { byEmail[email.lowercased()] = row.id }
-        if let id = Int(row.id) { nextID = max(nextID, id + 1) }
+        if let id = Int(row.id), id < 1 << 53 { nextID = max(nextID, id + 1) }
     }
 
     /// Removes a record without a trace, as a deletion under privacy law does.

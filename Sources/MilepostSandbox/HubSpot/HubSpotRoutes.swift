@@ -105,7 +105,7 @@ extension HubSpot {
         var members: [(String, JSONValue)] = []
         if let total { members.append(("total", .integer(total))) }
         members.append(("results", .array(Array(rows.dropFirst(start).prefix(limit)))))
-        if start + limit < rows.count {
+        if start < rows.count - limit {
             members.append(("paging", .object([("next", .object([("after", .string(String(start + limit)))]))])))
         }
         return .object(members)

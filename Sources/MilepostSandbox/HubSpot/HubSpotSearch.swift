@@ -88,7 +88,7 @@ extension HubSpot {
             throw .invalid("limit must be between 1 and \(HubSpotLimits.searchPage)")
         }
         guard let start = Int(body["after"]?.string ?? "0"), start >= 0 else { throw .invalid("after is not a cursor") }
-        guard start + limit <= HubSpotLimits.searchResults else {
+        guard start <= HubSpotLimits.searchResults - limit else {
             throw .invalid("There was a problem with the request: results beyond 10,000 cannot be read")
         }
         let query = body["query"]?.string?.lowercased() ?? ""

@@ -9,7 +9,7 @@ extension Pipedrive {
         var custom = JSONObject()
         for member in body.members {
             let whole: JSONValue = member.value.string.flatMap(Int.init).map { .integer($0) } ?? member.value
-            let number: JSONValue = member.value.string.flatMap(Double.init).map { .number($0) } ?? member.value
+            let number = PipedriveField.number(member.value) ?? member.value
             switch member.key {
             case "title", "currency", "status", "lost_reason", "expected_close_date", "close_time", "won_time",
                 "lost_time":

@@ -102,9 +102,15 @@ extension PipedriveField {
         }
     }
 
+    /// The number that a text of v1 holds; nil also for `nan` and `inf`, which are numbers to Swift and none to JSON.
+    static func number(_ text: JSONValue) -> JSONValue? {
+        guard let number = text.string.flatMap(Double.init), number.isFinite else { return nil }
+        return .number(number)
+    }
+
     /// Turns a value written through v1 (at the root, often as text) into what v2 keeps.
     func fromLegacy(_ value: JSONValue, currency: String?) -> JSONValue {
-        let number = value.string.flatMap(Double.init).map { JSONValue.number($0) }
+        let number = Self.number(value)
         switch type {
         case "enum", "user", "org", "people": return value.string.flatMap(Int.init).map { .integer($0) } ?? value
         case "double", "int": return number ?? value
