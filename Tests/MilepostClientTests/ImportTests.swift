@@ -130,6 +130,31 @@ struct ImportTests {
         }
     }
 
+    @Test("a file whose lines end elsewhere since is sent again from its beginning")
+    func movedLines() throws {
+        try withFile { path, environment in
+            // Size and beginning stay, as above: the first click's line grows by what the last one's loses.
+            let padding = String(repeating: " ", count: 70_000)
+            let between = Array(Self.lines[1..<36])
+            func write(_ first: String, _ last: String) throws {
+                let ends = [first, last].enumerated().map { "{\"link\":\"\($1)\",\"ts\":176000020\($0)}" }
+                let text = ([padding, ends[0]] + between + [ends[1]]).joined(separator: "\n") + "\n"
+                try Data(text.utf8).write(to: URL(filePath: path))
+            }
+            try write("l1", "l1234")
+            let daemon = FakeDaemon()
+            daemon.diesAt = 3
+            var first = ClickImport(options: options(path, environment), transport: daemon, pause: { _ in })
+            #expect(throws: ClientError.self) { try first.run() }
+            try write("l1234", "l1")
+            daemon.diesAt = .max
+            var second = ClickImport(options: options(path, environment), transport: daemon, pause: { _ in })
+            let summary = try second.run()
+            #expect(summary.accepted + summary.duplicate == 37, "all of the file is sent, and not only what follows")
+            #expect(daemon.ids.count == 38)
+        }
+    }
+
     @Test("a dry run judges every line and sends nothing")
     func dryRun() throws {
         try withFile { path, environment in

@@ -97,14 +97,19 @@ public struct ClickImport {
         let acknowledged = summary.offset
         let expected = summary.prefixHash
         summary.prefixHash = ImportState.emptyHash
+        var isSameFile = acknowledged == 0
         var line = 0
         while let bytes = try source.next() {
             line += 1
             let result = reader.next(line: bytes)
             ImportState.extend(&summary.prefixHash, with: bytes)
-            if source.offset <= acknowledged {
-                guard source.offset == acknowledged, summary.prefixHash != expected else { continue }
-                // The file was changed since: its beginning holds clicks that were never sent.
+            if source.offset < acknowledged { continue }
+            if source.offset == acknowledged, summary.prefixHash == expected {
+                isSameFile = true
+                continue
+            }
+            guard isSameFile else {
+                // The file was changed since, be it that no line ends there any more: clicks before it were never sent.
                 summary = ImportSummary()
                 return try read(LineSource(path: options.path), state: state)
             }
