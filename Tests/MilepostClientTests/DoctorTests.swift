@@ -90,12 +90,14 @@ struct DoctorTests {
             (404, #"{"status":"ok"}"#, false), (200, "", false),
         ])
     func inward(status: Int, body: String, isOurs: Bool) throws {
-        let found = try Self.reach { url, kind in
-            #expect(url == "https://clicks.example.com/healthz" && kind == .body)
-            return Probe(outcome: .reached, status: status, body: Array(body.utf8))
-        }.inward(publicURL: "https://clicks.example.com")
-        #expect(found.map(\.code) == [isOurs ? "public_url" : "webhook_unreachable"])
-        #expect(found.first?.reference == (isOurs ? nil : "TRB-05"))
+        for address in ["https://clicks.example.com", "https://clicks.example.com/"] {
+            let found = try Self.reach { url, kind in
+                #expect(url == "https://clicks.example.com/healthz" && kind == .body)
+                return Probe(outcome: .reached, status: status, body: Array(body.utf8))
+            }.inward(publicURL: address)
+            #expect(found.map(\.code) == [isOurs ? "public_url" : "webhook_unreachable"])
+            #expect(found.first?.reference == (isOurs ? nil : "TRB-05"))
+        }
     }
 
     @Test("a manifest's endpoints: overrides win, browsers' pages are left out, tokens' are marked")

@@ -127,7 +127,8 @@ public struct ReachExamination {
 
     /// Whether webhooks and people's browsers find the way in: the public address must be https, public, and ours.
     public func inward(publicURL: String?) throws(ClientError) -> [Finding] {
-        guard let url = publicURL else {
+        // With a slash at its end the daemon takes it too.
+        guard let url = publicURL.map({ $0.hasSuffix("/") ? String($0.dropLast()) : $0 }) else {
             return [
                 Finding(
                     .webhooks, code: "public_url", severity: .ok,
