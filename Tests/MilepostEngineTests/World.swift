@@ -12,14 +12,14 @@ struct World {
     let store: SQLiteStore
     let plugins: ScriptedPlugins
     let ticker: Ticker
-    let directory: String
+    var directory: String { folder.path }
+    private let folder: TemporaryFolder
     let workspace: WorkspaceID = "acme"
     let connection: ConnectionID = "con_1"
 
     init(batch: Int = 1, limits: DeliveryMachine.Limits = .init(), plans: PlanMatrix = PlanMatrix()) async throws {
-        directory = FileManager.default.temporaryDirectory.appendingPathComponent("milepost-\(UUID().uuidString)").path
-        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-        store = try SQLiteStore.open(directory: directory, clock: clock)
+        folder = try TemporaryFolder()
+        store = try SQLiteStore.open(directory: folder.path, clock: clock)
         plugins = ScriptedPlugins(store: store, clock: clock, batch: batch)
         ticker = Self.ticker(store, plugins, clock, owner: "run_1", seed: 1, limits: limits, plans: plans)
     }
@@ -74,7 +74,6 @@ struct World {
 
     func end() async {
         await store.close()
-        // A folder left behind in the temporary directory harms nobody.
-        try? FileManager.default.removeItem(atPath: directory)
+        folder.remove()
     }
 }

@@ -95,10 +95,21 @@ struct WorkshopFailure: Error, CustomStringConvertible {
 enum Workshop {
     static let repository = String(#filePath).components(before: "/Tests/")
 
+    /// Holds what is compiled once for the run; nobody owns it, so it goes when the process ends.
+    private static let compiled: Result<String, WorkshopFailure> = {
+        do {
+            let folder = try makeFolder()
+            atexit { if case .success(let folder) = Workshop.compiled { Workshop.remove(folder) } }
+            return .success(folder)
+        } catch {
+            return .failure(WorkshopFailure(description: "\(error)"))
+        }
+    }()
+
     /// The launcher, compiled once for the run from the sources that the package builds.
     static let worker: Result<String, WorkshopFailure> = {
         do {
-            let path = try makeFolder() + "/milepost-plugin-worker"
+            let path = try compiled.get() + "/milepost-plugin-worker"
             let sources = [
                 "main", "channel", "filter", "sandbox", "outbox", "instances", "facts", "host_table", "thread_facts",
             ]
@@ -123,7 +134,7 @@ enum Workshop {
         let key = ([source, manifest] + definitions).joined(separator: "\n")
         return try libraries.withLock { libraries in
             if let known = libraries[key] { return known }
-            let path = try makeFolder() + "/plugin.so"
+            let path = try compiled.get() + "/plugin\(libraries.count).so"
             let quoted = manifest.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")
             try run(
                 "cc",

@@ -21,7 +21,8 @@ final class OAuthWorld: Sendable {
 
     let clock = VirtualClock(Timestamp(rfc3339: "2026-11-25T12:00:00Z")!)
     let connection: ConnectionID = "con_1"
-    let directory: String
+    var directory: String { folder.path }
+    private let folder: TemporaryFolder
     let plugins: OnePlugin
     let moves = Moves()
     private let keys: KeyRingFile
@@ -32,9 +33,9 @@ final class OAuthWorld: Sendable {
     init(isRotating: Bool = true, expiresIn: Int? = 1800) async throws {
         self.isRotating = isRotating
         self.expiresIn = expiresIn
-        directory = FileManager.default.temporaryDirectory.appendingPathComponent("milepost-\(UUID().uuidString)").path
-        try FileManager.default.createDirectory(atPath: directory + "/data", withIntermediateDirectories: true)
-        keys = KeyRingFile(path: directory + "/kek")
+        folder = try TemporaryFolder()
+        try FileManager.default.createDirectory(atPath: folder.path + "/data", withIntermediateDirectories: true)
+        keys = KeyRingFile(path: folder.path + "/kek")
         _ = try keys.create(createdAt: clock.now, random: OpenSSLRandomSource())
         plugins = try OnePlugin()
         try open()
@@ -132,8 +133,7 @@ final class OAuthWorld: Sendable {
 
     func end() async {
         await store.close()
-        // A folder left behind in the temporary directory harms nobody.
-        try? FileManager.default.removeItem(atPath: directory)
+        folder.remove()
     }
 
     struct Missing: Error {}

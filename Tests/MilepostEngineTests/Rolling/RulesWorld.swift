@@ -93,7 +93,7 @@ final class ScriptedCRM: PluginPort, RulePort {
 final class RulesWorld {
     let clock = VirtualClock(Timestamp(rfc3339: "2026-11-21T12:00:00Z")!)
     let crm = ScriptedCRM()
-    let directory: String
+    private let folder: TemporaryFolder
     let workspace: WorkspaceID = "acme"
     private(set) var store: SQLiteStore
     private(set) var rules: RollingRooms
@@ -101,9 +101,8 @@ final class RulesWorld {
     private var starts: UInt64 = 1
 
     init() async throws {
-        directory = FileManager.default.temporaryDirectory.appendingPathComponent("milepost-\(UUID().uuidString)").path
-        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-        (store, rules) = try Self.open(directory, clock, crm, seed: 1)
+        folder = try TemporaryFolder()
+        (store, rules) = try Self.open(folder.path, clock, crm, seed: 1)
         _ = try await store.ensureWorkspace(workspace, at: clock.now)
         _ = try await store.saveConnection(
             Connection(
@@ -138,13 +137,12 @@ final class RulesWorld {
     func restart() async throws {
         await store.close()
         starts += 1
-        (store, rules) = try Self.open(directory, clock, crm, seed: starts)
+        (store, rules) = try Self.open(folder.path, clock, crm, seed: starts)
     }
 
     func end() async {
         await store.close()
-        // A folder left behind in the temporary directory harms nobody.
-        try? FileManager.default.removeItem(atPath: directory)
+        folder.remove()
     }
 
     // MARK: Doing

@@ -13,15 +13,12 @@ struct ClickPumpTests {
     private struct Place {
         let clock = StandingClock(Timestamp(rfc3339: "2026-11-21T12:00:00Z")!)
         let vendor = ClickVendor(actions: [ClickAction(name: "timeline", maximumBatch: 10)])
-        let directory: String
+        private let folder: TemporaryFolder
         let store: SQLiteStore
 
         init() async throws {
-            directory =
-                FileManager.default.temporaryDirectory.appendingPathComponent("milepost-\(UUID().uuidString)")
-                .path
-            try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-            store = try SQLiteStore.open(directory: directory, clock: clock)
+            folder = try TemporaryFolder()
+            store = try SQLiteStore.open(directory: folder.path, clock: clock)
             _ = try await store.ensureWorkspace("acme", at: clock.now)
         }
 
@@ -54,8 +51,7 @@ struct ClickPumpTests {
             vendor.letGo()
             _ = await task.result
             await store.close()
-            // A folder left behind in the temporary directory harms nobody.
-            try? FileManager.default.removeItem(atPath: directory)
+            folder.remove()
         }
 
         func contacts(of number: Int) -> [String] {

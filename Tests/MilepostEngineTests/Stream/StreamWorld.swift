@@ -15,7 +15,7 @@ final class StreamWorld {
     private(set) var stream: ConnectionStream
     var state: ConnectionStream.State
     private var subscription: ArrivalSignal.Subscription
-    let directory: String
+    private let folder: TemporaryFolder
     let workspace: WorkspaceID = "acme"
     let connection: ConnectionID = "con_1"
     private var clicks = 0
@@ -27,10 +27,9 @@ final class StreamWorld {
 
     init(actions: [ClickAction] = StreamWorld.both, policy: StreamPolicy? = nil, settings: JSONValue = [:]) async throws
     {
-        directory = FileManager.default.temporaryDirectory.appendingPathComponent("milepost-\(UUID().uuidString)").path
-        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        folder = try TemporaryFolder()
         vendor = ClickVendor(actions: actions)
-        store = try SQLiteStore.open(directory: directory, clock: clock)
+        store = try SQLiteStore.open(directory: folder.path, clock: clock)
         stream = Self.stream(store, vendor, clock)
         state = ConnectionStream.State(now: clock.now)
         subscription = store.arrivals.subscribe(to: .workspace(workspace))
@@ -62,7 +61,7 @@ final class StreamWorld {
     /// As the daemon's next start would find things.
     func restart() async throws {
         await store.close()
-        store = try SQLiteStore.open(directory: directory, clock: clock)
+        store = try SQLiteStore.open(directory: folder.path, clock: clock)
         stream = Self.stream(store, vendor, clock)
         state = ConnectionStream.State(now: clock.now)
         subscription = store.arrivals.subscribe(to: .workspace(workspace))
@@ -161,8 +160,7 @@ final class StreamWorld {
 
     func end() async {
         await store.close()
-        // A folder left behind in the temporary directory harms nobody.
-        try? FileManager.default.removeItem(atPath: directory)
+        folder.remove()
     }
 }
 
