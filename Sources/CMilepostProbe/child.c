@@ -15,6 +15,7 @@
 #include <spawn.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -23,6 +24,9 @@
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
 #endif
+
+/* Bytes of any one file that a check writes: twice the largest frame to a worker. */
+#define MOST_WRITTEN (64u << 20)
 
 static uint64_t now_ns(void) {
     struct timespec time;
@@ -94,14 +98,30 @@ static uint64_t collect(int descriptor, uint8_t *ret_bytes, size_t capacity) {
     return length;
 }
 
+/* At a high number: dup2 onto itself would keep close-on-exec. */
+static int in_memory(const char *name) {
+    int low = memfd_create(name, MFD_CLOEXEC);
+    if (low < 0)
+        return -1;
+    int high = fcntl(low, F_DUPFD_CLOEXEC, 64);
+    int error = errno;
+    close(low);
+    errno = error;
+    return high;
+}
+
 int mp_child_run(const char *path, const char *const *arguments, const char *const *environment,
                  uint64_t limit_ms, uint8_t *ret_result, size_t result_capacity,
                  uint8_t *ret_output, size_t output_capacity, mp_child *ret_child) {
-    /* High numbers: dup2 onto themselves would keep close-on-exec. */
-    int result = fcntl(memfd_create("result", MFD_CLOEXEC), F_DUPFD_CLOEXEC, 64);
-    int output = fcntl(memfd_create("output", MFD_CLOEXEC), F_DUPFD_CLOEXEC, 64);
-    if (result < 0 || output < 0)
+    int result = in_memory("result");
+    if (result < 0)
         return -errno;
+    int output = in_memory("output");
+    if (output < 0) {
+        int error = errno;
+        close(result);
+        return -error;
+    }
     /* Both outputs share one offset only when they append. */
     fcntl(output, F_SETFL, O_APPEND);
     memset(ret_child, 0, sizeof *ret_child);
@@ -109,6 +129,9 @@ int mp_child_run(const char *path, const char *const *arguments, const char *con
     pid_t pid = 0;
     int error = start(path, arguments, environment, result, output, &pid);
     if (error == 0) {
+        /* Past it SIGXFSZ ends the child. One that has ended already needs no limit. */
+        struct rlimit most = {MOST_WRITTEN, MOST_WRITTEN};
+        (void)prlimit(pid, RLIMIT_FSIZE, &most, NULL);
         ret_child->timed_out = await_end(pid, limit_ms) != 1;
         kill(-pid, SIGKILL);
         int status = 0;

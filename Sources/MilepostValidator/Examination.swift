@@ -111,7 +111,10 @@ public struct Examination: Sendable {
     }
 
     private static func name(_ signal: Int32) -> String {
-        let names: [Int32: String] = [4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV"]
+        let names: [Int32: String] = [
+            4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV",
+            25: "SIGXFSZ: it printed or wrote more than 64 MiB",
+        ]
         return names[signal].map { " (\($0))" } ?? ""
     }
 
