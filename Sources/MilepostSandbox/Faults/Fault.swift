@@ -45,10 +45,7 @@ package struct Fault: Hashable, Sendable {
 
     package func matches(_ request: VendorRequest) -> Bool {
         if let method, method != request.method { return false }
-        if let path {
-            let isHit = path.hasSuffix("*") ? request.path.hasPrefix(path.dropLast()) : request.path == path
-            if !isHit { return false }
-        }
+        if let path, !request.goes(to: path) { return false }
         if let bodyContains, !String(decoding: request.body, as: UTF8.self).contains(bodyContains) { return false }
         return true
     }

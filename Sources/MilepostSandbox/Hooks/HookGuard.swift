@@ -12,9 +12,7 @@ struct HookGuard: Hashable, Sendable {
         /// Whether what is not valid is answered with 401.
         var refuses: Bool
 
-        func fits(_ request: VendorRequest) -> Bool {
-            path.hasSuffix("*") ? request.path.hasPrefix(path.dropLast()) : request.path == path
-        }
+        func fits(_ request: VendorRequest) -> Bool { request.goes(to: path) }
     }
 
     /// What one message's signature is worth.

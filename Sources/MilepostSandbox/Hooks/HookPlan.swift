@@ -14,10 +14,8 @@ struct HookPlan: Hashable, Sendable {
         var delayMilliseconds: Int
 
         func fits(_ request: VendorRequest) -> Bool {
-            guard left != 0 else { return false }
-            let fitsPath =
-                path.hasSuffix("*") ? request.path.hasPrefix(path.dropLast()) : request.path == path
-            guard fitsPath, let contains else { return fitsPath }
+            guard left != 0, request.goes(to: path) else { return false }
+            guard let contains else { return true }
             return String(decoding: request.body, as: UTF8.self).contains(contains)
         }
     }

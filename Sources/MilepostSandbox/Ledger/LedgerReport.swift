@@ -45,9 +45,7 @@ extension SandboxWorld {
             entries = entries.filter { $0.request.method == method }
         }
         if let path = request.queryValue("path") {
-            entries = entries.filter { entry in
-                path.hasSuffix("*") ? entry.request.path.hasPrefix(path.dropLast()) : entry.request.path == path
-            }
+            entries = entries.filter { $0.request.goes(to: path) }
         }
         if let text = request.queryValue("since") {
             guard let since = Int(text) else { throw ControlError("since must be a request number") }

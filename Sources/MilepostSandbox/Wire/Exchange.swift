@@ -23,6 +23,11 @@ package struct VendorRequest: Hashable, Sendable {
         self.body = body
     }
 
+    /// Whether it goes to a path; one that ends with `*` stands for all that begin so.
+    package func goes(to pattern: String) -> Bool {
+        pattern.hasSuffix("*") ? path.hasPrefix(pattern.dropLast()) : path == pattern
+    }
+
     package func header(_ name: String) -> String? { headers.first { $0.name == name }?.value }
     package func queryValue(_ name: String) -> String? { query.first { $0.name == name }?.value }
 }
