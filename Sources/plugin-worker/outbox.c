@@ -35,6 +35,13 @@ void outbox_start(int wakeup) {
     wakeup_fd = wakeup;
 }
 
+/* The end of something that the daemon asked for: it comes once, and nobody would say it again. The
+ * queue's bounds are not for these, and how many there are is for the daemon to say. */
+static int is_owed(uint16_t type) {
+    return type == MILEPOST_FRAME_COMPLETE || type == MILEPOST_FRAME_NOT_ACCEPTED ||
+           type == MILEPOST_FRAME_CREATED || type == MILEPOST_FRAME_DESTROYED;
+}
+
 /* The lock is held. */
 static int send_or_keep(struct milepost_frame *frame, const uint8_t *bytes, uint32_t length) {
     int result = first ? -EAGAIN : milepost_channel_send(WORKER_CHANNEL, frame, bytes, length);
@@ -42,7 +49,9 @@ static int send_or_keep(struct milepost_frame *frame, const uint8_t *bytes, uint
         return MP_CALL_OK;
     if (result == -EPIPE || result == -ECONNRESET)
         _exit(0); /* the daemon is gone */
-    if (waiting_frames >= WAITING_FRAMES_MAX || waiting_bytes + length > WAITING_BYTES_MAX)
+    int is_full =
+        waiting_frames >= WAITING_FRAMES_MAX || waiting_bytes + length > WAITING_BYTES_MAX;
+    if (is_full && !is_owed(frame->type))
         return MP_CALL_BUSY;
     struct waiting *entry = malloc(sizeof *entry + length);
     if (!entry)

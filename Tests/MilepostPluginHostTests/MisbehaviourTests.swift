@@ -148,6 +148,15 @@ struct MisbehaviourTests {
         await bench.close()
     }
 
+    @Test("who logs too much loses lines and not its answer", arguments: PluginIsolation.allCases)
+    func logFlood(isolation: PluginIsolation) async throws {
+        let bench = try PluginBench([.zoo])
+        let instance = try await bench.instance("zoo", isolation)
+        #expect(await instance.ask(.query, "log_flood", timeout: .seconds(30)).status == .ok)
+        #expect(bench.health("zoo")?.restarts == 0)
+        await bench.close()
+    }
+
     @Test("a broken frame or a closed channel costs the worker its life", arguments: ["frame", "close"])
     func brokenChannel(way: String) async throws {
         let bench = try PluginBench([.zoo])

@@ -184,6 +184,13 @@ static int32_t query(void *pointer, const mp_op *op) {
         complete(self, op, "{}");
         return MP_OK;
     }
+    if (is(op, "log_flood")) {
+        for (int i = 0; i < 50000; i++)
+            self->host->log(self->instance, op->id, MP_LOG_INFO, text("on and on"),
+                            (mp_view){NULL, 0});
+        complete(self, op, "{}");
+        return MP_OK;
+    }
     if (is(op, "stale")) {
         int32_t status =
             self->host->op_complete(self->instance + 1000000, op->id, MP_OK, text("{}"));
