@@ -10,7 +10,7 @@ struct Origin: Sendable, Equatable {
     }
 }
 
-/// A YAML value that knows where it came from, free of anchors, tags and duplicate keys.
+/// A YAML value that knows where it came from, free of anchors and duplicate keys; tags are passed over.
 struct ConfigurationNode: Sendable {
     indirect enum Content: Sendable {
         case null

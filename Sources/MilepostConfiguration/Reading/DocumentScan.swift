@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Looks over YAML text before the parser does, because the parser follows aliases while it reads: a few lines of nested
-/// aliases would take exponential time and memory ("billion laughs") before anyone could count nodes.
+/// Looks over YAML text before libyaml does: anchors and aliases are refused with their line, and nesting is bounded before
+/// the parser keeps a state for each level. libyaml follows no alias, so nothing grows with those that are missed here.
 ///
 /// Errs towards refusing: text that begins with `*` or `&` inside a block scalar is refused too, and quoting it helps.
 struct DocumentScan {
