@@ -71,7 +71,7 @@ public struct Pages: Sendable {
     /// Connections, each that needs a person with cause and cure below (TRB-01 …).
     public func connections(_ items: [JSONValue]) -> String {
         var text = list(
-            items, ["integration", "state", "state_since_at", "thresholds", "queue"].filter { $0 != "state_since_at" },
+            items, ["integration", "state", "thresholds", "queue"],
             empty: "no integrations; 'milepost connect PLUGIN' makes one")
         for item in items {
             let state = item["state"]?.string ?? ""
@@ -204,7 +204,7 @@ public struct Pages: Sendable {
                 ["event", "link", "integration", "state", "reason", "held_at", "until"], empty: "no held clicks")
         ]
         if let counts = answer["counts"] { parts.append("counts: \(counts.cell)") }
-        if let next = answer["next"]?.string { parts.append("more: --cursor \(next)") }
+        if let next = answer["next"]?.string { parts.append("more: --cursor \(Terminal.harmless(next))") }
         return parts.joined(separator: "\n")
     }
 
