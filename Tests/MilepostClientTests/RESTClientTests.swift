@@ -200,5 +200,9 @@ struct PagesTests {
         #expect(try ConnectRequest.thresholds("100, 1000") == [100, 1000])
         #expect(throws: ClientError.self) { try ConnectRequest.thresholds("100,-1") }
         #expect(throws: ClientError.self) { try ConnectRequest.settings(["=1"]) }
+        for secret in ["4f1d0a", "=4f1d0a"] {
+            let error = #expect(throws: ClientError.self) { try ConnectRequest.credentials([secret]) }
+            #expect(error?.description.contains("4f1d0a") == false, "a token without its name is not repeated")
+        }
     }
 }

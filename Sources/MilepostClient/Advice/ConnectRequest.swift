@@ -37,7 +37,11 @@ public enum ConnectRequest {
     public static func credentials(_ pairs: [String]) throws(ClientError) -> [String: JSONValue] {
         var result: [String: JSONValue] = [:]
         for pair in pairs {
-            let (name, value) = try split(pair)
+            guard let (name, value) = parts(pair) else {
+                // Perhaps the secret itself without its name: not repeated.
+                throw ClientError(
+                    code: "bad_input", detail: "a credential has no name: write it as name=value or name=@file")
+            }
             guard value.hasPrefix("@") else {
                 result[name] = .string(value)
                 continue
@@ -68,9 +72,15 @@ public enum ConnectRequest {
     }
 
     private static func split(_ pair: String) throws(ClientError) -> (String, String) {
-        guard let equals = pair.firstIndex(of: "="), equals != pair.startIndex else {
+        guard let parts = parts(pair) else {
             throw ClientError(code: "bad_input", detail: "'\(pair.prefix(40))': write it as name=value")
         }
+        return parts
+    }
+
+    /// Nil without a name.
+    private static func parts(_ pair: String) -> (String, String)? {
+        guard let equals = pair.firstIndex(of: "="), equals != pair.startIndex else { return nil }
         return (String(pair[..<equals]), String(pair[pair.index(after: equals)...]))
     }
 }
