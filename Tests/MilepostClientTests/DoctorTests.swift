@@ -6,6 +6,30 @@ import MilepostModel
 import Synchronization
 import Testing
 
+/// Tells its status, and nothing else.
+private struct HalfDaemon: ClientTransport {
+    func send(_ request: ClientRequest) throws(ClientError) -> ClientResponse {
+        guard request.path == "/v1/admin/status" else {
+            throw ClientError(code: "not_found", detail: "gone", status: 404)
+        }
+        let status: JSONValue = [
+            "connections": [
+                [
+                    "workspace": "acme", "integration": "crm", "plugin": "crm", "state": "needs_reauth",
+                    "queue": ["dead": 1, "retrying": 0],
+                ]
+            ],
+            "problems": [
+                [
+                    "code": "needs_reauth", "severity": "problem", "message": "it waits", "workspace": "acme",
+                    "integration": "crm",
+                ]
+            ],
+        ]
+        return ClientResponse(status: 200, body: status.bytes)
+    }
+}
+
 @Suite("what doctor makes of what it sees")
 struct DoctorTests {
     private static let now = Timestamp(rfc3339: "2026-11-21T12:00:00Z")!
@@ -98,6 +122,13 @@ struct DoctorTests {
             #expect(found.map(\.code) == [isOurs ? "public_url" : "webhook_unreachable"])
             #expect(found.first?.reference == (isOurs ? nil : "TRB-05"))
         }
+    }
+
+    @Test("deliveries that cannot be read hide nothing of what the daemon calls a problem")
+    func unreadDeliveries() throws {
+        let found = try DaemonExamination(HalfDaemon()).run().findings
+        #expect(found.contains { $0.code == "needs_reauth" && $0.severity == .problem && $0.reference == "TRB-01" })
+        #expect(found.contains { $0.code == "deliveries_unread" && $0.severity == .warning && $0.cause == "gone" })
     }
 
     @Test("a manifest's endpoints: overrides win, browsers' pages are left out, tokens' are marked")

@@ -22,7 +22,7 @@ public struct DaemonExamination {
 
     /// Asks the daemon, and has it ask each vendor whether settings still fit (TRB-09).
     ///
-    /// - Throws: when the daemon does not answer; what is wrong is a finding.
+    /// - Throws: when the daemon does not tell its status; what is wrong is a finding.
     public func run() throws(ClientError) -> Result {
         var result = Result()
         let before = try ask("GET", "/v1/admin/status")
@@ -31,7 +31,16 @@ public struct DaemonExamination {
         let connections = status["connections"]?.array ?? []
         result.findings += (status["problems"]?.array ?? []).map { Self.finding($0, among: connections) }
         for connection in connections where connection["state"]?.string != "disconnected" {
-            result.findings += try deliveries(of: connection)
+            do throws(ClientError) {
+                result.findings += try deliveries(of: connection)
+            } catch {
+                // One that cannot be asked about hides nothing of the others.
+                result.findings.append(
+                    Finding(
+                        .connections, code: "deliveries_unread", severity: .warning,
+                        what: "the deliveries of \(Self.name(of: connection)) could not be read", cause: error.detail,
+                        cure: error.advice ?? "see 'milepost deliveries'"))
+            }
             for (key, value) in (connection["settings"]?.object ?? [:]).sorted(by: { $0.key < $1.key }) {
                 guard key == "url" || key.hasSuffix("_url"), let url = value.string, url.hasPrefix("http") else {
                     continue
