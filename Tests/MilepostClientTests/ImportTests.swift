@@ -155,6 +155,21 @@ struct ImportTests {
         }
     }
 
+    @Test("rejected lines that cannot be written are an error, not a shorter file")
+    func fullDisk() throws {
+        try withFile { path, environment in
+            let file = try RejectFile(path: "/dev/full")
+            var chosen = options(path, environment)
+            chosen.isDryRun = true
+            var run = ClickImport(
+                options: chosen, transport: FakeDaemon(), pause: { _ in }, rejected: { file.append($0) })
+            let summary = try run.run()
+            #expect(summary.rejected == 1)
+            let error = #expect(throws: ClientError.self) { try file.finish() }
+            #expect(error?.code == "bad_file" && error?.detail.contains("/dev/full") == true)
+        }
+    }
+
     @Test("a dry run judges every line and sends nothing")
     func dryRun() throws {
         try withFile { path, environment in

@@ -6,8 +6,10 @@ public import MilepostModel
 /// Every rejected line of an import, as NDJSON.
 @safe public final class RejectFile {
     private let file: UnsafeMutablePointer<FILE>
+    private let path: String
 
     public init(path: String) throws(ClientError) {
+        self.path = path
         guard let file = unsafe fopen(path, "we") else {
             throw ClientError(code: "bad_file", detail: "\(path): \(unsafe String(cString: strerror(errno)))")
         }
@@ -18,6 +20,17 @@ public import MilepostModel
 
     public func append(_ line: ImportSummary.RejectedLine) {
         unsafe fputs(line.json.description + "\n", file)
+    }
+
+    /// Writes what is still in memory.
+    ///
+    /// - Throws: `bad_file` when a line could not be written, be it one before; a full disk is the usual reason.
+    public func finish() throws(ClientError) {
+        guard unsafe fflush(file) == 0, unsafe ferror(file) == 0 else {
+            throw ClientError(
+                code: "bad_file", detail: "not every rejected line could be written to \(path)",
+                advice: "is the disk full?")
+        }
     }
 }
 

@@ -53,6 +53,7 @@ struct Import: ParsableCommand {
             let summary = try clickImport.run()
             bar.finish()
             session.show(summary.json) { _ in session.pages.importSummary(summary, isDryRun: isDryRun) }
+            try output?.finish()
         }
     }
 }
