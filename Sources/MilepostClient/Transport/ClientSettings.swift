@@ -98,7 +98,9 @@ enum PrivateFile {
     /// Written beside and renamed, so that a reader sees the old content or the new, and never with a wider mode.
     static func write(_ bytes: [UInt8], to path: String) throws(Failure) {
         let temporary = "\(path).new.\(getpid())"
-        let descriptor = unsafe open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        // What an earlier process of this number left, with whatever mode and owner, is not written into.
+        unsafe unlink(temporary)
+        let descriptor = unsafe open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw Failure(description: unsafe String(cString: strerror(errno))) }
         var written = 0
         while written < bytes.count {
