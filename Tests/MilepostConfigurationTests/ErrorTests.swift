@@ -94,6 +94,12 @@ struct ErrorTests {
         #expect(error.issues.map(\.code) == [.unknownKey, .unknownKey, .wrongType, .wrongType])
     }
 
+    @Test("a quote doubled within single quotes does not end them")
+    func doubledQuotes() throws {
+        #expect(try Configuration.parse("worker_path: '/opt/it''s: *b'").workerPath == "/opt/it's: *b")
+        #expect(throws: ConfigurationError.self) { try Configuration.parse("worker_path: ''\nlisten: *b") }
+    }
+
     @Test("deep nesting and alias bombs end quickly and with an error")
     func bombs() {
         let laughs = "a: &a [x,x]\n" + (0..<40).map { "b\($0): &b\($0) [*a,*a,*a]\n" }.joined()

@@ -16,8 +16,9 @@ struct DocumentScan {
     private enum Quote { case none, single, double }
     private var line = 1
     private var quote = Quote.none
+    /// A quote right behind it goes on with the text: `'it''s'`.
+    private var hasJustClosed = false
     private var brackets = 0
-    private var isLineStart = true
     private var indicators = 0
     /// The last byte that was no blank on this line: decides whether a token may begin here.
     private var previous: UInt8 = 0x0a
@@ -68,12 +69,20 @@ struct DocumentScan {
 
     private mutating func take(_ byte: UInt8) -> Finding? {
         defer { if !isBlank(byte) { previous = byte } }
+        let goesOn = hasJustClosed && byte == 0x27
+        hasJustClosed = false
         switch quote {
         case .single:
-            if byte == 0x27 { quote = .none }
+            if byte == 0x27 {
+                quote = .none
+                hasJustClosed = true
+            }
             return nil
         case .double:
             if byte == 0x22 { quote = .none }
+            return nil
+        case .none where goesOn:
+            quote = .single
             return nil
         case .none: break
         }
