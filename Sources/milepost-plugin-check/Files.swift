@@ -43,11 +43,16 @@ enum Files {
         let folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
         // Workers run as the same user, but Landlock looks at the path.
         unsafe chmod(folder, 0o755)
-        try write(library, to: "\(folder)/\(name).so")
-        unsafe chmod("\(folder)/\(name).so", 0o755)
-        if let manifest {
-            try write(manifest, to: "\(folder)/\(name).json")
-            unsafe chmod("\(folder)/\(name).json", 0o644)
+        do {
+            try write(library, to: "\(folder)/\(name).so")
+            unsafe chmod("\(folder)/\(name).so", 0o755)
+            if let manifest {
+                try write(manifest, to: "\(folder)/\(name).json")
+                unsafe chmod("\(folder)/\(name).json", 0o644)
+            }
+        } catch {
+            remove(folder)
+            throw error
         }
         return folder
     }
