@@ -2,8 +2,10 @@
 
 /// Every request a vendor's API has received, without its credentials.
 package struct RequestLedger: Sendable {
-    /// Entries kept; older ones are dropped and counted. Enough for the longest crash test, small enough for any laptop.
+    /// Entries kept; older ones are dropped and counted. Enough for the longest crash test.
     package static let limit = 50_000
+    /// Bytes of bodies kept, so that large requests do not fill a laptop's memory.
+    package static let byteLimit = 256 << 20
 
     package struct Entry: Sendable {
         /// Counts from 1 over the life of the sandbox.
@@ -23,6 +25,7 @@ package struct RequestLedger: Sendable {
 
     package private(set) var entries: [Entry] = []
     package private(set) var dropped = 0
+    private var bytes = 0
     /// Requests that do not fit the vendor's documents, and tokens used that must not be.
     package private(set) var violations: [ContractViolation] = []
     private var nextNumber = 1
@@ -31,15 +34,20 @@ package struct RequestLedger: Sendable {
 
     /// Adds a request and returns its number.
     package mutating func add(_ request: VendorRequest, at now: Instant, isTokenGood: Bool) -> Int {
-        if entries.count >= Self.limit {
-            // A tenth at once, so that a full ledger does not move its whole length for every request.
-            entries.removeFirst(Self.limit / 10)
-            dropped += Self.limit / 10
-        }
         let entry = Entry(number: nextNumber, at: now, request: Self.masked(request), isTokenGood: isTokenGood)
+        // A tenth at once, so that a full ledger does not move its whole length for every request.
+        if entries.count >= Self.limit { drop(Self.limit / 10) }
+        while !entries.isEmpty, bytes > Self.byteLimit - entry.request.body.count { drop(max(entries.count / 10, 1)) }
         entries.append(entry)
+        bytes += entry.request.body.count
         nextNumber += 1
         return entry.number
+    }
+
+    private mutating func drop(_ count: Int) {
+        for entry in entries.prefix(count) { bytes -= entry.request.body.count }
+        entries.removeFirst(count)
+        dropped += count
     }
 
     package mutating func update(_ number: Int, _ change: (inout Entry) -> Void) {
@@ -49,7 +57,7 @@ package struct RequestLedger: Sendable {
     }
 
     /// Nil once it was dropped.
-    func entry(_ number: Int) -> Entry? {
+    package func entry(_ number: Int) -> Entry? {
         let index = number - dropped - 1
         return entries.indices.contains(index) && entries[index].number == number ? entries[index] : nil
     }
@@ -61,8 +69,7 @@ package struct RequestLedger: Sendable {
 
     package mutating func removeAll() {
         violations.removeAll()
-        dropped += entries.count
-        entries.removeAll()
+        drop(entries.count)
     }
 
     private static let secretHeaders: Set<String> = [
