@@ -109,6 +109,31 @@ struct ImportTests {
         }
     }
 
+    @Test("an import that goes on keeps the rejected lines that it wrote before")
+    func resumedRejects() throws {
+        try withFile { path, environment in
+            let rejects = path + ".rejects"
+            // The bad line comes first, and with the first batch.
+            let lines = [Self.lines[40]] + Self.lines[..<40]
+            try Data((lines.joined(separator: "\n") + "\n").utf8).write(to: URL(filePath: path))
+            let daemon = FakeDaemon()
+            daemon.diesAt = 3
+            for isSecond in [false, true] {
+                let chosen = options(path, environment)
+                #expect(try ClickImport.resumes(chosen) == isSecond)
+                let file = try RejectFile(path: rejects, isResumed: isSecond)
+                var run = ClickImport(
+                    options: chosen, transport: daemon, pause: { _ in }, rejected: { file.append($0) })
+                if isSecond { _ = try run.run() } else { #expect(throws: ClientError.self) { try run.run() } }
+                try file.finish()
+                daemon.diesAt = .max
+            }
+            let written = try String(contentsOfFile: rejects, encoding: .utf8).split(separator: "\n")
+            #expect(written.count == 1 && written.first?.contains("\"line\":1") == true)
+            #expect(try !ClickImport.resumes(options(path, environment)))
+        }
+    }
+
     @Test("a file that changed in its acknowledged part is sent again from its beginning")
     func changedFile() throws {
         try withFile { path, environment in

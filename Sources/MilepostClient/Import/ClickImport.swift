@@ -84,9 +84,25 @@ public struct ClickImport {
                 code: "bad_file", detail: "\(options.path) is compressed",
                 advice: "run: gzip -dc \(options.path) | milepost import clicks - --format \(options.format.rawValue)")
         }
-        let state = resumeState(size: source.size, start: Array(start))
-        if let earlier = state?.load(), earlier.offset <= source.size ?? 0 { summary = earlier }
+        let state = Self.resumeState(options, size: source.size, start: Array(start))
+        if let earlier = Self.earlier(state, size: source.size) { summary = earlier }
         return try read(source, state: state)
+    }
+
+    /// Whether a run with these options goes on where an earlier one was cut short. Never for standard input, which is not
+    /// touched.
+    ///
+    /// - Throws: when the file cannot be read.
+    public static func resumes(_ options: Options) throws(ClientError) -> Bool {
+        guard options.path != "-" else { return false }
+        let source = try LineSource(path: options.path)
+        let state = resumeState(options, size: source.size, start: Array(try source.peek(64 << 10)))
+        return earlier(state, size: source.size) != nil
+    }
+
+    private static func earlier(_ state: ImportState?, size: Int?) -> ImportSummary? {
+        guard let earlier = state?.load(), earlier.offset <= size ?? 0 else { return nil }
+        return earlier
     }
 
     private mutating func read(_ source: LineSource, state: ImportState?) throws(ClientError) -> ImportSummary {
@@ -127,7 +143,7 @@ public struct ClickImport {
         return summary
     }
 
-    private func resumeState(size: Int?, start: [UInt8]) -> ImportState? {
+    private static func resumeState(_ options: Options, size: Int?, start: [UInt8]) -> ImportState? {
         guard let size, !options.isDryRun else { return nil }
         let names = "\(size) \(options.format.rawValue) \(options.destination) \(options.workspace) "
         return ImportState(environment: options.environment, identity: Array(names.utf8) + start)

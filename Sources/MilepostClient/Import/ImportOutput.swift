@@ -8,9 +8,11 @@ public import MilepostModel
     private let file: UnsafeMutablePointer<FILE>
     private let path: String
 
-    public init(path: String) throws(ClientError) {
+    /// - Parameter isResumed: whether the import goes on where an earlier run was cut short; what that run wrote is kept.
+    /// - Throws: `bad_file` when the file cannot be opened for writing.
+    public init(path: String, isResumed: Bool = false) throws(ClientError) {
         self.path = path
-        guard let file = unsafe fopen(path, "we") else {
+        guard let file = unsafe fopen(path, isResumed ? "ae" : "we") else {
             throw ClientError(code: "bad_file", detail: "\(path): \(unsafe String(cString: strerror(errno)))")
         }
         unsafe self.file = file

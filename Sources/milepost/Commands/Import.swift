@@ -45,7 +45,8 @@ struct Import: ParsableCommand {
             options.sendsFacts = !isWithoutFacts
             options.environment = session.environment
             options.destination = session.settings.url
-            let output = try rejects.map { path throws(ClientError) in try RejectFile(path: path) }
+            let isResumed = try ClickImport.resumes(options)
+            let output = try rejects.map { path throws(ClientError) in try RejectFile(path: path, isResumed: isResumed) }
             let bar = ImportProgressBar(terminal: session.pages.terminal, clock: { ProcessEnvironment.now })
             var clickImport = ClickImport(
                 options: options, transport: session.client, pause: ProcessEnvironment.pause,
