@@ -2,9 +2,10 @@
 
 import FoundationEssentials
 
-/// What an installed systemd unit says: the first file that systemd would take, then its drop-ins in name order.
-struct UnitFile {
-    static let folders = [
+/// What an installed systemd unit says: the first file that systemd would take, then its drop-ins in name order, whatever
+/// their folders; one hides another of its name in a later folder (systemd.unit(5)).
+package struct UnitFile {
+    package static let folders = [
         "/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
         "/lib/systemd/system",
     ]
@@ -12,17 +13,19 @@ struct UnitFile {
     private let texts: [String]
 
     /// - Parameter folders: where to look, first match wins.
-    init(name: String, folders: [String] = Self.folders) {
-        let main = folders.lazy.compactMap { Self.read("\($0)/\(name)") }.first
-        let dropIns = folders.reversed().flatMap { folder in
-            let names = (try? FileManager.default.contentsOfDirectory(atPath: "\(folder)/\(name).d")) ?? []
-            return names.filter { $0.hasSuffix(".conf") }.sorted().map { "\(folder)/\(name).d/\($0)" }
+    package init(name unit: String, folders: [String] = Self.folders) {
+        let main = folders.lazy.compactMap { Self.read("\($0)/\(unit)") }.first
+        var dropIns: [String: String] = [:]
+        for folder in folders.reversed() {
+            let names = (try? FileManager.default.contentsOfDirectory(atPath: "\(folder)/\(unit).d")) ?? []
+            for name in names where name.hasSuffix(".conf") { dropIns[name] = "\(folder)/\(unit).d/\(name)" }
         }
-        texts = main.map { [$0] + dropIns.compactMap(Self.read) } ?? []
+        let inOrder = dropIns.sorted { $0.key < $1.key }.compactMap { Self.read($0.value) }
+        texts = main.map { [$0] + inOrder } ?? []
     }
 
     /// Every value of a list setting, in order; an empty assignment forgets those before it.
-    func settings(_ key: String) -> [String] {
+    package func settings(_ key: String) -> [String] {
         var values: [String] = []
         for line in texts.flatMap({ $0.split(separator: "\n") }) where line.hasPrefix("\(key)=") {
             let value = Self.trim(line.dropFirst(key.count + 1))
