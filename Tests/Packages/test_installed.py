@@ -227,7 +227,7 @@ def test_a_third_partys_plugin_package_is_picked_up_and_makes_a_record(machine: 
     """EXT-14, EXT-01: built by `milepost plugin new`, without a maintainer script"""
     package = third_party(WORK / "third-party")
     scripts = subprocess.run(["dpkg-deb", "-I", str(package)], capture_output=True, text=True, check=True).stdout
-    assert "postinst" not in scripts and "milepost-plugin-abi-1" in scripts
+    assert "postinst" not in scripts and "milepost-plugin-abi-1 (>= 1.0)" in scripts, scripts
     count = reloads(machine)
     install(machine, package)
     wait_for("the daemon reloads", lambda: reloads(machine) == count + 1)
