@@ -357,3 +357,14 @@ def test_a_machine_that_never_ran_it_is_left_as_it_was(machine: Machine, package
     machine.run("dpkg --purge " + " ".join(name for name in packages if "dbgsym" not in name))
     after = machine.run(listing).stdout.splitlines()
     assert sorted(set(after) - set(before)) == [] and sorted(set(before) - set(after)) == []
+
+
+def test_purging_keeps_the_key_of_a_database_elsewhere(machine: Machine, packages: dict[str, Path]) -> None:
+    """EXT-14: the configuration, which says where the data lie, is gone when the purge asks"""
+    install(machine, packages["milepost"])
+    machine.run("echo 'data_dir: /srv/milepost' >> /etc/milepost/milepost.yaml")
+    key = machine.inside("/etc/milepost/credentials/kek").read_bytes()
+    said = machine.run("dpkg --purge milepost 2>&1").stdout
+    assert "kept /etc/milepost/credentials" in said, said
+    assert machine.inside("/etc/milepost/credentials/kek").read_bytes() == key
+    machine.run("rm -r /etc/milepost")
