@@ -66,7 +66,8 @@ done
 # What the programs say of themselves.
 python3 "$root/packaging/manual_pages.py" "$dist" "$to/usr/share/man"
 install -d "$to/usr/share/bash-completion/completions" "$to/usr/share/zsh/vendor-completions" "$to/usr/share/fish/vendor_completions.d"
-"$dist/milepost" --generate-completion-script bash | sed '1{/^#!/d}' >"$to/usr/share/bash-completion/completions/milepost"
+# Where the script has nothing to offer, as for a file's name, the shell's own completion does.
+"$dist/milepost" --generate-completion-script bash | sed -e '1{/^#!/d}' -e 's/^complete -o filenames /&-o default /' >"$to/usr/share/bash-completion/completions/milepost"
 "$dist/milepost" --generate-completion-script zsh >"$to/usr/share/zsh/vendor-completions/_milepost"
 "$dist/milepost" --generate-completion-script fish >"$to/usr/share/fish/vendor_completions.d/milepost.fish"
 pod2man --section 1 --center "User Commands" --release Milepost --date "" "$root/packaging/dev/dh_milepost" |

@@ -20,6 +20,41 @@ NAMES = {1: "User Commands", 5: "File Formats", 7: "Miscellaneous", 8: "System A
 TITLES = {"milepost.yaml": "configuration of milepostd", "milepost-plugin": "plugins of Milepost"}
 ALSO = ["milepost(1)", "milepostd(8)", "milepost-sandbox(1)", "milepost.yaml(5)", "milepost-plugin(7)"]
 
+# What the programs' own help has no place for.
+BESIDES = {
+    "milepostd": {
+        "SIGNALS": [
+            ("SIGHUP", "Reads the configuration again; one with an error changes nothing."),
+            ("SIGTERM, SIGINT", "Ends after what is under way."),
+        ],
+        "ENVIRONMENT": [
+            ("MILEPOST_SECTION__SETTING", "A setting, as milepost.yaml(5) describes; wins over the files."),
+            ("CREDENTIALS_DIRECTORY", "Where systemd puts the key ring, as kek: read in place of kms.path."),
+            ("NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS", "Readiness, signs of life and sockets, as systemd has them."),
+        ],
+        "FILES": [
+            ("/etc/milepost/milepost.yaml, /etc/milepost/conf.d/*.yaml", "The configuration."),
+            ("/etc/milepost/credentials/kek", "The key ring, root's own. Without it no stored credential can be opened: keep a copy."),
+            ("/var/lib/milepost/milepost.db", "The database. Nothing but the daemon may open it, not even to read."),
+            ("/var/lib/milepost/milepost.db.before-schema-N, .before-restore-TIME",
+             "What was there before an upgrade or a restore: to be removed once all is well."),
+            ("/var/backups/milepost", "Backups; the only other folder that the unit lets the daemon write."),
+            ("/usr/lib/milepost/plugins", "Plugins, NAME.so and NAME.json."),
+            ("milepost.service, milepost.socket", "The units; the socket is off until it is enabled."),
+        ],
+    },
+    "milepost": {
+        "ENVIRONMENT": [
+            ("MILEPOST_URL", "Where the daemon is. Default: http://127.0.0.1:8787."),
+            ("MILEPOST_TOKEN", "The token; else that of the file below."),
+            ("MILEPOST_WORKSPACE", "The workspace. Default: default."),
+        ],
+        "FILES": [
+            ("~/.config/milepost/token, /etc/milepost/token", "The token that 'milepost init' saved for whoever ran it; the first one found counts."),
+        ],
+    },
+}
+
 
 def escaped(text: str) -> str:
     text = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq")
@@ -92,6 +127,10 @@ def page(full: str, command: dict[str, Any], section: int, version: str) -> str:
         for child in children(command):
             lines += [".TP", f"\\fB{escaped(full + ' ' + child['commandName'])}\\fR",
                       escaped(child.get("abstract", "")) + f" See \\fB{escaped(name + '-' + child['commandName'])}\\fR({section})."]
+    for title, items in BESIDES.get(name, {}).items():
+        lines.append(f".SH {title}")
+        for term, text in items:
+            lines += [".TP", f"\\fB{escaped(term)}\\fR", escaped(text)]
     return finished(lines, f"{name}({section})")
 
 

@@ -141,6 +141,33 @@ def test_the_worker_is_confined_inside_the_confined_unit(machine: Machine) -> No
     assert f"CREDENTIALS_DIRECTORY=/run/credentials/{UNIT}" in environment and "kek" not in environment.replace("credentials", "")
 
 
+def test_a_reload_of_a_wrong_file_fails_and_changes_nothing(machine: Machine) -> None:
+    """EXT-15: systemctl says so, too"""
+    before = show(machine, "MainPID", "ActiveState")
+    machine.run("tee /etc/milepost/conf.d/wrong.yaml", stdin="listn: 127.0.0.1:1\n")
+    refused = machine.run("systemctl reload milepost", check=False)
+    machine.run("rm /etc/milepost/conf.d/wrong.yaml")
+    assert refused.returncode != 0
+    assert show(machine, "MainPID", "ActiveState") == before
+    assert "wrong.yaml:1" in machine.run(f"journalctl -u {UNIT} -n 10 -o cat").stdout
+    machine.run("systemctl reload milepost")
+
+
+def test_a_start_that_fails_for_long_works_once_the_cause_is_gone(machine: Machine) -> None:
+    """A port that is taken for half a minute: systemd does not give up meanwhile."""
+    machine.run("systemctl stop milepost")
+    machine.run("systemd-run --unit=taken milepost-sandbox --listen 127.0.0.1:8787")
+    machine.run("systemctl start milepost", check=False)
+    wait_for("it was tried a dozen times", lambda: int(show(machine, "NRestarts")["NRestarts"]) >= 11, 60, 1)
+    machine.run("systemctl stop taken")
+    wait_for("it starts by itself", lambda: show(machine, "ActiveState")["ActiveState"] == "active", 20, 0.5)
+
+
+def test_the_journal_holds_the_daemons_own_lines_only(machine: Machine) -> None:
+    """OBS-05: the runtime is told that its priorities were set, and logs no refusals"""
+    assert "thread priority" not in machine.run(f"journalctl -u {UNIT} -o cat").stdout
+
+
 def test_a_doctor_run_by_root_finds_nothing_wrong(machine: Machine) -> None:
     said = machine.run("milepost doctor --json", check=False)
     wrong = [finding for finding in json.loads(said.stdout)["findings"] if finding["severity"] == "problem"]
