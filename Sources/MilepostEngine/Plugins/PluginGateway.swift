@@ -23,19 +23,23 @@ public final class PluginGateway: PluginServices {
 
     public struct Settings: Sendable {
         public var requestTimeout: Duration
+        /// Bytes of an answer's body where the plugin names no number.
         public var responseCap: Int
+        /// The most that a plugin may ask for. The SDK reads no more in one piece, and it fits a frame with its headers.
+        public var largestResponseCap: Int
         /// How long a request waits for a budget before it is given back as "not sent".
         public var limiterPatience: Duration
         /// Bytes of an answer kept in the journal for reconcile.
         public var journalBodyCap: Int
 
         public init(
-            requestTimeout: Duration = .seconds(30), responseCap: Int = 1 << 20,
+            requestTimeout: Duration = .seconds(30), responseCap: Int = 1 << 20, largestResponseCap: Int = 16 << 20,
             limiterPatience: Duration = .seconds(30),
             journalBodyCap: Int = 8192
         ) {
             self.requestTimeout = requestTimeout
             self.responseCap = responseCap
+            self.largestResponseCap = largestResponseCap
             self.limiterPatience = limiterPatience
             self.journalBodyCap = journalBodyCap
         }
@@ -132,7 +136,7 @@ public final class PluginGateway: PluginServices {
             isIdempotent: call.isIdempotent, followsRedirects: call.followsRedirects,
             timeout: min(call.timeout ?? settings.requestTimeout, settings.requestTimeout),
             responseCap: call.responseCap == 0
-                ? settings.responseCap : min(Int(clamping: call.responseCap), settings.responseCap),
+                ? settings.responseCap : min(Int(clamping: call.responseCap), settings.largestResponseCap),
             charges: line.declaration.charges(
                 connection: connection, account: line.account, bucket: call.bucket, cost: max(1, Int(call.cost))),
             limiterPatience: settings.limiterPatience, policy: line.declaration.policy)

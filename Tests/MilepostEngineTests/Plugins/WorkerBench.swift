@@ -76,6 +76,7 @@ final class HeldEgress: Egress {
         var isHeld = false
         var held: [CheckedContinuation<Void, Never>] = []
         var sent = 0
+        var responseCap = 0
         var kept = 0
         var onSend: (@Sendable () async -> Void)?
         /// nil: the answer is lost.
@@ -85,6 +86,8 @@ final class HeldEgress: Egress {
 
     /// Requests that left.
     var sent: Int { state.withLock { $0.sent } }
+    /// How much of its answer the last of them would be given.
+    var responseCap: Int { state.withLock { $0.responseCap } }
     /// Requests that were not let out in the end.
     var kept: Int { state.withLock { $0.kept } }
     var waiting: Int { state.withLock { $0.held.count } }
@@ -118,6 +121,7 @@ final class HeldEgress: Egress {
         }
         let onSend = state.withLock { state in
             state.sent += 1
+            state.responseCap = request.responseCap
             return state.onSend
         }
         await onSend?()

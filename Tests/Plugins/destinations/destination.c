@@ -126,6 +126,7 @@ static void submit(struct destination *self, const mp_op *op) {
         .step = text("deal"),
         .records = &first,
         .record_count = 1,
+        .response_cap = 8u << 20,
     };
     self->submitted = op->id;
     self->host->http_submit(self->instance, &request);
