@@ -140,11 +140,13 @@ struct ServerContext: Sendable {
         let call = Call(
             engine: engine, principal: principal, request: request, parameters: requestContext.parameters, server: self,
             live: live)
+        // Read before anything is changed: a name that is none must not keep a change out of the log.
+        let file = try route.isAudited ? call.managedBy() : nil
         let answer = try await route.handler(call)
         if route.isAudited, let principal {
             var detail = answer.auditDetail.object ?? [:]
             if let client = client(request, requestContext) { detail["client"] = .string(client) }
-            if let file = try call.managedBy() { detail["managed_by"] = .string(file) }
+            if let file { detail["managed_by"] = .string(file) }
             try await engine.store.audit(
                 AuditEntry(
                     at: engine.clock.now, actor: principal.actor, action: route.operationID,

@@ -237,6 +237,18 @@ struct ProtocolTests {
         }
     }
 
+    @Test("EXT-09: a change that names no file it could come from is refused before it happens")
+    func unreadableFile() async throws {
+        try await World.run { world in
+            let token = try await world.token(.admin)
+            #expect(try await world.send("PUT", "/v1/workspaces/ws", token: token, json: [:]).status < 300)
+            let link = "/v1/workspaces/ws/links/l"
+            let refused = try await world.send("PUT", link + "?managed_by=%01", token: token, json: ["title": "t"])
+            #expect(refused.status == 400)
+            #expect(try await world.send("GET", link, token: token).status == 404)
+        }
+    }
+
     @Test("limits.idle_timeout: a connection that stays silent is closed")
     func idle() async throws {
         try await World.run(idle: .milliseconds(200)) { world in
