@@ -32,10 +32,11 @@ package struct Route: Sendable {
 
     /// What the audit row names. An erasure must not keep whom it erased (PRV-02).
     func auditTarget(_ path: String) -> String {
-        guard method == .delete, self.path.hasSuffix("/{contact}"), let slash = path.lastIndex(of: "/") else {
-            return path
-        }
-        return path[...slash] + "[erased]"
+        guard method == .delete, self.path.hasSuffix("/{contact}") else { return path }
+        // Slashes at the end lead to the same route, and are not what the contact stands behind.
+        let named = path[...(path.lastIndex(where: { $0 != "/" }) ?? path.startIndex)]
+        guard let slash = named.lastIndex(of: "/") else { return path }
+        return named[...slash] + "[erased]"
     }
 
     static func get(

@@ -249,6 +249,20 @@ struct ProtocolTests {
         }
     }
 
+    @Test("PRV-02: an erasure's row does not name the contact, however many slashes follow it")
+    func erasureWithSlashes() async throws {
+        try await World.run { world in
+            let token = try await world.token(.admin)
+            #expect(try await world.send("PUT", "/v1/workspaces/ws", token: token, json: [:]).status < 300)
+            for slashes in ["", "/", "//"] {
+                let path = "/v1/workspaces/ws/contacts/c" + slashes
+                #expect(try await world.send("DELETE", path, token: token).status == 200)
+                let newest = try #require(try await world.store.auditEntries(cursor: nil, limit: 1).items.first)
+                #expect(newest.action == "contacts.erase" && newest.target == "/v1/workspaces/ws/contacts/[erased]")
+            }
+        }
+    }
+
     @Test("limits.idle_timeout: a connection that stays silent is closed")
     func idle() async throws {
         try await World.run(idle: .milliseconds(200)) { world in
