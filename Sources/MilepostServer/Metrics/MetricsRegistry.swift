@@ -198,8 +198,17 @@ public final class MetricsRegistry: Sendable {
         return labels.keys.sorted().map { "\($0)=\"other\"" }.joined(separator: ",")
     }
 
+    /// Byte by byte: as characters a quote or a line break may be one with its neighbour, and would pass.
     private static func escaped(_ text: String) -> String {
-        text.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: "\\n")
+        var bytes: [UInt8] = []
+        for byte in text.utf8 {
+            switch byte {
+            case UInt8(ascii: "\n"): bytes += Array("\\n".utf8)
+            case UInt8(ascii: "\""), UInt8(ascii: "\\"): bytes += [UInt8(ascii: "\\"), byte]
+            default: bytes.append(byte)
+            }
+        }
+        return String(decoding: bytes, as: UTF8.self)
     }
 
     private static func braced(_ labels: String, _ more: String = "") -> String {

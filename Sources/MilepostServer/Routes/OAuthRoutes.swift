@@ -184,15 +184,27 @@ extension MilepostServer {
         }
     }
 
-    private static func page(_ title: String, _ text: String, status: HTTPResponse.Status = .ok) -> Answer {
-        func safe(_ text: String) -> String {
-            text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
-                .replacing("\"", with: "&quot;").replacing("'", with: "&#39;")
+    /// For HTML, scalar by scalar: as characters a `<` and the sign before it may be one, which would then pass.
+    package static func escaped(_ text: String) -> String {
+        var result = ""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "&": result += "&amp;"
+            case "<": result += "&lt;"
+            case ">": result += "&gt;"
+            case "\"": result += "&quot;"
+            case "'": result += "&#39;"
+            default: result.unicodeScalars.append(scalar)
+            }
         }
+        return result
+    }
+
+    private static func page(_ title: String, _ text: String, status: HTTPResponse.Status = .ok) -> Answer {
         var answer = Answer(
-            text: "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>\(safe(title))</title>"
+            text: "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>\(escaped(title))</title>"
                 + "</head>"
-                + "<body><h1>\(safe(title))</h1><p>\(safe(text))</p></body></html>\n",
+                + "<body><h1>\(escaped(title))</h1><p>\(escaped(text))</p></body></html>\n",
             contentType: "text/html; charset=utf-8", status: status)
         answer.headers = [
             HTTPField.Name("content-security-policy")!:

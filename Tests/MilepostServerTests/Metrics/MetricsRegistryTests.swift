@@ -26,6 +26,13 @@ struct MetricsRegistryTests {
         #expect(text.filter { !$0.hasPrefix("#") }.allSatisfy { line in helps.contains { line.hasPrefix($0) } })
     }
 
+    @Test("a quote or a line break in a label is escaped, also where it is one character with its neighbour")
+    func escaping() {
+        let registry = MetricsRegistry()
+        registry.set("milepost_queue_depth", 1, ["state": "a\r\nb\u{600}\"c"])
+        #expect(lines(registry, "milepost_queue_depth") == ["milepost_queue_depth{state=\"a\r\\nb\u{600}\\\"c\"} 1"])
+    }
+
     @Test("a histogram's buckets are cumulative and end with all")
     func histogram() {
         let registry = MetricsRegistry()

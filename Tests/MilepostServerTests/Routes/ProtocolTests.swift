@@ -263,6 +263,12 @@ struct ProtocolTests {
         }
     }
 
+    @Test("markup in a page's texts is escaped, also where it is one character with the sign before it")
+    func markup() {
+        let scalars = Array(MilepostServer.escaped("a\u{600}<b>\u{301}&'\"").unicodeScalars)
+        #expect(scalars == Array("a\u{600}&lt;b&gt;\u{301}&amp;&#39;&quot;".unicodeScalars))
+    }
+
     @Test("limits.idle_timeout: a connection that stays silent is closed")
     func idle() async throws {
         try await World.run(idle: .milliseconds(200)) { world in
