@@ -40,7 +40,7 @@ public final class PluginInstance: Sendable {
     struct State {
         var link = Link.detached
         var operations: [UInt64: Operation] = [:]
-        var creation: (operation: UInt64, instance: UInt64)?
+        var creation: (operation: UInt64, instance: UInt64, transport: any PluginTransport)?
         var calls: [UInt64: PendingCall] = [:]
         var config: [UInt8]
     }
@@ -255,7 +255,7 @@ public final class PluginInstance: Sendable {
             let result = await withCheckedContinuation { continuation in
                 let limit = core.now.addingSaturating(core.configuration.createBudget.nanoseconds)
                 let config = state.withLock { state in
-                    state.creation = (operation, attachment.id)
+                    state.creation = (operation, attachment.id, transport)
                     state.operations[operation] = Operation(
                         verb: nil, deadline: limit, attachment: attachment, continuation: continuation)
                     return state.config
@@ -263,13 +263,17 @@ public final class PluginInstance: Sendable {
                 core.loop.beAlert(now: core.now)
                 transport.attach(self, id: attachment.id, config: config, credentials: credentials)
             }
-            let isAttached = state.withLock { state in
-                state.creation = nil
-                guard case .attaching = state.link else { return false }
-                return result.status == .ok
+            // Judged and changed under one lock: the transport may be lost at any moment, and tells it once.
+            let (isAttached, waiting) = state.withLock { state -> (Bool, [CheckedContinuation<Void, Never>]) in
+                defer { state.creation = nil }
+                guard case .attaching(let waiting) = state.link else { return (false, []) }
+                let isAttached = result.status == .ok && state.creation != nil
+                state.link = isAttached ? .attached(attachment) : .detached
+                return (isAttached, waiting)
             }
-            if result.status != .ok { transport.destroy(instance: attachment.id) }
-            settle(isAttached ? .attached(attachment) : .detached)
+            // Refused, or closed meanwhile: nobody else tells the plugin that this instance is over.
+            if !isAttached { transport.destroy(instance: attachment.id) }
+            for continuation in waiting { continuation.resume() }
             return result.status == .ok ? nil : result
         }
     }
@@ -308,6 +312,8 @@ public final class PluginInstance: Sendable {
             if case .attached(let attachment) = state.link, attachment.transport === transport {
                 state.link = .detached
             }
+            // Created, and gone before anybody saw that: what follows must not take it for attached.
+            if let creation = state.creation, creation.transport === transport { state.creation = nil }
             return state.operations.filter { $0.value.attachment.transport === transport }.map(\.key)
         }
         for operation in ended {
