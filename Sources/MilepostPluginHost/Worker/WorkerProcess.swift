@@ -282,12 +282,12 @@ final class WorkerProcess: PluginTransport {
     /// SIGKILL, once; the end is noticed through the pidfd.
     func kill(_ reason: String) {
         let records = recordsInFlight
-        let process = state.withLock { state -> Int32 in
-            guard state.condemned == nil, !state.hasEnded else { return -1 }
+        state.withLock { state in
+            guard state.condemned == nil, !state.hasEnded else { return }
             state.condemned = (reason, core.now, records)
-            return state.descriptors.process
+            // Under the lock, after which the loop may close it: the number could be the next worker's by then.
+            if state.descriptors.process >= 0 { _ = milepost_process_kill(state.descriptors.process) }
         }
-        if process >= 0 { _ = milepost_process_kill(process) }
     }
 
     /// Asked outside our lock: instances have their own.
