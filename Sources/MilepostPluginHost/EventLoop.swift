@@ -38,6 +38,12 @@ final class EventLoop: Sendable {
         _ = milepost_poller_add(poller, wakeup, 0, 0)
     }
 
+    /// Not where the thread ends: whoever still wakes it would write into a file that has the number by then.
+    deinit {
+        _ = milepost_descriptor_close(poller)
+        _ = milepost_descriptor_close(wakeup)
+    }
+
     /// Starts the thread. It holds the loop until `stop`.
     func run(tick: @escaping @Sendable (UInt64) -> Void) {
         state.withLock { $0.tick = tick }
@@ -117,8 +123,6 @@ final class EventLoop: Sendable {
             }
             if isStopping { break }
         }
-        _ = milepost_descriptor_close(poller)
-        _ = milepost_descriptor_close(wakeup)
         let waiting = state.withLock { state in
             state.tick = nil
             state.handlers = [:]
