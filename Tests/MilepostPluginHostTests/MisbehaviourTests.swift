@@ -248,4 +248,18 @@ struct MisbehaviourTests {
         #expect(bench.health("echo")?.restarts == 0)
         await bench.close()
     }
+
+    @Test("a reload during which the old worker crashes leaves the new one in service")
+    func reloadOverCrash() async throws {
+        let bench = try PluginBench([.zoo]) { $0.loadBudget = .seconds(2) }
+        let instance = try await bench.instance("zoo")
+        let host = bench.host
+        async let reloaded = host.reload(PluginName("zoo"))
+        #expect(await instance.ask(.query, "abort").status == .crashed)
+        _ = try await reloaded
+        // Past the time for loading: what serves is not given up for having taken too long.
+        for _ in 0..<300 { try await Task.sleep(for: .milliseconds(10)) }
+        #expect(await instance.ask(.ping).status == .ok)
+        await bench.close()
+    }
 }

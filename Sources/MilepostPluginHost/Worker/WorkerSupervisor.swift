@@ -110,23 +110,44 @@ final class WorkerSupervisor: PluginBackend, WorkerObserver {
         let process = WorkerProcess(
             plugin: plugin, manifest: inspected.manifest, manifestBytes: inspected.bytes, library: files.library,
             observer: self)
-        let mayStart = state.withLock { state in
-            if case .stopped = state.phase { return false }
-            if case .running = state.phase {
-                state.candidate = (process, limit)
-            } else {
+        let mayStart = state.withLock { state -> Bool in
+            switch state.phase {
+            case .stopped: return false
+            case .running: state.candidate = (process, limit)
+            case .starting(let overtaken, _):
+                // A reload met a restart: the later one reads the files as they are now.
+                state.draining.append((overtaken, core.now))
                 state.phase = .starting(process, until: limit)
+            case .idle, .waiting, .quarantined, .refused: state.phase = .starting(process, until: limit)
             }
             return true
         }
-        guard mayStart else { return }
+        guard mayStart else {
+            let loading = state.withLock { state -> Loading? in
+                defer { state.loading = nil }
+                return state.loading
+            }
+            loading?.resume(
+                returning: PluginLoadError(
+                    code: .loadFailed, plugin: plugin.name, detail: "it was taken out of service"))
+            return
+        }
         core.loop.beAlert(now: core.now)
         if let problem = process.spawn() {
             fail(process, PluginLoadError(code: .loadFailed, plugin: plugin.name, detail: problem))
         }
     }
 
+    /// Whether it is one that is being loaded: neither overtaken by another nor in service already.
+    private func isAwaited(_ process: WorkerProcess) -> Bool {
+        state.withLock { state in
+            if case .starting(let current, _) = state.phase, current === process { return true }
+            return state.candidate?.process === process
+        }
+    }
+
     func loaded(_ process: WorkerProcess, _ announcement: WorkerAnnouncement) {
+        guard isAwaited(process) else { return }
         if let error = check(process, announcement) {
             fail(process, error)
             return
@@ -134,11 +155,14 @@ final class WorkerSupervisor: PluginBackend, WorkerObserver {
         let now = core.now
         let (waiters, loading, old) = state.withLock { state in
             var old: WorkerProcess?
-            if case .running(let running) = state.phase, state.candidate?.process === process {
-                old = running
+            if state.candidate?.process === process {
                 state.candidate = nil
-                let patience = core.configuration.loadBudget.nanoseconds
-                state.draining.append((running, now.addingSaturating(patience)))
+                // Otherwise it has crashed meanwhile, and this one comes in its place.
+                if case .running(let running) = state.phase {
+                    old = running
+                    let patience = core.configuration.loadBudget.nanoseconds
+                    state.draining.append((running, now.addingSaturating(patience)))
+                }
             }
             if case .stopped = state.phase { return ([Waiter](), state.loading, nil as WorkerProcess?) }
             state.phase = .running(process)
@@ -259,7 +283,8 @@ final class WorkerSupervisor: PluginBackend, WorkerObserver {
         over = drained.map(\.process)
         state.withLock { state in
             switch state.phase {
-            case .waiting(let until) where until <= now:
+            // Where the next one is being loaded already, that one comes in place of the one that crashed.
+            case .waiting(let until) where until <= now && state.candidate == nil:
                 state.phase = .idle
                 state.restarts += 1
                 mustStart = true
