@@ -74,12 +74,14 @@ final class EngineService: Service, DaemonControl {
     }
 
     private func work() async throws {
-        let configuration = state.withLock { $0.configuration }
-        if state.withLock({ $0.lock == nil }) {
-            let lock = try await DataDirectoryLock.acquire(directory: configuration.dataDirectory, clock: clock)
+        let (isStandby, directory) = state.withLock { ($0.lock == nil, $0.configuration.dataDirectory) }
+        if isStandby {
+            let lock = try await DataDirectoryLock.acquire(directory: directory, clock: clock)
             state.withLock { $0.lock = lock }
             logger.info("the other daemon is gone: taking over")
         }
+        // Read after the wait, in which a standby may have been reloaded.
+        let configuration = state.withLock { $0.configuration }
         let running = try await wire(configuration)
         state.withLock { $0.running = running }
         await running.roster.apply(configuration)
