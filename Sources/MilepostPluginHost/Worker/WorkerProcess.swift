@@ -296,7 +296,7 @@ final class WorkerProcess: PluginTransport {
     }
 
     private func reap() {
-        receive()  // what it said before it died counts
+        while receive() {}  // what it said before it died counts, and it says no more
         let descriptors = state.withLock { $0.descriptors }
         guard descriptors.process >= 0 else { return }
         readLines(descriptors.output, .standardOutput, key: 0)
@@ -347,19 +347,23 @@ final class WorkerProcess: PluginTransport {
 
     // MARK: Receiving
 
-    private func receive() {
+    /// - Returns: whether more may be there.
+    @discardableResult
+    private func receive() -> Bool {
         flush()
-        unsafe withUnsafeTemporaryAllocation(byteCount: Int(MILEPOST_FRAME_INLINE_MAX), alignment: 16) { buffer in
+        return unsafe withUnsafeTemporaryAllocation(
+            byteCount: Int(MILEPOST_FRAME_INLINE_MAX), alignment: 16
+        ) { buffer -> Bool in
             // Only this thread closes the channel.
             let channel = state.withLock { $0.descriptors.channel }
-            guard channel >= 0 else { return }
+            guard channel >= 0 else { return false }
             let now = core.now
             for _ in 0..<Self.framesPerTurn {
                 var frame = milepost_frame()
                 var descriptor: Int32 = -1
                 let got = unsafe milepost_channel_receive(
                     channel, &frame, buffer.baseAddress, UInt64(buffer.count), &descriptor)
-                if got == Int64(-EAGAIN) { return }
+                if got == Int64(-EAGAIN) { return false }
                 guard got >= 0 else {
                     stopReading()
                     if got == Int64(-EPIPE) {
@@ -368,7 +372,7 @@ final class WorkerProcess: PluginTransport {
                     } else {
                         kill("the worker sent a broken frame")
                     }
-                    return
+                    return false
                 }
                 let reader: FrameReader?
                 if descriptor >= 0 {
@@ -383,7 +387,7 @@ final class WorkerProcess: PluginTransport {
                 }
                 guard let reader, isInOrder else {
                     kill("the worker sent a broken frame")
-                    return
+                    return false
                 }
                 if let instance, frame.type >= UInt16(MILEPOST_FRAME_CREATED),
                     frame.type < UInt16(MILEPOST_FRAME_HEARTBEAT)
@@ -393,6 +397,7 @@ final class WorkerProcess: PluginTransport {
                     dispatch(frame, reader)
                 }
             }
+            return true
         }
     }
 
