@@ -83,8 +83,14 @@ final class EngineService: Service, DaemonControl {
         // Read after the wait, in which a standby may have been reloaded.
         let configuration = state.withLock { $0.configuration }
         let running = try await wire(configuration)
-        state.withLock { $0.running = running }
-        await running.roster.apply(configuration)
+        // The roster takes one configuration at a time: a SIGHUP this early is told to come again.
+        let current = state.withLock { state -> Configuration in
+            state.running = running
+            state.isReloading = true
+            return state.configuration
+        }
+        await running.roster.apply(current)
+        state.withLock { $0.isReloading = false }
         sayRefusals(running.roster)
         let recovered = try await running.engine.recover()
         if recovered.uncertain + recovered.retrying > 0 {
@@ -320,7 +326,10 @@ final class EngineService: Service, DaemonControl {
             defer { state.isReloading = true }
             return !state.isReloading
         }
-        guard isAlone else { return ReloadReport(errors: ["another reload is under way; try again"], isRefused: true) }
+        guard isAlone else {
+            return ReloadReport(
+                errors: ["the daemon starts, or another reload is under way; try again"], isRefused: true)
+        }
         defer { state.withLock { $0.isReloading = false } }
         let fresh: Configuration
         do {
