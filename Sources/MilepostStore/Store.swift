@@ -328,7 +328,8 @@ public protocol ConnectionBook: Sendable {
         account: Connection.Account?,
         credentials: [SealedCredential], baseline: Reason, at: Timestamp
     ) async throws -> Connection
-    /// Moves the state; false when it was there already (REA-01: changes once). Moving to `active` adds the time since
+    /// Moves the state; false when it was there already (REA-01: changes once), and when a disconnected connection would
+    /// only wait for something else: being connected again is its one way out. Moving to `active` adds the time since
     /// `stateSince` to `waited` of the connection's unfinished deliveries: caps stand still meanwhile (decisions 9). What
     /// waits is `held` with the connection's reason while it is not active, and is let go as it was when it is.
     func setState(id: ConnectionID, _ state: Connection.State, reason: Reason?, at: Timestamp) async throws -> Bool

@@ -86,6 +86,8 @@ extension SQLiteStore {
         let moved = try await write { context -> WorkspaceID? in
             guard let connection = try ConnectionRow.find(id: id, context.db) else { throw StoreError.noConnection(id) }
             guard connection.state != state else { return nil }
+            // An answer that was on its way when somebody disconnected says nothing any more.
+            guard connection.state != .disconnected || state == .active else { return nil }
             try context.move(connection, to: state, reason: reason, at: at)
             return connection.workspace
         }

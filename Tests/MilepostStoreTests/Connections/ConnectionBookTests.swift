@@ -160,6 +160,17 @@ struct ConnectionBookTests {
     }
 
     @Test(
+        "decisions 11: what a call that was under way brings home does not undo a disconnection",
+        arguments: [Connection.State.needsReauth, .permission, .disabled, .dailyBudget])
+    func staysDisconnected(state: Connection.State) async throws {
+        try await store.prepareDeliveries(1)
+        _ = try await store.setState(id: "con_1", .disconnected, reason: baseline, at: .start)
+        #expect(try await store.setState(id: "con_1", state, reason: baseline, at: .start) == false)
+        #expect(try await store.connection(id: "con_1")?.state == .disconnected)
+        await store.close()
+    }
+
+    @Test(
         "racing workers make one delivery of a crossing with no lock at all (DUP-02, DUP-03, DUP-04, DUP-07)",
         arguments: [Scope.Kind.link, .folder])
     func oneDelivery(kind: Scope.Kind) async throws {
