@@ -127,6 +127,20 @@ struct TickTests {
         await world.end()
     }
 
+    @Test("decisions 11: who waited for a turn works with the connection as it is then, not as it was")
+    func staleLook() async throws {
+        let world = try await World()
+        try await world.connect()
+        let spent = Reason(code: "daily_budget_spent", message: "Spent.")
+        _ = try await world.store.setState(id: world.connection, .dailyBudget, reason: spent, at: world.clock.now)
+        let seen = try #require(try await world.store.connection(id: world.connection))
+        world.clock.advance(by: .seconds(86_400))
+        _ = try await world.store.setState(id: world.connection, .disconnected, reason: nil, at: world.clock.now)
+        _ = try await world.ticker.flush(seen)
+        #expect(try await world.store.connection(id: world.connection)?.state == .disconnected)
+        await world.end()
+    }
+
     @Test("THR-15, EXT-07: past its caps a delivery is a dead letter with the reason, and a replay sends it once")
     func deadLetter() async throws {
         let world = try await World(limits: .init(maximumAttempts: 2))

@@ -5,9 +5,13 @@ import MilepostStore
 
 /// The states that nobody has to end: they follow the clock, the plugin and the workspace's plan.
 extension Ticker {
-    /// The connection as it is now: open again after midnight, with its plugin's state and its workspace's plan.
-    func upToDate(_ connection: Connection, of workspace: Workspace) async throws -> Connection {
-        try await followPlan(try await followPlugin(try await reopenAfterMidnight(connection)), of: workspace)
+    /// The connection as it is now: open again after midnight, with its plugin's state and its workspace's plan. Nil when it
+    /// is disconnected or gone.
+    func upToDate(_ id: ConnectionID, of workspace: Workspace) async throws -> Connection? {
+        // Read here: between the caller's look and its turn may lie the vendors of another tick, and with them a
+        // disconnection or other thresholds, which the cursor must not pass unseen.
+        guard let stored = try await store.connection(id: id), stored.state != .disconnected else { return nil }
+        return try await followPlan(try await followPlugin(try await reopenAfterMidnight(stored)), of: workspace)
     }
 
     /// A spent daily budget comes back by itself: the vendor resets it at midnight (crm-apis.md 2.4).

@@ -75,8 +75,9 @@ public actor Ticker {
         await takeTurn(connection.workspace)
         defer { passTurn(connection.workspace) }
         return try await locked(connection.workspace) {
-            guard let workspace = try await self.store.workspace(connection.workspace) else { return DeliveryTally() }
-            let current = try await self.upToDate(connection, of: workspace)
+            guard let workspace = try await self.store.workspace(connection.workspace),
+                let current = try await self.upToDate(connection.id, of: workspace)
+            else { return DeliveryTally() }
             return try await self.dispatcher.drain(current, asOf: self.clock.now)
         } ?? DeliveryTally()
     }
@@ -114,7 +115,7 @@ public actor Ticker {
         var share = Share()
         var due: [Connection] = []
         for connection in connections {
-            let current = try await upToDate(connection, of: workspace)
+            guard let current = try await upToDate(connection.id, of: workspace) else { continue }
             due.append(current)
             guard let action = plugins.thresholdAction(of: connection.integration.plugin) else { continue }
             let evaluated = try await evaluator.evaluate(
