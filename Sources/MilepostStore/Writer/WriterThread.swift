@@ -82,14 +82,15 @@ final class WriterThread: Sendable {
 
     /// Serves what is queued, empties the log into the file and ends the thread. Later writes throw `closed`.
     func close() async {
-        let isFirst = queue.withLock { queue in
-            defer { queue.isClosed = true }
-            return !queue.isClosed
-        }
-        guard isFirst else { return }
         await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-            closing.withLock { $0 = continuation }
-            wake.signal()
+            let isFirst = queue.withLock { queue -> Bool in
+                guard !queue.isClosed else { return false }
+                // Before the thread can see that it is to end: it may be awake, and answers whom it finds then.
+                closing.withLock { $0 = continuation }
+                queue.isClosed = true
+                return true
+            }
+            if isFirst { wake.signal() } else { continuation.resume() }
         }
     }
 
