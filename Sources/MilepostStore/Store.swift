@@ -384,6 +384,15 @@ public protocol Outbox: Sendable {
     /// For the start only: whoever calls holds the data directory's lock, so no other process lives, and no dispatcher of
     /// this one works yet.
     func recoverClaims(exceptOwner owner: String, at: Timestamp) async throws -> (uncertain: Int, retrying: Int)
+    /// The same while the daemon works, for what `owner` left of one connection: it claimed them, and storing what came of
+    /// them failed, or it was cancelled. Returns how many.
+    ///
+    /// For whoever alone delivers these actions of the connection, before it claims.
+    ///
+    /// - Parameter delivers: which actions the caller looks after.
+    func recoverClaims(
+        of connection: ConnectionID, owner: String, at: Timestamp, where delivers: @escaping @Sendable (String) -> Bool
+    ) async throws -> Int
 
     func delivery(_ id: DeliveryID, workspace: WorkspaceID) async throws -> Delivery?
     func journal(of id: DeliveryID) async throws -> [JournalEntry]

@@ -127,6 +127,24 @@ struct TickTests {
         await world.end()
     }
 
+    @Test("invariant 4: what a drain claimed and could not settle is delivered by the next tick, not the next start")
+    func leftClaims() async throws {
+        let world = try await World()
+        try await world.connect()
+        try await world.click("a", 100)
+        let unavailable = ScriptedPlugins.Act.answer(Verdict(kind: .retry, message: "vendor is down"))
+        world.plugins.script(Array(repeating: unavailable, count: 3))
+        try await world.tick()
+        // As a drain leaves it whose store failed when it was to settle.
+        let claimed = try await world.store.claimDue(
+            connection: world.connection, owner: "run_1", now: world.clock.now + .seconds(60), limit: 10)
+        #expect(claimed.count == 1)
+        try await world.tick()
+        #expect(try await world.deliveries().map(\.state) == [.delivered])
+        #expect(world.plugins.made.count == 1)
+        await world.end()
+    }
+
     @Test("decisions 11: who waited for a turn works with the connection as it is then, not as it was")
     func staleLook() async throws {
         let world = try await World()

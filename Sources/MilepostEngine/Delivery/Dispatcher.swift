@@ -48,7 +48,10 @@ public struct Dispatcher: Sendable {
             .maximumBatch
         let judges = Judges(store: store, plugins: plugins, clock: clock, owner: owner, reporter: reporter)
         let asked = try await judges.judges(of: connection)
-        if connection.state == .active, plugins.obstacle(for: plugin) == nil {
+        let isThere = plugins.obstacle(for: plugin) == nil
+        // Without its plugin nobody knows which actions are the click stream's.
+        if isThere { try await takeBack(connection) { !clickActions.contains($0) } }
+        if connection.state == .active, isThere {
             try await judges.judgeDue(on: connection, by: asked, excluding: clickActions, asOf: asOf)
         }
         // What may still leave when the connection was enabled again: one that has just come back is not met by its
@@ -98,6 +101,7 @@ public struct Dispatcher: Sendable {
         var tally = DeliveryTally()
         guard let traits = plugins.traits(of: connection.integration.plugin, action: action.name) else { return tally }
         let machine = DeliveryMachine(limits: limits, readLag: traits.readLag)
+        try await takeBack(connection) { $0 == action.name }
         for _ in 0..<Self.maximumRounds {
             try Task.checkCancellation()
             guard let current = try await store.connection(id: connection.id), current.state == .active,
@@ -133,6 +137,12 @@ public struct Dispatcher: Sendable {
             }
         }
         return tally
+    }
+
+    /// What an earlier drain claimed and did not settle, because the disk was full or it was cancelled, is due again: it
+    /// would wait for the next start of the daemon.
+    private func takeBack(_ connection: Connection, where delivers: @escaping @Sendable (String) -> Bool) async throws {
+        _ = try await store.recoverClaims(of: connection.id, owner: owner, at: clock.now, where: delivers)
     }
 
     /// One operation of a plugin is about one action, and each action has its own batch.

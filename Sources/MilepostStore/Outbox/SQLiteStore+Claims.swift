@@ -89,24 +89,30 @@ extension SQLiteStore {
                 sql: "SELECT id, came_from FROM deliveries WHERE state = 'in_flight' AND owner IS NOT ?",
                 arguments: [owner])
             var uncertain = 0
-            for row in claimed {
-                let id: String = row["id"]
-                // One that was uncertain before the claim stays so: nobody had an answer yet.
-                let isOpen =
-                    try row["came_from"] == Delivery.State.uncertain.rawValue
-                    || DeliveryRow.journal(of: id, context.db).contains(where: \.leavesOutcomeOpen)
-                if isOpen { uncertain += 1 }
-                try context.db.cachedStatement(
-                    sql: """
-                        UPDATE deliveries SET state = ?, owner = NULL, came_from = NULL, next_attempt_at = NULL,
-                            updated_at = ? WHERE id = ?
-                        """
-                ).execute(arguments: [
-                    (isOpen ? Delivery.State.uncertain : .retrying).rawValue, at.milliseconds, id,
-                ])
-                try context.holdIfConnectionWaits(DeliveryID(id))
-            }
+            for row in claimed where try context.giveBack(row, at: at) { uncertain += 1 }
             return (uncertain: uncertain, retrying: claimed.count - uncertain)
+        }
+    }
+
+    public func recoverClaims(
+        of connection: ConnectionID, owner: String, at: Timestamp, where delivers: @escaping @Sendable (String) -> Bool
+    ) async throws -> Int {
+        @Sendable func left(_ db: Database) throws -> [Row] {
+            try Row.fetchAll(
+                db.cachedStatement(
+                    sql: """
+                        SELECT id, action, came_from FROM deliveries
+                        WHERE state = 'in_flight' AND owner = ? AND connection_id = ?
+                        """), arguments: [owner, connection.rawValue]
+            ).filter { delivers($0["action"]) }
+        }
+        // Asked first: there is hardly ever one, and a write would cost each drain a commit.
+        let isAny = try await read("looking for claims that were left on '\(connection)'") { try !left($0).isEmpty }
+        guard isAny else { return 0 }
+        return try await write { context in
+            let claimed = try left(context.db)
+            for row in claimed { _ = try context.giveBack(row, at: at) }
+            return claimed.count
         }
     }
 
@@ -143,6 +149,27 @@ extension SQLiteStore {
 }
 
 extension WriteContext {
+    /// Ends a claim of which nobody knows what came: `row` has its `id` and `came_from`.
+    ///
+    /// - Returns: whether its outcome is open.
+    fileprivate func giveBack(_ row: Row, at: Timestamp) throws -> Bool {
+        let id: String = row["id"]
+        // One that was uncertain before the claim stays so: nobody had an answer yet.
+        let isOpen =
+            try row["came_from"] == Delivery.State.uncertain.rawValue
+            || DeliveryRow.journal(of: id, db).contains(where: \.leavesOutcomeOpen)
+        try db.cachedStatement(
+            sql: """
+                UPDATE deliveries SET state = ?, owner = NULL, came_from = NULL, next_attempt_at = NULL,
+                    updated_at = ? WHERE id = ?
+                """
+        ).execute(arguments: [
+            (isOpen ? Delivery.State.uncertain : .retrying).rawValue, at.milliseconds, id,
+        ])
+        try holdIfConnectionWaits(DeliveryID(id))
+        return isOpen
+    }
+
     func log(_ attempt: AttemptRecord) throws {
         try db.cachedStatement(
             sql: """

@@ -106,6 +106,23 @@ struct OutboxTests {
         await store.close()
     }
 
+    @Test("invariant 4: a daemon that works takes back what it left claimed, and nothing of others or of other actions")
+    func recoveryWhileWorking() async throws {
+        try await store.prepareDeliveries(3)
+        _ = try await claim("alive", limit: 2)
+        _ = try await claim("other", limit: 1)
+        try await store.storeIntent(deliveries: ["dlv_0"], step: "deal", attempt: 1, at: .start)
+        func recover(_ owner: String, _ action: String) async throws -> Int {
+            try await store.recoverClaims(of: "con_1", owner: owner, at: later) { $0 == action }
+        }
+        #expect(try await recover("alive", "click") == 0)
+        #expect(try await recover("alive", "deal") == 2)
+        #expect(try await recover("alive", "deal") == 0)
+        #expect(try await store.deliveryCounts() == ["con_1": [.uncertain: 1, .retrying: 1, .inFlight: 1]])
+        #expect(try await claim("alive", now: later).map(\.cameFrom) == [.uncertain, .retrying])
+        await store.close()
+    }
+
     @Test("replay starts dead ones afresh, each once, and keeps an open step uncertain")
     func replay() async throws {
         try await store.prepareDeliveries(3)
