@@ -127,7 +127,15 @@ public actor Ticker {
         let asOf = clock.now
         try await withThrowingTaskGroup(of: DeliveryTally.self) { [dispatcher] drains in
             for connection in due { drains.addTask { try await dispatcher.drain(connection, asOf: asOf) } }
-            while let tally = try await drains.next() { share.deliveries += tally }
+            // One that fails does not cut its neighbours off in the middle of theirs (RATE-14).
+            var failure: (any Error)?
+            while let result = await drains.nextResult() {
+                switch result {
+                case .success(let tally): share.deliveries += tally
+                case .failure(let error): failure = failure ?? error
+                }
+            }
+            if let failure { throw failure }
         }
         return share
     }
