@@ -196,8 +196,14 @@ public actor TokenKeeper: TokenSupply {
     private func refresh(_ id: ConnectionID, isForced: Bool) async {
         // What the store cannot tell now, the next pass asks again; its own health says what is wrong with it.
         guard let chain = try? await store.chain(id), let connection = try? await store.connection(id: id),
-            connection.state != .disconnected, chain.intent == nil, let due = dueAt(chain, of: connection)
+            connection.state != .disconnected, let due = dueAt(chain, of: connection)
         else { return }
+        if let intent = chain.intent {
+            // A chain has one flight at a time: one of ours that is open now ended without the store's taking its end.
+            guard intent.owner == owner else { return }
+            await settle(chain, .uncertain(Self.unsettled), connection)
+            return
+        }
         let now = clock.now
         if let wait = chain.nextAttemptAt, wait > now { return }
         guard isForced || due <= now else { return }
@@ -242,6 +248,10 @@ public actor TokenKeeper: TokenSupply {
         }
         CrashPoint.reach("after_refresh_store")
     }
+
+    private static let unsettled = Reason(
+        code: "refresh_interrupted",
+        message: "What came of a token refresh could not be stored; the token is tried once more.")
 
     /// Stores a new pair. A store that is full must not cost an installation: the pair is kept in memory and tried again.
     private func adopt(_ grant: TokenGrant, after old: TokenChain, _ connection: Connection, sentAt: Timestamp) async {
@@ -294,7 +304,7 @@ public actor TokenKeeper: TokenSupply {
             await end(chain, connection)
             return
         }
-        // When the store does not take it, the open intent says "uncertain" after the next start: the careful side.
+        // When the store does not take it, the open intent says "uncertain" to the next refresh or start: the careful side.
         _ = try? await store.settleRefresh(chain)
         if chain.state == .operatorError, clock.now >= chain.expiresAt, let reason = chain.reason {
             await move(connection, to: .permission, reason)

@@ -80,6 +80,19 @@ struct RefreshTests {
         await world.end()
     }
 
+    @Test("OAU-03: a refresh whose end could not be stored is tried once more by the same daemon")
+    func unsettled() async throws {
+        let world = try await OAuthWorld()
+        world.clock.advance(by: .seconds(1710))
+        // As a refresh leaves it whose refusal a full disk did not take.
+        try await world.store.beginRefresh("con_1", version: 1, owner: "run_1", resent: 0, at: world.clock.now)
+        await world.pass(.seconds(30), step: .seconds(1))
+        let chain = try await world.chain()
+        #expect(chain.state == .ok && chain.version == 2 && chain.intent == nil)
+        #expect(world.vendor.sent == ["refresh-1"])
+        await world.end()
+    }
+
     @Test(
         "OAU-13, Z-09: every form of a bad refresh token is final after one call, with a state and a cause",
         arguments: [
