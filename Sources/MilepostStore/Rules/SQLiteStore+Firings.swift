@@ -66,6 +66,8 @@ extension SQLiteStore {
                 guard let id = crossing.delivery, let delivery = deliveries[id] else { continue }
                 guard try context.insert(delivery, key: crossing.key) else { continue }
                 made.append(delivery)
+                // It may have stopped working while it was asked for the records.
+                try context.holdIfConnectionWaits(delivery.id)
                 try context.db.execute(
                     sql: """
                         INSERT INTO rule_moves (connection_id, position, target, firing) VALUES (?, ?, ?, ?)
