@@ -302,7 +302,19 @@ struct ContactEraser {
     private func clean(_ text: String) -> String {
         if text == contact { return Self.mark }
         guard contact.count >= Self.shortestPart else { return text }
-        return text.split(separator: contact, omittingEmptySubsequences: false).joined(separator: Self.mark)
+        let parts = text.split(separator: contact, omittingEmptySubsequences: false)
+        guard var cleaned = parts.first.map(String.init) else { return text }
+        for (before, after) in zip(parts, parts.dropFirst()) {
+            cleaned += isPartOfNumber(before, after) ? contact : Self.mark
+            cleaned += after
+        }
+        return cleaned
+    }
+
+    /// Vendors number people: within a longer number it is somebody else's id.
+    private func isPartOfNumber(_ before: Substring, _ after: Substring) -> Bool {
+        func isDigit(_ character: Character?) -> Bool { character?.isWholeNumber ?? false }
+        return (isDigit(contact.first) && isDigit(before.last)) || (isDigit(contact.last) && isDigit(after.first))
     }
 }
 

@@ -206,10 +206,14 @@ extension WriteContext {
         let rows = try Row.fetchAll(
             db,
             sql: """
-                SELECT number, person, targets FROM rule_firings
+                SELECT number, contact, person FROM rule_firings
                 WHERE workspace = ?2 AND (contact IN (?1, lower(?1)) OR instr(person, ?1))
                 """, arguments: [contact, workspace.rawValue])
         for row in rows {
+            // Where the text only stands in it, it may be a part of somebody else's id.
+            let person = StoredJSON.value(row["person"])
+            let names = [row["contact"] as String, person["id"]?.string, person["email"]?.string]
+            guard names.contains(contact) || row["contact"] == contact.lowercased() else { continue }
             let number: Int64 = row["number"]
             try db.execute(
                 sql: """

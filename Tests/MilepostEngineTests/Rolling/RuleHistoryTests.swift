@@ -294,6 +294,25 @@ struct RuleHistoryTests {
         await world.end()
     }
 
+    @Test("PRV-02: erasing one contact leaves those alone whose ids only hold the same digits")
+    func erasureOfOne() async throws {
+        let world = try await world()
+        try await world.make(RulesWorld.document("r", threshold: 1))
+        for contact in ["101", "51012", "123456", "1234567"] {
+            world.crm.set([.init(id: "9\(contact)")], of: contact)
+            try await world.click(by: contact)
+        }
+        try await world.catchUp()
+        for erased in ["101", "123456"] {
+            _ = try await world.store.eraseContact(workspace: world.workspace, contact: erased)
+        }
+        let left = Set(try await world.firings().map(\.contact)).filter { !$0.hasPrefix("erased-") }
+        #expect(left == ["51012", "1234567"])
+        let people = try await world.deliveries().compactMap { $0.payload["contact"]?["id"]?.string }
+        #expect(Set(people) == ["51012", "1234567", "[erased]"])
+        await world.end()
+    }
+
     @Test("Retention drops what says nothing any more and keeps what must not fire again")
     func retention() async throws {
         let world = try await world()
