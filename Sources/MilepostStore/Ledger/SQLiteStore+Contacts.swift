@@ -66,17 +66,22 @@ extension SQLiteStore {
             result.held += erased.held
         }
         result.held += try await write { try $0.eraseStream(of: names, workspace: workspace) }
+        var deliveries: Set<String> = []
+        for name in names.addresses.union([contact]).sorted() {
+            deliveries.formUnion(try await eraseDeliveries(of: name, workspace: workspace))
+            try await eraseVendorEvents(of: name, workspace: workspace)
+            try await write { try $0.eraseRules(of: name, workspace: workspace) }
+            try await eraseAudit(of: name)
+            try await erasePluginValues(of: name, workspace: workspace)
+        }
+        result.deliveries = deliveries.count
+        // Last: an erasure that is repeated because it broke off still finds the names.
         result.forms = try await write { context in
             try context.db.execute(
-                sql: "DELETE FROM forms WHERE workspace = ?1 AND (contact = ?2 OR email = ?2)",
+                sql: "DELETE FROM forms WHERE workspace = ?1 AND (contact = ?2 OR lower(email) = lower(?2))",
                 arguments: [try context.workspaceRow(workspace), contact])
             return context.db.changesCount
         }
-        result.deliveries = try await eraseDeliveries(of: contact, workspace: workspace)
-        try await eraseVendorEvents(of: contact, workspace: workspace)
-        try await write { try $0.eraseRules(of: contact, workspace: workspace) }
-        try await eraseAudit(of: contact)
-        try await erasePluginValues(of: contact, workspace: workspace)
         try await overwriteFreePages()
         _ = try await writer.outside { db, _ in try? db.checkpoint(.truncate) }
         return result
@@ -112,9 +117,10 @@ extension SQLiteStore {
         while try await write({ try $0.freeZeros() }) { try Task.checkCancellation() }
     }
 
-    private func eraseDeliveries(of contact: String, workspace: WorkspaceID) async throws -> Int {
+    /// - Returns: the ids of those that named the contact.
+    private func eraseDeliveries(of contact: String, workspace: WorkspaceID) async throws -> [String] {
         var position: Int64 = 0
-        var erased = 0
+        var erased: [String] = []
         while true {
             let start = position
             let step = try await write { context in
@@ -214,14 +220,14 @@ extension WriteContext {
 
     fileprivate func eraseDeliveries(
         of contact: String, workspace: WorkspaceID, after: Int64
-    ) throws -> (erased: Int, next: Int64?) {
+    ) throws -> (erased: [String], next: Int64?) {
         let rows = try Row.fetchAll(
             db,
             sql: """
                 SELECT number, id, payload FROM deliveries WHERE workspace = ? AND number > ? ORDER BY number LIMIT 500
                 """, arguments: [workspace.rawValue, after])
         let eraser = ContactEraser(contact: contact)
-        var erased = 0
+        var erased: [String] = []
         for row in rows {
             let id: String = row["id"]
             var found = false
@@ -252,7 +258,7 @@ extension WriteContext {
                 try db.execute(sql: "UPDATE \(table)", arguments: [id, contact])
                 if db.changesCount > 0 { found = true }
             }
-            if found { erased += 1 }
+            if found { erased.append(id) }
         }
         return (erased, rows.count == 500 ? rows.last?["number"] : nil)
     }

@@ -21,6 +21,8 @@ public struct StreamExport: Sendable {
 /// clicks carried.
 struct PersonNames: Sendable {
     var contacts: Set<String>
+    /// Addresses as forms gave them: a payload may carry one without the id, and in other letters.
+    var addresses: Set<String> = []
     var google: Set<String> = []
     var facebook: Set<String> = []
 
@@ -31,11 +33,14 @@ struct PersonNames: Sendable {
             sql: """
                 SELECT contact, email, gclid, fbclid FROM forms WHERE id IN (
                     SELECT id FROM forms WHERE workspace = ?1 AND contact = ?2
-                    UNION SELECT id FROM forms WHERE workspace = ?1 AND email = ?2)
+                    UNION SELECT id FROM forms WHERE workspace = ?1 AND lower(email) = lower(?2))
                 """, arguments: [workspace, contact])
         for form in forms {
             if let id: String = form["contact"] { contacts.insert(id) }
-            if let email: String = form["email"] { contacts.insert(email.lowercased()) }
+            if let email: String = form["email"] {
+                contacts.insert(email.lowercased())
+                addresses.insert(email)
+            }
             take(form)
         }
         for table in try DayTable.all(db) {

@@ -226,6 +226,26 @@ struct LedgerTests {
         #expect(bytes.range(of: Data(ada.utf8)) == nil, "no copy is left in the file")
     }
 
+    @Test(
+        "PRV-02: an address is erased however it was written, and by the id that a form gives it",
+        arguments: [true, false])
+    func addressIsErased(byID: Bool) async throws {
+        let directory = try TemporaryDirectory()
+        let store = try directory.open()
+        try await store.prepareDeliveries(1)
+        let written = ["ada@example.org", "Ada@Example.org"].enumerated().map { number, address in
+            FormSubmission(id: EventID("f\(number)"), time: .start, contactID: "c-1", email: address)
+        }
+        _ = try await store.appendForms(written, workspace: .acme, receivedAt: .start)
+        let result = try await store.eraseContact(workspace: .acme, contact: byID ? "c-1" : "ada@example.org")
+        #expect(result == ErasureResult(clicks: 0, deliveries: 1, forms: 2))
+        await store.close()
+        let bytes = try Data(contentsOf: URL(fileURLWithPath: directory.database))
+        for form in written {
+            #expect(bytes.range(of: Data((form.email ?? "").utf8)) == nil, "no copy is left in the file")
+        }
+    }
+
     @Test("erasing leaves no copy in pages that retention freed, in plugins' values nor in the audit log (PRV-02)")
     func erasureReachesFreePages() async throws {
         let directory = try TemporaryDirectory()
