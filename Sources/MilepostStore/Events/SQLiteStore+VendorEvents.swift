@@ -99,12 +99,14 @@ extension SQLiteStore {
 }
 
 extension WriteContext {
+    /// Numbers are the order of receipt, so the oldest stand first; a step looks at as many as it may drop.
     fileprivate func dropVendorEvents(before: Timestamp, rows: Int) throws -> Int {
         try db.execute(
             sql: """
                 DELETE FROM vendor_events WHERE number IN (
-                    SELECT number FROM vendor_events WHERE received_at < ? ORDER BY number LIMIT ?)
-                """, arguments: [before.milliseconds, rows])
+                    SELECT number FROM (SELECT number, received_at FROM vendor_events ORDER BY number LIMIT ?)
+                    WHERE received_at < ?)
+                """, arguments: [rows, before.milliseconds])
         return db.changesCount
     }
 
