@@ -31,6 +31,8 @@ public final class HostedPlugins: PluginPort {
         var loaded: [PluginName: Loaded] = [:]
         var refused: [PluginName: Reason] = [:]
         var instances: [ConnectionID: PluginInstance] = [:]
+        /// Grows whenever instances are let go of: one that was begun before may know too little.
+        var forgettings: UInt64 = 0
     }
 
     private let host: PluginHost
@@ -56,6 +58,8 @@ public final class HostedPlugins: PluginPort {
         for (name, loaded) in state.withLock({ $0.loaded }) where enabled[name] != loaded.configuration {
             await closeInstances(of: name)
             state.withLock { _ = $0.loaded.removeValue(forKey: name) }
+            // An operation may have made another meanwhile, which would outlive its plugin.
+            await closeInstances(of: name)
             await host.unload(name)
         }
         state.withLock { $0.refused = $0.refused.filter { enabled[$0.key] != nil } }
@@ -262,23 +266,33 @@ public final class HostedPlugins: PluginPort {
 
     /// Lets go of a connection's instance, so that the next operation makes one with the new settings.
     func forget(_ connection: ConnectionID) async {
-        if let instance = state.withLock({ $0.instances.removeValue(forKey: connection) }) {
-            await turns.take(of: instance.plugin, alone: false) { await instance.close() }
+        let forgotten = state.withLock { state -> PluginInstance? in
+            state.forgettings += 1
+            return state.instances.removeValue(forKey: connection)
         }
-        gateway.close(connection)
+        // The gateway goes on knowing the connection: while this one closes, the next operation may have made another.
+        guard let instance = forgotten else { return }
+        await turns.take(of: instance.plugin, alone: false) { await instance.close() }
     }
 
     private func instance(for connection: Connection) async throws -> PluginInstance {
-        if let existing = state.withLock({ $0.instances[connection.id] }) { return existing }
-        let made = try await makeInstance(for: connection)
-        // Two operations may race to make one; the second closes its own.
-        let kept = state.withLock { state -> PluginInstance in
-            if let existing = state.instances[connection.id] { return existing }
-            state.instances[connection.id] = made
-            return made
+        while true {
+            let (existing, forgettings) = state.withLock { ($0.instances[connection.id], $0.forgettings) }
+            if let existing { return existing }
+            // Read anew: the caller's may be from before a change, and what is made now stays until the next one.
+            let current = try await gateway.store.connection(id: connection.id) ?? connection
+            let made = try await makeInstance(for: current)
+            // Two operations may race to make one; the second closes its own.
+            let kept = state.withLock { state -> PluginInstance? in
+                if let existing = state.instances[connection.id] { return existing }
+                guard state.forgettings == forgettings else { return nil }
+                state.instances[connection.id] = made
+                return made
+            }
+            if let kept, kept === made { return made }
+            await made.close()
+            if let kept { return kept }
         }
-        if kept !== made { await made.close() }
-        return kept
     }
 
     private func makeInstance(
@@ -314,6 +328,7 @@ public final class HostedPlugins: PluginPort {
 
     private func closeInstances(of plugin: PluginName) async {
         let gone = state.withLock { state -> [PluginInstance] in
+            state.forgettings += 1
             let members = state.instances.filter { $0.value.plugin == plugin }
             for id in members.keys { state.instances[id] = nil }
             return Array(members.values)
