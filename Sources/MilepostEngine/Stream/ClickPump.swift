@@ -53,9 +53,11 @@ public actor ClickPump {
         for subscription in running.values { subscription.nudge() }
         for connection in connections where connection.state != .disconnected && running[connection.id] == nil {
             let plugin = connection.integration.plugin
+            let wasThere = plugins.obstacle(for: plugin) == nil
             if plugins.clickActions(of: plugin).isEmpty {
-                // One that is only switched off keeps its place: it goes on where it was.
-                if plugins.obstacle(for: plugin) == nil { try? await store.closeStream(connection.id) }
+                // One that is only switched off keeps its place: it goes on where it was. Asked before and after, because a
+                // reload may come between the questions.
+                if wasThere, plugins.obstacle(for: plugin) == nil { try? await store.closeStream(connection.id) }
                 continue
             }
             // First the subscription, then the look at what is stored: nothing falls between.
