@@ -195,13 +195,15 @@ public struct AttemptRecord: Sendable, Equatable {
     public var attempt: Int
     public var startedAt: Timestamp
     public var finishedAt: Timestamp
-    /// `deliver` or `reconcile`.
+    /// `deliver` or `reconcile`; `replay` where somebody had it begin anew.
     public var verb: String
     /// The verdict's class, e.g. `ok`, `retry`, `uncertain`.
     public var verdict: String
     public var code: String?
     public var message: String?
     public var httpStatus: Int?
+
+    public static let replay = "replay"
 
     public init(
         delivery: DeliveryID, attempt: Int, startedAt: Timestamp, finishedAt: Timestamp, verb: String, verdict: String,

@@ -334,9 +334,12 @@ public struct Dispatcher: Sendable {
             openStep: item.openStep, earlierCrashes: try await crashes(of: delivery))
     }
 
-    /// How often the plugin's worker died or hung with this delivery in flight.
+    /// How often the plugin's worker died or hung with this delivery in flight, since it was replayed: the plugin may have
+    /// been mended.
     private func crashes(of delivery: Delivery) async throws -> Int {
-        try await store.attempts(of: delivery.id).count {
+        let log = try await store.attempts(of: delivery.id)
+        let start = log.lastIndex { $0.verb == AttemptRecord.replay } ?? log.startIndex
+        return log[start...].count {
             ($0.verdict == Verdict.Class.crashed.rawValue || $0.verdict == Verdict.Class.deadline.rawValue)
                 && $0.code != Verdict.closedCode
         }

@@ -139,6 +139,10 @@ extension SQLiteStore {
                 ).execute(arguments: [
                     (isOpen ? Delivery.State.uncertain : .pending).rawValue, at.milliseconds, id,
                 ])
+                try context.log(
+                    AttemptRecord(
+                        delivery: DeliveryID(id), attempt: 0, startedAt: at, finishedAt: at,
+                        verb: AttemptRecord.replay, verdict: "replayed"))
                 try context.holdIfConnectionWaits(DeliveryID(id))
             }
             return ids.count

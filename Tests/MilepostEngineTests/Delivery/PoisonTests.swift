@@ -91,6 +91,30 @@ struct PoisonTests {
         #expect(dead.first?.reason?.code == (way == .crashesInLookUp ? "outcome_unknown" : "poison"))
         await world.end()
     }
+
+    @Test(
+        "EXT-07, decisions 20: once the plugin is mended, the replay of a record that crashed it is sent",
+        arguments: FragilePlugin.Way.allCases)
+    private func replayed(way: FragilePlugin.Way) async throws {
+        let world = try await World()
+        try await world.connect(ThresholdPolicy(thresholds: [1]))
+        try await world.click("l3", 1)
+        let broken = world.ticker(with: FragilePlugin(store: world.store, clock: world.clock, poison: ["l3"], way: way))
+        for _ in 0..<5 {
+            world.clock.advance(by: .seconds(300))
+            _ = try await broken.tick()
+        }
+        let filter = DeliveryFilter(states: [.dead])
+        #expect(
+            try await world.store.replay(workspace: world.workspace, matching: filter, limit: 9, at: world.clock.now)
+                == 1)
+        let mended = FragilePlugin(store: world.store, clock: world.clock, poison: [], way: way)
+        world.clock.advance(by: .seconds(300))
+        _ = try await world.ticker(with: mended).tick()
+        #expect(mended.delivered == ["l3"])
+        #expect(try await world.deliveries().map(\.state) == [.delivered])
+        await world.end()
+    }
 }
 
 extension World {
