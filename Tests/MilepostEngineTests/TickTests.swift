@@ -145,6 +145,22 @@ struct TickTests {
         await world.end()
     }
 
+    @Test("PRV-01, PRV-02: a contact whose id is a short number takes no thresholds and counts with it")
+    func shortID() async throws {
+        let world = try await World()
+        try await world.connect()
+        try await world.click("a", 100)
+        let unavailable = ScriptedPlugins.Act.answer(Verdict(kind: .retry, message: "vendor is down"))
+        world.plugins.script(Array(repeating: unavailable, count: 3))
+        try await world.tick()
+        let before = try await world.deliveries().map(\.payload)
+        #expect(try await world.store.streamExport(workspace: world.workspace, contact: "100").isEmpty)
+        _ = try await world.store.eraseContact(workspace: world.workspace, contact: "100")
+        #expect(before.count == 1)
+        #expect(try await world.deliveries().map(\.payload) == before)
+        await world.end()
+    }
+
     @Test("decisions 11: who waited for a turn works with the connection as it is then, not as it was")
     func staleLook() async throws {
         let world = try await World()

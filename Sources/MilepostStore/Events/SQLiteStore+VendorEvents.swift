@@ -121,7 +121,9 @@ extension WriteContext {
                 """, arguments: [workspace.rawValue, after])
         let eraser = ContactEraser(contact: contact)
         for row in rows {
-            guard let cleaned = eraser.cleaned(json: row["data"]) else { continue }
+            guard eraser.mayBeIn(StoredJSON.value(row["data"])), let cleaned = eraser.cleaned(json: row["data"]) else {
+                continue
+            }
             // The identity stays, so that a repetition is still one; it is a sender's word or a digest.
             try db.execute(
                 sql: "UPDATE vendor_events SET data = ? WHERE number = ?",

@@ -229,6 +229,7 @@ extension WriteContext {
         let eraser = ContactEraser(contact: contact)
         var erased: [String] = []
         for row in rows {
+            guard eraser.mayBeIn(StoredJSON.value(row["payload"])) else { continue }
             let id: String = row["id"]
             var found = false
             if let payload = eraser.cleaned(json: row["payload"]) {
@@ -270,6 +271,18 @@ struct ContactEraser {
     /// Shorter ids are too likely to be part of something else.
     static let shortestPart = 6
     private static let mark = "[erased]"
+
+    /// Whether what a delivery or an event carries can be about the contact. A short id is also the number of a stage, a
+    /// threshold or a count: it is looked for only beside the person's own name.
+    func mayBeIn(_ value: JSONValue) -> Bool {
+        guard contact.count < Self.shortestPart else { return true }
+        let person = value["contact"]
+        let names = [
+            person?.string, person?["id"]?.string, person?["email"]?.string, value["personId"]?.string,
+            value["data"]?["personId"]?.string,
+        ]
+        return names.contains(contact)
+    }
 
     /// Nil when the contact is not in it.
     func cleaned(json text: String) -> String? {

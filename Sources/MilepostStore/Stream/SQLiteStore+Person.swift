@@ -119,8 +119,9 @@ extension SQLiteStore {
                     db,
                     sql: "SELECT * FROM deliveries WHERE workspace = ? AND number > ? ORDER BY number LIMIT 500",
                     arguments: [workspace.rawValue, start])
-                let found = try rows.filter { eraser.cleaned(json: $0["payload"]) != nil }
-                    .map(DeliveryRow.delivery(from:))
+                let found = try rows.filter {
+                    eraser.mayBeIn(StoredJSON.value($0["payload"])) && eraser.cleaned(json: $0["payload"]) != nil
+                }.map(DeliveryRow.delivery(from:))
                 return (found, rows.count == 500 ? rows.last?["number"] as Int64? : nil)
             }
             export.deliveries += deliveries
