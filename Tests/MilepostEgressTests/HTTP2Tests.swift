@@ -61,7 +61,7 @@ final class HTTP2Server {
 }
 
 @Suite(
-    "HTTP/2", .serialized, .timeLimit(.minutes(1)),
+    "HTTP/2", .serialized, .timeLimit(.minutes(10)),
     .enabled(if: FileManager.default.isExecutableFile(atPath: TLSServer.openssl), "needs the openssl program"))
 struct HTTP2Tests {
     @Test("a POST is answered over HTTP/2, and the next go over the same connection")

@@ -94,7 +94,7 @@ struct LimiterSimulation {
     var time: Timestamp { Timestamp(milliseconds: now) }
 }
 
-@Suite("Budgets", .timeLimit(.minutes(1)))
+@Suite("Budgets", .timeLimit(.minutes(10)))
 struct LimiterMachineTests {
     static let noon = Timestamp(rfc3339: "2026-11-21T12:00:00Z")!
 

@@ -4,7 +4,7 @@ import MilepostEgress
 import MilepostModel
 import Testing
 
-@Suite("Egress policy", .timeLimit(.minutes(1)))
+@Suite("Egress policy", .timeLimit(.minutes(10)))
 struct PolicyTests {
     static let pipedrive = EgressPolicy(rules: [
         .init(hosts: ["api.pipedrive.com", "*.pipedrive.com"], methods: ["GET", "POST"])
@@ -140,7 +140,7 @@ struct PolicyTests {
     }
 }
 
-@Suite("System resolver", .timeLimit(.minutes(1)))
+@Suite("System resolver", .timeLimit(.minutes(10)))
 struct SystemResolverTests {
     @Test("many who ask for one name at once all get its addresses, and localhost is no public one")
     func localhost() async {
@@ -163,7 +163,7 @@ struct SystemResolverTests {
     }
 }
 
-@Suite("Redirects", .timeLimit(.minutes(1)))
+@Suite("Redirects", .timeLimit(.minutes(10)))
 struct RedirectTests {
     private func redirecting(_ status: Int, to location: String) -> LoopbackServer {
         LoopbackServer { request, _ in

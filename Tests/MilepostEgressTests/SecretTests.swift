@@ -5,7 +5,7 @@ import MilepostModel
 import Synchronization
 import Testing
 
-@Suite("Secrets in requests and answers", .timeLimit(.minutes(1)))
+@Suite("Secrets in requests and answers", .timeLimit(.minutes(10)))
 struct SecretTests {
     static let token = FixedSecrets.token  // tok/9f+Marker"77: every encoding changes something in it
 
@@ -183,7 +183,7 @@ struct SecretTests {
     }
 }
 
-@Suite("Response limits", .timeLimit(.minutes(1)))
+@Suite("Response limits", .timeLimit(.minutes(10)))
 struct ResponseLimitTests {
     @Test("a body past the cap is cut, answered, and says so")
     func cap() async {

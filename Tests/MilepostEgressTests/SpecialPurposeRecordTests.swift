@@ -9,7 +9,7 @@ import Testing
 #endif
 
 /// The registries' rows beside the table of ranges, and our verdict at each of their edges for a second pair of eyes.
-@Suite("The registries, row by row (EXT-05)", .timeLimit(.minutes(5)))
+@Suite("The registries, row by row (EXT-05)", .timeLimit(.minutes(10)))
 struct SpecialPurposeRecordTests {
     private static let rows = SpecialPurposeRegistry.ipv4 + SpecialPurposeRegistry.ipv6
     /// Blocks whose addresses are judged by the IPv4 address in them: spellings of the table, not ranges of it.

@@ -91,7 +91,7 @@ final class TLSServer {
 }
 
 @Suite(
-    "TLS (PRV-03)", .serialized, .timeLimit(.minutes(1)),
+    "TLS (PRV-03)", .serialized, .timeLimit(.minutes(10)),
     .enabled(if: FileManager.default.isExecutableFile(atPath: TLSServer.openssl), "needs the openssl program"))
 struct TLSTests {
     private func egress(trusting path: String?, _ answers: [[String]] = [["127.0.0.1"]]) -> CurlEgress {

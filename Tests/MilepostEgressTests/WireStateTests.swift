@@ -12,7 +12,7 @@ import Testing
     import Darwin
 #endif
 
-@Suite("Wire state", .timeLimit(.minutes(1)))
+@Suite("Wire state", .timeLimit(.minutes(10)))
 struct WireStateTests {
     @Test("a complete answer is answered, and the connection is used again")
     func answered() async throws {

@@ -6,7 +6,7 @@ import MilepostPluginHost
 import Testing
 
 /// Every refusal has its code and one clear sentence in error, log, status and metric (EXT-01).
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(10)))
 struct LoadingTests {
     struct Refusal: Sendable, CustomTestStringConvertible {
         let code: PluginLoadError.Code

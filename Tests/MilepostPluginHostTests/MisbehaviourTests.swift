@@ -5,7 +5,7 @@ import MilepostPluginHost
 import Testing
 
 /// A plugin that crashes, hangs, leaks or lies harms its own operations only (EXT-02, invariant 7).
-@Suite(.serialized, .timeLimit(.minutes(3)))
+@Suite(.serialized, .timeLimit(.minutes(10)))
 struct MisbehaviourTests {
     @Test(
         "a crash ends the operation as crashed and the next one finds a new worker",

@@ -5,7 +5,7 @@ import MilepostPluginHost
 import Testing
 
 /// The same plugin does the same in both isolation modes.
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(10)))
 struct RoundTripTests {
     @Test("a plugin answers alike in a worker and inline (EXT-01)", arguments: PluginIsolation.allCases)
     func answersAlike(isolation: PluginIsolation) async throws {

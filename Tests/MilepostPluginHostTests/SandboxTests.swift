@@ -6,7 +6,7 @@ import MilepostPluginHost
 import Testing
 
 /// What code in a worker cannot do, however it tries.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct SandboxTests {
     @Test("no network, no files, no processes, no new code, no way back to the daemon (EXT-02)")
     func walls() async throws {
@@ -51,7 +51,7 @@ struct SandboxTests {
 
 /// The walls must stand, and Swift must live within them: a plugin with the static standard library, FoundationEssentials
 /// JSON, dates and concurrency.
-@Suite(.serialized, .timeLimit(.minutes(5)))
+@Suite(.serialized, .timeLimit(.minutes(10)))
 struct SwiftPluginTests {
     @Test("a statically linked Swift plugin runs alike in the sandbox and inline", arguments: PluginIsolation.allCases)
     func swiftPlugin(isolation: PluginIsolation) async throws {

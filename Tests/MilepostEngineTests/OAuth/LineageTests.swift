@@ -7,7 +7,7 @@ import MilepostStore
 import Synchronization
 import Testing
 
-@Suite("Chains over crashes, restores, copies and edits", .serialized, .timeLimit(.minutes(2)))
+@Suite("Chains over crashes, restores, copies and edits", .serialized, .timeLimit(.minutes(10)))
 struct LineageTests {
     @Test(
         "OAU-03: a daemon that dies with an open intent leaves a successor that knows it, tries once and tells a lost chain",

@@ -6,7 +6,7 @@ import MilepostStore
 import Synchronization
 import Testing
 
-@Suite("Refreshing tokens in virtual time", .timeLimit(.minutes(2)))
+@Suite("Refreshing tokens in virtual time", .timeLimit(.minutes(10)))
 struct RefreshTests {
     @Test(
         "OAU-01, OAU-02: a token is replaced 90 seconds before the end that its answer told; 30 minutes when it told none",

@@ -9,7 +9,7 @@ import Synchronization
 import Testing
 
 /// Invariant 4 with a real worker: what leaves has its intent on disk, and nothing leaves for an operation that is over.
-@Suite("Requests whose worker dies", .serialized, .timeLimit(.minutes(2)))
+@Suite("Requests whose worker dies", .serialized, .timeLimit(.minutes(10)))
 struct OrphanedRequestTests {
     @Test(
         "a request that waited for a budget while its worker was killed never leaves, and a later attempt sends it once"

@@ -7,7 +7,7 @@ import Synchronization
 import Testing
 
 /// Provisioning with a real worker: intents outside of deliveries, and what a lost answer costs.
-@Suite("Provisioning", .serialized, .timeLimit(.minutes(2)))
+@Suite("Provisioning", .serialized, .timeLimit(.minutes(10)))
 struct ProvisionTests {
     static let shelf: ConnectionID = "provision_con_1"
 

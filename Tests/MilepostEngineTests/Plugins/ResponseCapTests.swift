@@ -6,7 +6,7 @@ import MilepostRules
 import Testing
 
 /// How much of an answer a plugin is given.
-@Suite("The size of answers", .serialized, .timeLimit(.minutes(2)))
+@Suite("The size of answers", .serialized, .timeLimit(.minutes(10)))
 struct ResponseCapTests {
     @Test("a plugin is given as much of an answer as it asks for, also where that is more than the default")
     func asked() async throws {

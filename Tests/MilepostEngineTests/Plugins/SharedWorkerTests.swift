@@ -8,7 +8,7 @@ import Synchronization
 import Testing
 
 /// Two connections of one plugin share its worker, a real one here.
-@Suite("Connections that share a worker", .serialized, .timeLimit(.minutes(2)))
+@Suite("Connections that share a worker", .serialized, .timeLimit(.minutes(10)))
 struct SharedWorkerTests {
     private static let other: WorkspaceID = "other"
 

@@ -7,7 +7,7 @@ import MilepostStore
 import Testing
 
 /// The engine under a deterministic simulator: one seed, one history. A failure names its seed.
-@Suite("Simulated histories", .timeLimit(.minutes(3)))
+@Suite("Simulated histories", .timeLimit(.minutes(10)))
 struct SimulationTests {
     @Test(
         "invariants 2, 3, 4, 8, 9: whatever fails in whatever order, deals are the crossings that fired, once each",

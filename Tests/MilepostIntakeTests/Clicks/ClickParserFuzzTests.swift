@@ -4,7 +4,7 @@ import MilepostIntake
 import MilepostModel
 import Testing
 
-@Suite("hostile bodies", .timeLimit(.minutes(5)))
+@Suite("hostile bodies", .timeLimit(.minutes(10)))
 struct ClickParserFuzzTests {
     static let events = [
         Array(DerivedIDTests.full.split(separator: "\n").joined(separator: " ").utf8),

@@ -16,7 +16,7 @@ struct SeededGenerator: RandomNumberGenerator {
     }
 }
 
-@Suite("the scanner against FoundationEssentials (decisions 29)", .timeLimit(.minutes(5)))
+@Suite("the scanner against FoundationEssentials (decisions 29)", .timeLimit(.minutes(10)))
 struct JSONTapeFuzzTests {
     static let limits = JSONTape.Limits(depth: 64, members: 1000, stringBytes: 100_000)
 

@@ -69,7 +69,7 @@ struct WriterTests {
 
     @Test(
         "readers that run beside writes and checkpoints never see a loss (SQLite's WAL-reset bug)",
-        .timeLimit(.minutes(1)))
+        .timeLimit(.minutes(10)))
     func readersAndCheckpoints() async throws {
         // Every commit is followed by a checkpoint.
         let store = try directory.open(SQLiteConfiguration(checkpointBytes: 0, checkpointLimitBytes: 0))
