@@ -24,6 +24,15 @@ int main(void) {
     mpk_text(mpk_member(item, "b"), text, sizeof text);
     expect(!strcmp(text, "x\xc3\xa9\xf0\x9f\x98\x80\n"), "escapes become UTF-8");
     expect(mpk_text(mpk_member(item, "b"), text, 3) == 1, "texts are cut at a character");
+    const char *long_text = "ab\xc3\xa9\xf0\x9f\x98\x80z";
+    const size_t cuts[] = {0, 1, 2, 2, 4, 4, 4, 4, 8, 9, 9};
+    for (size_t room = 1; room <= sizeof cuts / sizeof cuts[0]; room++) {
+        mpk__copy(text, room, long_text);
+        expect(strlen(text) == cuts[room - 1] && !strncmp(text, long_text, cuts[room - 1]),
+               "copies are cut at a character");
+    }
+    mpk__copy(text, sizeof text, NULL);
+    expect(text[0] == 0, "nothing is copied as an empty text");
     expect(mpk_member(whole, "c").at == NULL, "what is not there is absent");
     /* Every beginning of a good text is bad, and none makes the reader read past it. */
     for (size_t length = 0; length + 1 < sizeof good; length++)

@@ -127,14 +127,14 @@ static inline void mpk_end(struct mpk_call *call, int32_t verdict, const char *c
     call->verdict = verdict;
     call->code = code;
     call->answer = "unknown";
-    snprintf(call->message, sizeof call->message, "%s", says);
+    mpk__copy(call->message, sizeof call->message, says);
 }
 
 static inline void mpk__end_ok(struct mpk_call *call, const char *answer, const char *remote, const char *says) {
     mpk_end(call, MP_OK, NULL, says);
     call->answer = answer;
     if (remote != call->remote)
-        snprintf(call->remote, sizeof call->remote, "%s", remote ? remote : "");
+        mpk__copy(call->remote, sizeof call->remote, remote);
 }
 
 /** Says that the vendor's answer makes no sense: uncertain after a change, retry after a look-up. */
@@ -292,7 +292,7 @@ static inline void mpk__store(struct mpk_call *call, const char *id, mpk_then th
     struct mpk__instance *instance = call->instance;
     struct mpk_buffer result = {0};
     if (id != call->remote)
-        snprintf(call->remote, sizeof call->remote, "%s", id);
+        mpk__copy(call->remote, sizeof call->remote, id);
     if (mpk__finished(call, call->step).at) {
         then(call, mpk__finished(call, call->step));
         return;

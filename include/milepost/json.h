@@ -213,6 +213,17 @@ static inline size_t mpk_text(struct mpk_json value, char *ret_text, size_t capa
     return used;
 }
 
+/* Copies a text, cut at a character where it is too long: half of one would make JSON of it unreadable. */
+static inline void mpk__copy(char *ret_text, size_t capacity, const char *text) {
+    size_t length = text ? strlen(text) : 0;
+    if (length >= capacity)
+        for (length = capacity - 1; length > 0 && ((unsigned char)text[length] & 0xc0) == 0x80;)
+            length--;
+    if (length > 0)
+        memmove(ret_text, text, length);
+    ret_text[length] = 0;
+}
+
 /** A text that grows. When memory is out it stays as it was and `failed` says so. */
 struct mpk_buffer {
     char *bytes;
