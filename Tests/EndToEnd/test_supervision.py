@@ -140,6 +140,18 @@ def test_why_it_does_not_start_is_an_error_of_the_journal_line_by_line(tmp_path:
     assert done.returncode == 78 and len(lines) >= 2 and all(line.startswith("<3>") for line in lines), lines
 
 
+def test_a_backup_that_cannot_be_written_says_where_and_why(own) -> None:
+    """EXT-18: and does not make the store look broken"""
+    daemon: Daemon = own().start()
+    place = daemon.directory / "absent" / "copy.db"
+    run = daemon.cli("backup", str(place), check=False)
+    assert run.code != 0 and "backup_unwritable" in run.err + run.out, (run.out, run.err)
+    for part in (str(place), "No such file or directory", "/var/backups/milepost"):
+        assert part in run.err + run.out, run.err
+    assert daemon.rest.get("/v1/admin/status")["store"]["writable"] is True
+    assert daemon.rest.get("/v1/admin/status")["problems"] == []
+
+
 def test_a_key_is_made_once_and_an_existing_one_is_left_alone(tmp_path: Path) -> None:
     """EXT-14, decisions 33"""
     daemon = Daemon(tmp_path)

@@ -64,6 +64,7 @@ MEANINGS = {
     "manifest_invalid": "The manifest is not what it should be; the sentence names the key.",
     "not_found": "There is no such thing; the sentence names it.",
     "unauthenticated": "No bearer token came, or the daemon does not know it.",
+    "backup_unwritable": "The backup's file cannot be made or filled where it was asked for; the sentence says which and why.",
     "needs_target": "Installed, and what it needs to deliver is not chosen yet; the sentence names it.",
     "plugin_crashed": "The worker ended in the middle of the operation; the sentence says by which signal or status.",
     "plugin_hung": "The worker did not answer within its deadline and was ended.",

@@ -258,7 +258,9 @@ final class WriterThread: Sendable {
         switch failure.code {
         case .corrupt: stop(failure)
         case .storageFull, .failed: condition.withLock { $0.lastFailure = failure }
-        case .schemaTooNew, .upgradeDiffers, .downgradeLosesData, .locked, .notFound, .conflict, .closed: break
+        case .schemaTooNew, .upgradeDiffers, .downgradeLosesData, .locked, .notFound, .conflict, .closed,
+            .backupUnwritable:
+            break
         }
         return failure
     }

@@ -67,6 +67,19 @@ struct WriterTests {
         await store.close()
     }
 
+    @Test("EXT-18: a backup that cannot be written says where and why, and the store counts as well")
+    func backupUnwritable() async throws {
+        let store = try directory.open()
+        _ = try await store.ensureWorkspace(.acme, at: .start)
+        let file = directory.path + "/absent/copy.db"
+        let error = await #expect(throws: StoreError.self) { try await store.backup(to: file) }
+        #expect(error?.code == .backupUnwritable)
+        #expect(error?.detail.contains("'\(file)' cannot be written: No such file or directory") == true)
+        #expect(error?.detail.contains("/var/backups/milepost") == true)
+        #expect(await store.health().isWritable, "the store itself is well")
+        await store.close()
+    }
+
     @Test(
         "readers that run beside writes and checkpoints never see a loss (SQLite's WAL-reset bug)",
         .timeLimit(.minutes(1)))
