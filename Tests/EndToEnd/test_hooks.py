@@ -268,6 +268,20 @@ class TestEndpoints:
         workspace = hooked.workspace("acme")
         receiver.answer = lambda number: 410
         connect(workspace, receiver, new_key())
+    def test_a_warning_is_told_once(self, hooked: Daemon, receiver: Receiver) -> None:
+        """connect and configure both find that there is no TLS"""
+        workspace = hooked.workspace("acme")
+        connect(workspace, receiver, new_key())
+        place = f"{workspace.base}/integrations/custom-hook"
+
+        def told() -> list[str]:
+            return [entry["code"] for entry in workspace.rest.get("/v1/admin/status")["problems"]]
+
+        assert [warning["code"] for warning in workspace.rest.get(place)["warnings"]] == ["plain_http"]
+        assert told() == ["plain_http"]
+        workspace.rest.patch(place, {"batch": True})
+        assert told() == ["plain_http"]
+
         cross(workspace)
         workspace.tick()
         assert len(receiver.requests) == 1
