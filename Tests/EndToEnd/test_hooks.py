@@ -268,7 +268,7 @@ class TestEndpoints:
         workspace = hooked.workspace("acme")
         receiver.answer = lambda number: 410
         connect(workspace, receiver, new_key())
-    def test_a_warning_is_told_once(self, hooked: Daemon, receiver: Receiver) -> None:
+    def test_a_warning_is_told_once_and_no_more_when_disconnected(self, hooked: Daemon, receiver: Receiver) -> None:
         """connect and configure both find that there is no TLS"""
         workspace = hooked.workspace("acme")
         connect(workspace, receiver, new_key())
@@ -281,6 +281,8 @@ class TestEndpoints:
         assert told() == ["plain_http"]
         workspace.rest.patch(place, {"batch": True})
         assert told() == ["plain_http"]
+        workspace.rest.delete(place)
+        assert told() == []
 
         cross(workspace)
         workspace.tick()

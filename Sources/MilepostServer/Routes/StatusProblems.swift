@@ -13,7 +13,8 @@ extension MilepostServer {
         let chains = try await call.engine.store.chains()
         return storageProblems(health, leastFree: Int64(call.settings.leastFreeDisk))
             + keyProblems(try await call.engine.vault.status())
-            + connectionProblems(connections, installed: Set(chains.map(\.connection)))
+            + connectionProblems(
+                connections.filter { $0.state != .disconnected }, installed: Set(chains.map(\.connection)))
             + pluginProblems(plugins)
             + (try await call.engine.scheduler.isOverdue()
                 ? [
@@ -79,7 +80,7 @@ extension MilepostServer {
         _ connections: [Connection], installed: Set<ConnectionID>
     ) -> [JSONValue] {
         var found: [JSONValue] = []
-        for connection in connections where connection.state != .active && connection.state != .disconnected {
+        for connection in connections where connection.state != .active {
             let name = "\(connection.workspace)/\(connection.integration)"
             let why = connection.stateReason?.message ?? "no reason was given"
             found.append(
