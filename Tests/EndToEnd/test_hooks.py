@@ -257,17 +257,13 @@ class TestEndpoints:
                 state = workspace.rest.get(f"{workspace.base}/integrations/custom-hook@n{number}")
                 assert state["state"] == "needs_target"
                 assert "plugins.custom-hook.endpoints" in json.dumps(state)
+            told = [entry for entry in workspace.rest.get("/v1/admin/status")["problems"] if entry["code"] == "needs_target"]
+            assert len(told) == 3 and all("it must have url" in entry["cure"] for entry in told), told
+            assert "pipeline" not in json.dumps(told), "that is another plugin's word"
         finally:
             if daemon.process and daemon.process.alive:
                 daemon.kill()
 
-    def test_a_receiver_that_is_gone_is_asked_no_more_and_its_queue_kept(
-        self, hooked: Daemon, receiver: Receiver
-    ) -> None:
-        """410 means gone (EXT-08): disabled at once; another address ends that"""
-        workspace = hooked.workspace("acme")
-        receiver.answer = lambda number: 410
-        connect(workspace, receiver, new_key())
     def test_a_warning_is_told_once_and_no_more_when_disconnected(self, hooked: Daemon, receiver: Receiver) -> None:
         """connect and configure both find that there is no TLS"""
         workspace = hooked.workspace("acme")
@@ -284,6 +280,13 @@ class TestEndpoints:
         workspace.rest.delete(place)
         assert told() == []
 
+    def test_a_receiver_that_is_gone_is_asked_no_more_and_its_queue_kept(
+        self, hooked: Daemon, receiver: Receiver
+    ) -> None:
+        """410 means gone (EXT-08): disabled at once; another address ends that"""
+        workspace = hooked.workspace("acme")
+        receiver.answer = lambda number: 410
+        connect(workspace, receiver, new_key())
         cross(workspace)
         workspace.tick()
         assert len(receiver.requests) == 1

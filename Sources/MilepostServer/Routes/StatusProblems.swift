@@ -14,7 +14,8 @@ extension MilepostServer {
         return storageProblems(health, leastFree: Int64(call.settings.leastFreeDisk))
             + keyProblems(try await call.engine.vault.status())
             + connectionProblems(
-                connections.filter { $0.state != .disconnected }, installed: Set(chains.map(\.connection)))
+                connections.filter { $0.state != .disconnected }, installed: Set(chains.map(\.connection)),
+                call.engine.plugins)
             + pluginProblems(plugins)
             + (try await call.engine.scheduler.isOverdue()
                 ? [
@@ -77,7 +78,7 @@ extension MilepostServer {
     }
 
     private static func connectionProblems(
-        _ connections: [Connection], installed: Set<ConnectionID>
+        _ connections: [Connection], installed: Set<ConnectionID>, _ plugins: HostedPlugins
     ) -> [JSONValue] {
         var found: [JSONValue] = []
         for connection in connections where connection.state != .active {
@@ -87,7 +88,7 @@ extension MilepostServer {
                 problem(
                     connection.state.rawValue,
                     "\(name) is \(connection.state.rawValue) since \(connection.stateSince): \(why)",
-                    cure(for: connection, isInstalled: installed.contains(connection.id)), of: connection,
+                    cure(for: connection, isInstalled: installed.contains(connection.id), plugins), of: connection,
                     reason: connection.stateReason?.code))
         }
         for connection in connections {
@@ -104,7 +105,9 @@ extension MilepostServer {
         return found
     }
 
-    private static func cure(for connection: Connection, isInstalled: Bool) -> String {
+    private static func cure(
+        for connection: Connection, isInstalled: Bool, _ plugins: HostedPlugins
+    ) -> String {
         let name = "\(connection.integration) -w \(connection.workspace)"
         switch connection.state {
         case .needsReauth where ["credentials_restored", "credentials_copied"].contains(connection.stateReason?.code):
@@ -121,7 +124,9 @@ extension MilepostServer {
             return
                 "Give the token's user the missing right at the vendor (admin access), or use another user's token."
         case .needsTarget:
-            return "Choose a pipeline and stage that exist: milepost connect \(connection.integration) --set …."
+            let needed = plugins.requiredSettings(of: connection.integration.plugin)
+            return "Set what the reason names: milepost integrations set \(name) SETTING=VALUE"
+                + (needed.isEmpty ? "." : "; it must have \(needed.joined(separator: ", ")).")
         case .dailyBudget:
             return "Nothing: sending resumes after midnight, when the vendor's daily budget is filled again."
         case .plan:
