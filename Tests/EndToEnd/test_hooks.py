@@ -248,17 +248,21 @@ class TestEndpoints:
         try:
             daemon.start()
             workspace = daemon.workspace("acme")
-            for number, url in enumerate([receiver.url, "https://169.254.169.254/latest", "https://[::1]/in"]):
+            body = {"credentials": {"signing_key": new_key()}, "url": receiver.url}
+            refused = workspace.rest.post(f"{workspace.base}/integrations/custom-hook", body, expect=(422,))
+            assert [error["code"] for error in refused["errors"]] == ["plain_http_refused"], refused
+            assert "plugins.custom-hook.endpoints" in refused["detail"] and "use https" in refused["detail"], refused
+            for number, url in enumerate(["https://169.254.169.254/latest", "https://[::1]/in"]):
                 name = f"custom-hook@n{number}"
                 connect(workspace, receiver, new_key(), name, url=url)
             cross(workspace)
             assert receiver.requests == []
-            for number in range(3):
+            for number in range(2):
                 state = workspace.rest.get(f"{workspace.base}/integrations/custom-hook@n{number}")
                 assert state["state"] == "needs_target"
                 assert "plugins.custom-hook.endpoints" in json.dumps(state)
             told = [entry for entry in workspace.rest.get("/v1/admin/status")["problems"] if entry["code"] == "needs_target"]
-            assert len(told) == 3 and all("it must have url" in entry["cure"] for entry in told), told
+            assert len(told) == 2 and all("it must have url" in entry["cure"] for entry in told), told
             assert "pipeline" not in json.dumps(told), "that is another plugin's word"
         finally:
             if daemon.process and daemon.process.alive:
