@@ -99,6 +99,10 @@ public final class SQLiteStore: Store {
             freeDiskBytes: Self.freeBytes(around: path), workspaces: counts.workspaces, links: counts.links)
     }
 
+    /// Why a write failed since the last call, though later ones may have succeeded; nil when all did. `health` says how it
+    /// is now.
+    package func takeFailure() -> StoreError? { writer.takeFailure() }
+
     private static func size(of path: String) -> Int64 {
         var status = stat()
         return unsafe stat(path, &status) == 0 ? Int64(status.st_size) : 0

@@ -30,6 +30,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         case upgradeDiffers = "upgrade_differs"
         /// The older schema has no place for something that is in the store; nothing was changed.
         case downgradeLosesData = "downgrade_loses_data"
+        /// The backup's file cannot be made or filled where it was asked for; the store itself is well (REST 422).
+        case backupUnwritable = "backup_unwritable"
         /// Another daemon holds the data directory.
         case locked
         case notFound = "not_found"

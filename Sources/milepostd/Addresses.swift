@@ -32,10 +32,13 @@ struct Addresses {
         }
         guard !handed.isEmpty else {
             return configuration.listen.map { address in
-                server.application(on: limits(address.host, address.port), frameworkLogger: framework) { port in
+                let application = server.application(
+                    on: limits(address.host, address.port), frameworkLogger: framework
+                ) { port in
                     logger.info("listening on http://\(ListenAddress(host: address.host, port: port))")
                     announcement.arrived()
                 }
+                return NamedListener(listener: application, address: address)
             }
         }
         sayWhatIsNotUsed()
@@ -73,5 +76,18 @@ struct Addresses {
         var one: Int32 = 1
         unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, socklen_t(MemoryLayout<Int32>.size))
         return unsafe bind(descriptor, first.pointee.ai_addr, first.pointee.ai_addrlen) == 0
+    }
+}
+
+/// A listener that says which address of the configuration it could not take.
+private struct NamedListener: Service {
+    let listener: any Service
+    let address: ListenAddress
+
+    func run() async throws {
+        do { try await listener.run() } catch {
+            if let known = ListenError(error, at: address.description) { throw known }
+            throw error
+        }
     }
 }

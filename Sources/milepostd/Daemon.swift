@@ -30,9 +30,11 @@ struct Daemon {
         NIOSingletons.groupLoopCountSuggestion = max(1, ProcessInfo.processInfo.activeProcessorCount / 2)
         let level = LogOutput.LogLevel(Logger.Level(configuration.log.level))
         let format = configuration.log.format
+        let stream = ErrorStream(environment: ProcessInfo.processInfo.environment)
         LoggingSystem.bootstrap { label in
             LogOutput(
-                label: label, format: format, level: level, floor: Self.ownLabels.contains(label) ? .trace : .warning)
+                label: label, format: format, stream: stream, level: level,
+                floor: Self.ownLabels.contains(label) ? .trace : .warning)
         }
         let logger = Logger(label: "milepostd")
         let process = ProcessInfo.processInfo

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Glibc
 import Logging
 import MilepostConfiguration
 import MilepostModel
+import MilepostSupervision
 import Synchronization
 
 /// Writes log lines to standard error, as text or as one JSON object a line.
 struct LogOutput: LogHandler {
     let label: String
     let format: Configuration.Log.Format
+    let stream: ErrorStream
     let level: LogLevel
     /// Nothing below it is written, unless the level is `trace`: for frameworks that say at `info` what is detail to us.
     var floor = Logger.Level.trace
@@ -27,9 +28,13 @@ struct LogOutput: LogHandler {
         }
     }
 
-    init(label: String, format: Configuration.Log.Format, level: LogLevel, floor: Logger.Level = .trace) {
+    init(
+        label: String, format: Configuration.Log.Format, stream: ErrorStream, level: LogLevel,
+        floor: Logger.Level = .trace
+    ) {
         self.label = label
         self.format = format
+        self.stream = stream
         self.level = level
         self.floor = floor
     }
@@ -62,20 +67,12 @@ struct LogOutput: LogHandler {
             line = JSONValue.object(members).description
         case .text:
             let tail = facts.sorted { $0.key < $1.key }.map { " \($0.key)=\(Self.quoted("\($0.value)"))" }.joined()
-            line = "\(now) \(event.level.rawValue.uppercased()) \(label): \(Self.oneLine("\(event.message)"))\(tail)"
+            let said = "\(event.level.rawValue.uppercased()) \(label): \(Self.oneLine("\(event.message)"))\(tail)"
+            line =
+                stream.isJournal
+                ? JournalStream.prefixed(said, priority: event.level.journalPriority) : "\(now) \(said)"
         }
-        Self.write(line)
-    }
-
-    /// Longest line in bytes; the rest of a longer one is cut.
-    private static let maximumLine = 64 << 10
-
-    /// One write for a line, so that lines of several threads do not mix. Losing a line because standard error is closed or
-    /// full must not end the daemon.
-    private static func write(_ line: String) {
-        var bytes = Array(line.utf8.prefix(maximumLine))
-        bytes.append(0x0a)
-        _ = unsafe bytes.withUnsafeBytes { unsafe Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
+        stream.write(line)
     }
 
     private static func quoted(_ text: String) -> String {

@@ -63,11 +63,12 @@ struct Milepostd: AsyncParsableCommand {
     var allowCrashPoints = false
 
     mutating func run() async throws {
+        let stream = ErrorStream(environment: ProcessInfo.processInfo.environment)
         let loaded: Configuration
         do {
             loaded = try Configuration.load(path: config, environment: ProcessInfo.processInfo.environment)
         } catch {
-            FileHandle.standardError.write(Data("\(error)\n".utf8))
+            stream.sayError("\(error)")
             throw ExitCode(78)
         }
         do {
@@ -91,10 +92,10 @@ struct Milepostd: AsyncParsableCommand {
             throw error
         } catch let error as HandedSocketError {
             // As wrong as a setting: a service manager that tries again meets the same.
-            FileHandle.standardError.write(Data("milepostd: \(error)\n".utf8))
+            stream.sayError("milepostd: \(error)")
             throw ExitCode(78)
         } catch {
-            FileHandle.standardError.write(Data("milepostd: \(error)\n".utf8))
+            stream.sayError("milepostd: \(error)")
             throw ExitCode(1)
         }
     }

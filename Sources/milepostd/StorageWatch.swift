@@ -12,29 +12,46 @@ struct StorageWatch {
     let logger: Logger
 
     static let interval: Duration = .seconds(5)
+    /// More than any transaction takes. On a disk with less the probe may fit where the next batch of clicks does not, so its
+    /// success would prove nothing.
+    static let roomToGoOn: Int64 = 16 << 20
 
     /// Runs until its task is cancelled.
     func run() async throws {
-        var isStopped = false
+        var stop: StoreError.Code?
         while true {
             try await clock.sleep(for: Self.interval)
+            let failure = store.takeFailure()
             var health = await store.health()
-            if !health.isWritable, health.problem != .corrupt {
+            // What failed since the last look counts, though a smaller write has found its place meanwhile.
+            if stop == nil, let problem = failure?.code ?? health.problem {
+                stop = problem
+                say(problem, detail: failure?.detail ?? health.detail, health)
+            }
+            let hasRoom = stop != .storageFull || health.freeDiskBytes >= Self.roomToGoOn
+            if !health.isWritable, health.problem != .corrupt, hasRoom {
                 await probe()
                 health = await store.health()
             }
-            if !health.isWritable, !isStopped {
-                logger.error(
-                    "the store cannot be written: nothing new is accepted until it can",
-                    metadata: [
-                        "problem": "\(health.problem?.rawValue ?? "unknown")", "detail": "\(health.detail ?? "")",
-                        "free_bytes": "\(health.freeDiskBytes)",
-                    ])
-            } else if health.isWritable, isStopped {
-                logger.warning("the store can be written again")
+            if stop != nil, failure == nil, health.isWritable, hasRoom {
+                stop = nil
+                logger.notice("the store can be written again")
             }
-            isStopped = !health.isWritable
         }
+    }
+
+    private func say(_ problem: StoreError.Code, detail: String?, _ health: StoreHealth) {
+        let cure =
+            switch problem {
+            case .storageFull: "make room on the disk of data_dir, and it goes on by itself"
+            case .corrupt: "stop the daemon and restore the newest backup"
+            default: "see to the disk of data_dir; it goes on by itself"
+            }
+        logger.error(
+            "the store cannot be written: what is refused is not stored, what was acknowledged is safe; \(cure)",
+            metadata: [
+                "code": "\(problem.rawValue)", "detail": "\(detail ?? "")", "free_bytes": "\(health.freeDiskBytes)",
+            ])
     }
 
     /// A write that changes nothing anybody reads.

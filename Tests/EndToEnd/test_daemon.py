@@ -290,6 +290,13 @@ class TestCommandLine:
         finally:
             daemon.kill()
 
+    def test_the_list_of_tokens_has_no_column_that_nothing_fills(self, own) -> None:
+        daemon = own().start()
+        daemon.cli("tokens", "create", "full", "--scope", "viewer", "-w", "acme", "--expires-at", "2099-01-01T00:00:00Z")
+        heads, *rows = [re.split(r"  +", line.strip()) for line in daemon.cli("tokens").out.splitlines() if line.strip()]
+        [row] = [row for row in rows if "full" in row]
+        assert len(row) == len(heads) and "-" not in row, (heads, row)
+
     def test_every_route_has_a_command_and_every_command_a_route(self, own) -> None:
         """EXT-10: each command is run against a server that notes what it was asked."""
         daemon = own().start()

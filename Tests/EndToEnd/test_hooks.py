@@ -248,18 +248,41 @@ class TestEndpoints:
         try:
             daemon.start()
             workspace = daemon.workspace("acme")
-            for number, url in enumerate([receiver.url, "https://169.254.169.254/latest", "https://[::1]/in"]):
+            body = {"credentials": {"signing_key": new_key()}, "url": receiver.url}
+            refused = workspace.rest.post(f"{workspace.base}/integrations/custom-hook", body, expect=(422,))
+            assert [error["code"] for error in refused["errors"]] == ["plain_http_refused"], refused
+            assert "plugins.custom-hook.endpoints" in refused["detail"] and "use https" in refused["detail"], refused
+            for number, url in enumerate(["https://169.254.169.254/latest", "https://[::1]/in"]):
                 name = f"custom-hook@n{number}"
                 connect(workspace, receiver, new_key(), name, url=url)
             cross(workspace)
             assert receiver.requests == []
-            for number in range(3):
+            for number in range(2):
                 state = workspace.rest.get(f"{workspace.base}/integrations/custom-hook@n{number}")
                 assert state["state"] == "needs_target"
                 assert "plugins.custom-hook.endpoints" in json.dumps(state)
+            told = [entry for entry in workspace.rest.get("/v1/admin/status")["problems"] if entry["code"] == "needs_target"]
+            assert len(told) == 2 and all("it must have url" in entry["cure"] for entry in told), told
+            assert "pipeline" not in json.dumps(told), "that is another plugin's word"
         finally:
             if daemon.process and daemon.process.alive:
                 daemon.kill()
+
+    def test_a_warning_is_told_once_and_no_more_when_disconnected(self, hooked: Daemon, receiver: Receiver) -> None:
+        """connect and configure both find that there is no TLS"""
+        workspace = hooked.workspace("acme")
+        connect(workspace, receiver, new_key())
+        place = f"{workspace.base}/integrations/custom-hook"
+
+        def told() -> list[str]:
+            return [entry["code"] for entry in workspace.rest.get("/v1/admin/status")["problems"]]
+
+        assert [warning["code"] for warning in workspace.rest.get(place)["warnings"]] == ["plain_http"]
+        assert told() == ["plain_http"]
+        workspace.rest.patch(place, {"batch": True})
+        assert told() == ["plain_http"]
+        workspace.rest.delete(place)
+        assert told() == []
 
     def test_a_receiver_that_is_gone_is_asked_no_more_and_its_queue_kept(
         self, hooked: Daemon, receiver: Receiver

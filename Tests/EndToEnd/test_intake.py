@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from harness import Daemon, Workspace, listed, problem, rfc3339, wait_for
+from harness import Daemon, Rest, Workspace, listed, problem, rfc3339, wait_for
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 JSON = {"Content-Type": "application/json"}
@@ -298,6 +298,9 @@ class TestDurability:
         assert workspace.link("spring")["totals"]["all"] == len(acknowledged), (
             "reading must go on, and totals must be true"
         )
+        stopped = "ERROR milepostd: the store cannot be written"
+        daemon.process.wait_line(f"{stopped}.*make room.* code=storage_full")
+        assert Rest(daemon.url).request("GET", "/readyz").status == 503, "a batch of clicks would be refused"
         subprocess.run(["mount", "-o", "remount,size=64m", str(daemon.data)], check=True)
 
         def takes_again() -> bool:
@@ -309,6 +312,8 @@ class TestDurability:
         assert workspace.link("spring")["totals"]["all"] == len(acknowledged) + len(refused)
         assert post(workspace, "\n".join(map(json.dumps, acknowledged)).encode()).expect(200)["accepted"] == 0
         assert daemon.rest.get("/v1/admin/audit-totals")["mismatches"] == []
+        daemon.process.wait_line("NOTICE milepostd: the store can be written again")
+        assert daemon.process.output().count(stopped) == 1
         daemon.restart()
         assert workspace.link("spring")["totals"]["all"] == len(acknowledged) + len(refused)
 

@@ -105,7 +105,9 @@ class TestConfiguration:
         second = Daemon(tmp_path / "second", listen=daemon.url.removeprefix("http://"))
         second.init()
         said = refused(second)
-        assert "address" in said.lower() or "in use" in said.lower(), said
+        address = second.settings["listen"]
+        assert f"milepostd: address_in_use: another process listens at {address}" in said, said
+        assert "'listen'" in said and "ss -ltnp" in said and "errno" not in said, said
 
 
 class TestDatabase:

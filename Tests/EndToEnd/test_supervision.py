@@ -85,6 +85,73 @@ def test_a_standby_is_ready_for_what_it_is_there_for(own, tmp_path: Path) -> Non
         done.wait(10)
 
 
+def as_journal(log: Path) -> dict[str, str]:
+    """What systemd sets when a file takes the place of the journal's stream."""
+    log.touch()
+    return {"JOURNAL_STREAM": f"{log.stat().st_dev}:{log.stat().st_ino}"}
+
+
+def test_the_journal_hears_the_priority_of_each_line_and_keeps_its_own_time(own) -> None:
+    """EXT-14, sd-daemon(3): `journalctl -p err` shows the errors and nothing else"""
+    daemon: Daemon = own(plugins={"absent": {"enabled": True}})
+    daemon.env |= as_journal(daemon.log)
+    daemon.start()
+    lines = daemon.process.output().splitlines()
+    numbers = {"ERROR": 3, "WARNING": 4, "NOTICE": 5, "INFO": 6, "DEBUG": 7}
+    for line in lines:
+        found = re.match(r"<(\d)>([A-Z]+) [a-z]+: ", line)
+        assert found and numbers[found[2]] == int(found[1]), line
+    assert any(line.startswith("<3>ERROR plugin: plugin absent refused") for line in lines), lines
+    assert any(line.startswith("<6>INFO milepostd: ready") for line in lines), lines
+
+
+def test_what_goes_elsewhere_has_times_and_no_priorities_and_json_stays_json(own) -> None:
+    """EXT-14: JOURNAL_STREAM is inherited by processes whose output is redirected"""
+    daemon: Daemon = own()
+    daemon.env |= as_journal(daemon.directory / "another")
+    daemon.start()
+    assert all(re.match(r"\d{4}-\d\d-\d\dT", line) for line in daemon.process.output().splitlines())
+    daemon.stop()
+    daemon.settings["log"]["format"] = "json"
+    daemon.write_config()
+    daemon.env |= as_journal(daemon.log)
+    daemon.process = None
+    child = subprocess.Popen(
+        [str(DIST / "milepostd"), "--config", str(daemon.config_file)], env=daemon.environment(), stderr=(log := daemon.log.open("wb")))
+    try:
+        wait_for("a line", lambda: b"listening" in daemon.log.read_bytes())
+        assert all("ts" in json.loads(line) for line in daemon.log.read_text().splitlines())
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait(10)
+        log.close()
+
+
+def test_why_it_does_not_start_is_an_error_of_the_journal_line_by_line(tmp_path: Path) -> None:
+    """EXT-14"""
+    daemon = Daemon(tmp_path)
+    daemon.config_file.write_text("lissten: x\nlog: { level: loud }\n")
+    log = tmp_path / "stderr"
+    environment = daemon.environment() | as_journal(log)
+    with log.open("wb") as stream:
+        done = subprocess.run(
+            [str(DIST / "milepostd"), "--config", str(daemon.config_file)], stderr=stream, env=environment, timeout=20)
+    lines = log.read_text().splitlines()
+    assert done.returncode == 78 and len(lines) >= 2 and all(line.startswith("<3>") for line in lines), lines
+
+
+def test_a_backup_that_cannot_be_written_says_where_and_why(own) -> None:
+    """EXT-18: and does not make the store look broken"""
+    daemon: Daemon = own().start()
+    place = daemon.directory / "absent" / "copy.db"
+    run = daemon.cli("backup", str(place), check=False)
+    assert run.code != 0 and "backup_unwritable" in run.err + run.out, (run.out, run.err)
+    for part in (str(place), "No such file or directory", "/var/backups/milepost"):
+        assert part in run.err + run.out, run.err
+    assert daemon.rest.get("/v1/admin/status")["store"]["writable"] is True
+    assert daemon.rest.get("/v1/admin/status")["problems"] == []
+
+
 def test_a_key_is_made_once_and_an_existing_one_is_left_alone(tmp_path: Path) -> None:
     """EXT-14, decisions 33"""
     daemon = Daemon(tmp_path)

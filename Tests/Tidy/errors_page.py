@@ -30,6 +30,7 @@ ENUMERATIONS = [
     ("Sending to a vendor", "Sources/MilepostEgress/Egress.swift"),
     ("Engine", "Sources/MilepostEngine/EngineError.swift"),
     ("Store", "Sources/MilepostStore/Store.swift"),
+    ("The daemon cannot listen", "Sources/MilepostServer/Listening/ListenError.swift"),
     ("Vault and keys", "Sources/MilepostVault/VaultError.swift"),
 ]
 NO_ERRORS = {"inline", "delivered"}  # codes of good news
@@ -63,6 +64,7 @@ MEANINGS = {
     # Codes whose sentences are put together elsewhere.
     "manifest_invalid": "The manifest is not what it should be; the sentence names the key.",
     "not_found": "There is no such thing; the sentence names it.",
+    "backup_unwritable": "The backup's file cannot be made or filled where it was asked for; the sentence says which and why.",
     "unauthenticated": "No bearer token came, or the daemon does not know it.",
     "needs_target": "Installed, and what it needs to deliver is not chosen yet; the sentence names it.",
     "plugin_crashed": "The worker ended in the middle of the operation; the sentence says by which signal or status.",

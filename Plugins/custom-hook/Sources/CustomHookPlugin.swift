@@ -10,11 +10,14 @@ public final class CustomHookPlugin: Plugin {
 
     private let context: PluginContext
     private let current: Mutex<Settings>
+    /// Origins that the daemon's configuration names: what the host lets through without TLS.
+    private let named: Set<String>
 
     public init(context: PluginContext, configuration: InstanceConfiguration) throws {
         self.context = context
         // Wrong settings are `configure`'s to name: an instance must exist for that.
         current = Mutex(Settings.read(configuration.settings).settings)
+        named = Set(configuration.endpoints.values.map(Settings.origin(of:)))
     }
 
     var settings: Settings { current.withLock { $0 } }
@@ -30,7 +33,8 @@ extension CustomHookPlugin: Connecting, Configuring {
     }
 
     public func configure(_ request: SettingsRequest, _ operation: Operation) async throws -> ConfigureResult {
-        let (settings, errors) = Settings.read(request.settings ?? [:])
+        let (settings, wrong) = Settings.read(request.settings ?? [:])
+        let errors = wrong + settings.unreachable(except: named)
         guard errors.isEmpty else { return ConfigureResult(errors: errors) }
         current.withLock { $0 = settings }
         return ConfigureResult(warnings: Self.warnings(about: settings))

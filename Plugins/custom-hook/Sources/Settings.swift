@@ -163,11 +163,29 @@ struct Settings: Sendable, Equatable {
         return nil
     }
 
+    /// Addresses without TLS to which nothing will ever be sent, because the configuration does not name their origin: better
+    /// said now than at the first hook.
+    func unreachable(except named: Set<String>) -> [SettingError] {
+        [("url", url), ("intercept_url", interceptURL ?? "")].compactMap { name, address in
+            let origin = Self.origin(of: address)
+            guard address.hasPrefix("http://"), !named.contains(origin) else { return nil }
+            return SettingError(
+                pointer: "/\(name)", code: "plain_http_refused",
+                message:
+                    "\(name) is plain http, and nothing is sent to \(origin): use https, or name that origin under "
+                    + "plugins.custom-hook.endpoints in the daemon's configuration and reload it.")
+        }
+    }
+
     /// Scheme, host and port: whose account this is, in the words of the other plugins.
-    var origin: String {
+    var origin: String { Self.origin(of: url) }
+
+    /// In one spelling: lower case, without the scheme's own port.
+    static func origin(of url: String) -> String {
         guard let slashes = url.split(separator: "/", maxSplits: 2, omittingEmptySubsequences: false).dropFirst(2).first
         else { return url }
-        let authority = slashes.prefix { $0 != "/" && $0 != "?" && $0 != "#" }
-        return (url.hasPrefix("https:") ? "https://" : "http://") + authority
+        let authority = slashes.prefix { $0 != "/" && $0 != "?" && $0 != "#" }.lowercased()
+        let (scheme, port) = url.hasPrefix("https:") ? ("https://", ":443") : ("http://", ":80")
+        return scheme + (authority.hasSuffix(port) ? String(authority.dropLast(port.count)) : authority)
     }
 }

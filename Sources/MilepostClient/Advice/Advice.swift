@@ -35,7 +35,9 @@ public enum Advice {
         // TRB-08
         "needs_reauth":
             "the vendor no longer accepts the stored credentials: run 'milepost connect' again; nothing is lost meanwhile",
-        "needs_target": "the pipeline or stage no longer exists: choose one with 'milepost integrations set'",
+        "needs_target":
+            "what it delivers to is not set, does not exist any more or may not be reached; the reason says which: choose "
+            + "another with 'milepost integrations set'",
         "plugin_unavailable": "the plugin is not running: 'milepost plugins' says why",
         "quarantined": "the plugin crashed on different deliveries: update it, then 'milepost reload'",
         "vendor_unavailable":

@@ -271,7 +271,8 @@ public struct ConnectionService: Sendable {
                 }
                 return Proof(
                     account: account, settings: checked.settings,
-                    warnings: VerbBody.reasons(answer["warnings"]) + lacking + checked.warnings,
+                    // Both verbs look at the same settings and may find the same.
+                    warnings: (VerbBody.reasons(answer["warnings"]) + lacking + checked.warnings).distinct,
                     untargeted: untargeted)
             }
         }

@@ -88,6 +88,10 @@ public final class HostedPlugins: PluginPort {
         guard let declared = declaration(of: plugin)?.settingNames, !declared.isEmpty else { return nil }
         return declared
     }
+    /// The settings that a connection must have, in the manifest's words; empty when it names none or is not there.
+    package func requiredSettings(of plugin: PluginName) -> [String] {
+        (manifest(of: plugin)?.configSchema?["required"]?.array ?? []).compactMap(\.string)
+    }
     package func declaration(of plugin: PluginName) -> PluginDeclaration? {
         state.withLock { $0.loaded[plugin]?.declaration }
     }

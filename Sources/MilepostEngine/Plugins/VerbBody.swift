@@ -162,3 +162,10 @@ enum VerbBody {
         }
     }
 }
+
+extension [Reason] {
+    /// Each reason once, where it stands first.
+    var distinct: [Reason] {
+        reduce(into: []) { kept, reason in if !kept.contains(reason) { kept.append(reason) } }
+    }
+}

@@ -93,6 +93,8 @@ extension Problem {
                 detail: "The database is damaged and writing has stopped: see milepost doctor and restore a backup.")
         case .notFound: self.init(status: .notFound, code: "not_found", detail: error.detail)
         case .conflict: self.init(status: .conflict, code: "conflict", detail: error.detail)
+        case .backupUnwritable:
+            self.init(status: .unprocessableContent, code: "backup_unwritable", detail: error.detail)
         case .closed, .locked, .schemaTooNew, .upgradeDiffers, .downgradeLosesData, .failed:
             self.init(
                 status: .serviceUnavailable, code: "storage_unavailable",

@@ -13,7 +13,9 @@ extension MilepostServer {
         let chains = try await call.engine.store.chains()
         return storageProblems(health, leastFree: Int64(call.settings.leastFreeDisk))
             + keyProblems(try await call.engine.vault.status())
-            + connectionProblems(connections, installed: Set(chains.map(\.connection)))
+            + connectionProblems(
+                connections.filter { $0.state != .disconnected }, installed: Set(chains.map(\.connection)),
+                call.engine.plugins)
             + pluginProblems(plugins)
             + (try await call.engine.scheduler.isOverdue()
                 ? [
@@ -76,17 +78,17 @@ extension MilepostServer {
     }
 
     private static func connectionProblems(
-        _ connections: [Connection], installed: Set<ConnectionID>
+        _ connections: [Connection], installed: Set<ConnectionID>, _ plugins: HostedPlugins
     ) -> [JSONValue] {
         var found: [JSONValue] = []
-        for connection in connections where connection.state != .active && connection.state != .disconnected {
+        for connection in connections where connection.state != .active {
             let name = "\(connection.workspace)/\(connection.integration)"
             let why = connection.stateReason?.message ?? "no reason was given"
             found.append(
                 problem(
                     connection.state.rawValue,
                     "\(name) is \(connection.state.rawValue) since \(connection.stateSince): \(why)",
-                    cure(for: connection, isInstalled: installed.contains(connection.id)), of: connection,
+                    cure(for: connection, isInstalled: installed.contains(connection.id), plugins), of: connection,
                     reason: connection.stateReason?.code))
         }
         for connection in connections {
@@ -103,7 +105,9 @@ extension MilepostServer {
         return found
     }
 
-    private static func cure(for connection: Connection, isInstalled: Bool) -> String {
+    private static func cure(
+        for connection: Connection, isInstalled: Bool, _ plugins: HostedPlugins
+    ) -> String {
         let name = "\(connection.integration) -w \(connection.workspace)"
         switch connection.state {
         case .needsReauth where ["credentials_restored", "credentials_copied"].contains(connection.stateReason?.code):
@@ -120,7 +124,9 @@ extension MilepostServer {
             return
                 "Give the token's user the missing right at the vendor (admin access), or use another user's token."
         case .needsTarget:
-            return "Choose a pipeline and stage that exist: milepost connect \(connection.integration) --set …."
+            let needed = plugins.requiredSettings(of: connection.integration.plugin)
+            return "Set what the reason names: milepost integrations set \(name) SETTING=VALUE"
+                + (needed.isEmpty ? "." : "; it must have \(needed.joined(separator: ", ")).")
         case .dailyBudget:
             return "Nothing: sending resumes after midnight, when the vendor's daily budget is filled again."
         case .plan:

@@ -15,14 +15,14 @@ extension SQLiteStore {
     /// meanwhile goes into it too, because the copying connection is the writing one. No read transaction is held.
     ///
     /// - Parameter file: must not exist; it appears under this name only when it is complete and on disk.
-    /// - Throws: `conflict` when the file exists, `storageFull`, `failed`.
+    /// - Throws: `conflict` when the file exists; `backupUnwritable` when it cannot be written there; `failed`.
     public func backup(to file: String) async throws {
         guard unsafe access(file, F_OK) != 0 else {
             throw StoreError(code: .conflict, detail: "'\(file)' exists already; a backup never overwrites")
         }
         let partial = file + ".partial"
         unsafe unlink(partial)
-        let copy = try await writer.outside { db, _ in try BackupCopy(db, to: partial) }
+        let copy = try await writer.outside { db, _ in try BackupCopy(db, to: partial, for: file) }
         do {
             while try await writer.outside({ _, _ in try copy.step() }) { try Task.checkCancellation() }
             try await writer.outside { _, _ in
@@ -41,7 +41,7 @@ extension SQLiteStore {
     private static func publish(_ partial: String, as file: String) throws {
         guard unsafe rename(partial, file) == 0 else {
             let seen = unsafe String(cString: strerror(errno))
-            throw StoreError(code: .failed, detail: "cannot name the backup '\(file)': \(seen)")
+            throw StoreError.backupUnwritable(file, seen)
         }
         let folder = file.lastIndex(of: "/").map { String(file[...$0]) } ?? "."
         let descriptor = unsafe Glibc.open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
@@ -49,6 +49,17 @@ extension SQLiteStore {
         guard descriptor >= 0 else { return }
         fsync(descriptor)
         Glibc.close(descriptor)
+    }
+}
+
+extension StoreError {
+    /// Whoever asked for the backup named the place, so the sentence may name it, too.
+    static func backupUnwritable(_ file: String, _ reason: String) -> StoreError {
+        StoreError(
+            code: .backupUnwritable,
+            detail:
+                "The backup '\(file)' cannot be written: \(reason). The daemon's user writes it: name a file in a folder that "
+                + "exists and is open to it; under the packaged systemd unit that is /var/backups/milepost.")
     }
 }
 
@@ -60,14 +71,21 @@ extension SQLiteStore {
 
     private var destination: OpaquePointer?
     private var backup: OpaquePointer?
+    /// What was asked for, for errors.
+    private let file: String
 
-    init(_ db: Database, to path: String) throws {
+    /// - Parameters:
+    ///   - path: where the copy is made.
+    ///   - file: its name when it is complete.
+    init(_ db: Database, to path: String, for file: String) throws {
+        self.file = file
         var opened: OpaquePointer?
         let flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_EXCLUSIVE
         let code = unsafe sqlite3_open_v2(path, &opened, flags, nil)
         guard code == SQLITE_OK else {
+            let reason = unsafe sqlite3_system_errno(opened)
             unsafe sqlite3_close_v2(opened)
-            throw DatabaseError(resultCode: ResultCode(rawValue: code), message: "cannot make '\(path)'")
+            throw StoreError.backupUnwritable(file, unsafe String(cString: strerror(reason)))
         }
         unsafe destination = opened
         unsafe backup = sqlite3_backup_init(opened, "main", db.sqliteConnection, "main")
@@ -85,9 +103,18 @@ extension SQLiteStore {
         switch code {
         case SQLITE_OK, SQLITE_BUSY, SQLITE_LOCKED: return true
         case SQLITE_DONE: return false
+        case _ where Self.writingFailures.contains(code):
+            throw StoreError.backupUnwritable(file, unsafe String(cString: sqlite3_errstr(code)))
         default: throw DatabaseError(resultCode: ResultCode(rawValue: code), message: "copying pages to the backup")
         }
     }
+
+    /// What only the copy can be at fault for: the store is read meanwhile, never written.
+    private static let writingFailures: Set<Int32> = [
+        SQLITE_FULL, SQLITE_READONLY, SQLITE_CANTOPEN, SQLITE_PERM,
+        // Extended codes, whose macros are too complex to be imported: IOERR_WRITE, _FSYNC, _DIR_FSYNC, _TRUNCATE.
+        SQLITE_IOERR | 3 << 8, SQLITE_IOERR | 4 << 8, SQLITE_IOERR | 5 << 8, SQLITE_IOERR | 6 << 8,
+    ]
 
     /// Closes both ends; SQLite has synced the file with its last step. Harmless when called again.
     func finish() throws {

@@ -21,6 +21,8 @@ final class WriterThread: Sendable {
     private struct Condition {
         var stopped: StoreError?
         var lastFailure: StoreError?
+        /// Stays when a later write succeeds, until somebody has heard of it.
+        var untold: StoreError?
     }
 
     private let pool: DatabasePool
@@ -97,6 +99,13 @@ final class WriterThread: Sendable {
     private let closing = Mutex<CheckedContinuation<Void, Never>?>(nil)
 
     var problem: StoreError? { condition.withLock { $0.stopped ?? $0.lastFailure } }
+    /// The newest failure since the last call, also when writing works again.
+    func takeFailure() -> StoreError? {
+        condition.withLock { condition in
+            defer { condition.untold = nil }
+            return condition.untold
+        }
+    }
     var isStopped: Bool { condition.withLock { $0.stopped != nil } }
     var writeAheadLogBytes: Int64 { logBytes.withLock { $0 } }
 
@@ -258,8 +267,14 @@ final class WriterThread: Sendable {
         let failure = StoreError(error, while: "writing")
         switch failure.code {
         case .corrupt: stop(failure)
-        case .storageFull, .failed: condition.withLock { $0.lastFailure = failure }
-        case .schemaTooNew, .upgradeDiffers, .downgradeLosesData, .locked, .notFound, .conflict, .closed: break
+        case .storageFull, .failed:
+            condition.withLock {
+                $0.lastFailure = failure
+                $0.untold = failure
+            }
+        case .schemaTooNew, .upgradeDiffers, .downgradeLosesData, .locked, .notFound, .conflict, .closed,
+            .backupUnwritable:
+            break
         }
         return failure
     }

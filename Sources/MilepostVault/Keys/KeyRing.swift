@@ -74,7 +74,11 @@ public struct KeyRing: Sendable {
                     guard keys.count < Self.maximumKeyCount else { throw LineError("more than \(keys.count) keys") }
                     keys.append(key)
                 } catch {
-                    throw error.cause ?? VaultError(.keyRingMalformed, "\(origin), line \(number): \(error.reason)")
+                    throw error.cause
+                        ?? VaultError(
+                            .keyRingMalformed,
+                            "the key ring \(origin) is damaged, line \(number): \(error.reason); restore it from where you "
+                                + "keep a copy")
                 }
             }
         }

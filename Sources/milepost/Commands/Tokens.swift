@@ -18,7 +18,7 @@ struct Tokens: ParsableCommand {
             session.show(try session.ask("GET", "/v1/admin/tokens")) {
                 session.pages.list(
                     $0["tokens"]?.array ?? [],
-                    ["id", "name", "scopes", "workspace", "created_at", "expires_at", "last_used_at"],
+                    ["id", "name", "scopes", "workspace", "created_at", "expires_at"],
                     empty: "no tokens")
             }
         }

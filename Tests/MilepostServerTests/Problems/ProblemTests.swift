@@ -31,6 +31,7 @@ struct ProblemTests {
             (.storageFull, 507, "storage_full"), (.corrupt, 503, "storage_corrupt"), (.notFound, 404, "not_found"),
             (.conflict, 409, "conflict"), (.closed, 503, "storage_unavailable"), (.locked, 503, "storage_unavailable"),
             (.schemaTooNew, 503, "storage_unavailable"), (.failed, 503, "storage_unavailable"),
+            (.backupUnwritable, 422, "backup_unwritable"),
             (.upgradeDiffers, 503, "storage_unavailable"), (.downgradeLosesData, 503, "storage_unavailable"),
         ]
         for (code, status, name) in table {

@@ -67,6 +67,37 @@ struct WriterTests {
         await store.close()
     }
 
+    @Test("EXT-18: a backup that cannot be written says where and why, and the store counts as well")
+    func backupUnwritable() async throws {
+        let store = try directory.open()
+        _ = try await store.ensureWorkspace(.acme, at: .start)
+        let file = directory.path + "/absent/copy.db"
+        let error = await #expect(throws: StoreError.self) { try await store.backup(to: file) }
+        #expect(error?.code == .backupUnwritable)
+        #expect(error?.detail.contains("'\(file)' cannot be written: No such file or directory") == true)
+        #expect(error?.detail.contains("/var/backups/milepost") == true)
+        #expect(await store.health().isWritable, "the store itself is well")
+        #expect(store.takeFailure() == nil)
+        await store.close()
+    }
+
+    @Test("a write that failed is told once, though a smaller one has succeeded since")
+    func failureIsKept() async throws {
+        let store = try directory.open(SQLiteConfiguration(maximumPages: 120))
+        _ = try await store.ensureWorkspace(.acme, at: .start)
+        #expect(store.takeFailure() == nil)
+        let many = (0..<20_000).map { click("\($0)", on: "link\($0)") }
+        await #expect(throws: StoreError.self) {
+            _ = try await store.append(many, workspace: .acme, receivedAt: .start)
+        }
+        #expect(await !store.health().isWritable)
+        _ = try await store.append([click("small", on: "a")], workspace: .acme, receivedAt: .start)
+        #expect(await store.health().isWritable, "it had its place")
+        #expect(store.takeFailure()?.code == .storageFull)
+        #expect(store.takeFailure() == nil)
+        await store.close()
+    }
+
     @Test(
         "readers that run beside writes and checkpoints never see a loss (SQLite's WAL-reset bug)",
         .timeLimit(.minutes(10)))

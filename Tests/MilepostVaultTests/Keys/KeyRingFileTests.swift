@@ -121,6 +121,7 @@ import Testing
         let error = await failure { _ = try file.read() }
         #expect(error?.code == .keyRingMalformed)
         #expect(error.map { "\($0)".contains(Self.key.prefix(12)) } == false)
+        #expect(error?.detail.contains("restore it from where you keep a copy") == true)
     }
 
     @Test("comments, empty lines and a missing last line end are taken; the last key is current")

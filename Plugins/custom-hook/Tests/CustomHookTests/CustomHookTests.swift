@@ -183,6 +183,33 @@ extension Serialized {
             #expect(errors.first?["pointer"]?.string?.hasPrefix("/\(name)") == true)
         }
 
+        @Test(
+            "an address without TLS is taken when the configuration names its origin, and else refused at once (EXT-05)",
+            arguments: [
+                ("http://10.0.0.5:8080/in", true), ("http://10.0.0.5:8080", true),
+                ("http://10.0.0.5/in", false), ("http://bridge.test/in", true), ("http://Bridge.test:80/in", true),
+                ("http://bridge.test:8080/in", false), ("http://hooks.test/in", false), ("https://hooks.test/in", true),
+            ])
+        func plainHTTP(address: String, isTaken: Bool) async throws {
+            let configuration: JSONValue = [
+                "connection": "con_1", "endpoints": ["a": "http://10.0.0.5:8080", "b": "http://bridge.test"],
+                "settings": ["url": .string(address)],
+            ]
+            let host = try #require(
+                FakeHost(CustomHookPlugin.self, configuration: configuration) { _ in .json(200, [:]) })
+            defer { host.destroy() }
+            for name in ["url", "intercept_url"] {
+                var asked: [String: JSONValue] = ["url": "https://hooks.test"]
+                asked[name] = .string(address)
+                let errors = await host.run(MP_VERB_CONFIGURE, ["settings": .object(asked)]).body["errors"]?.array ?? []
+                #expect(errors.isEmpty == isTaken, "\(errors)")
+                guard !isTaken else { continue }
+                #expect(errors.first?["pointer"]?.string == "/\(name)")
+                #expect(errors.first?["code"] == "plain_http_refused")
+                #expect(errors.first?["message"]?.string?.contains("plugins.custom-hook.endpoints") == true)
+            }
+        }
+
         @Test("damaged payloads are refused, and no value makes the plugin send what is not JSON")
         func hostilePayloads() async throws {
             let host = try #require(
