@@ -25,6 +25,8 @@ struct Daemon {
 
     func run() async throws {
         try ProcessHardening.forbidDumps()
+        // Until somebody listens for it: its default would end a daemon that has just read its files, or waits as a standby.
+        signal(SIGHUP, SIG_IGN)
         // Half the cores: a loop only moves bytes, while the work is on the pool's and the writer's threads. On two cores that
         // others share, one loop took a third more single posts than two, and as many where nothing else ran.
         NIOSingletons.groupLoopCountSuggestion = max(1, ProcessInfo.processInfo.activeProcessorCount / 2)
