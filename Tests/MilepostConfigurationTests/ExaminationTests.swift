@@ -15,7 +15,8 @@ struct ExaminationTests {
 
     private func findings(
         listen: String = "127.0.0.1:0", key keyMode: Int = 0o400, chown path: String? = nil,
-        ring: String = "# made on a Monday\nmpkek1 kek-1 AAAA 2026-11-21T12:00:00Z\n", more: String = ""
+        ring: String = "# made on a Monday\nmpkek1 kek-1 AAAA 2026-11-21T12:00:00Z\n", more: String = "",
+        user: String? = nil, prepare: (String) throws -> Void = { _ in }
     ) throws -> [Finding] {
         let folder = FileManager.default.temporaryDirectory.path + "/milepost-doctor-\(UUID().uuidString)"
         let files = FileManager.default
@@ -31,7 +32,15 @@ struct ExaminationTests {
         let text = "data_dir: \(folder)/data\nlisten: \"\(listen)\"\nkms:\n  path: \(folder)/kek\n\(more)"
         try Data(text.utf8).write(to: URL(filePath: folder + "/milepost.yaml"))
         if let path { try files.setAttributes([.ownerAccountID: 65_534], ofItemAtPath: folder + path) }
-        return Examination(environment: [:], now: now).run(path: folder + "/milepost.yaml").findings
+        if let user {
+            try files.createDirectory(atPath: folder + "/units", withIntermediateDirectories: false)
+            let unit = "ExecStart=/usr/sbin/milepostd --config \(folder)/milepost.yaml\nUser=\(user)\n"
+                + "LoadCredential=kek:\(folder)/kek\n"
+            try Data(unit.utf8).write(to: URL(filePath: folder + "/units/milepost.service"))
+        }
+        try prepare(folder)
+        return Examination(environment: [:], now: now, unitFolders: [folder + "/units"])
+            .run(path: folder + "/milepost.yaml").findings
     }
 
     @Test(
@@ -81,5 +90,18 @@ struct ExaminationTests {
     func otherOwner(path: String, code: String) throws {
         let finding = try #require(try findings(chown: path).first { $0.code == code })
         #expect(finding.severity == .problem && finding.cause.contains("65534"))
+    }
+
+    @Test("a data_dir of root's is given to whoever works in it, never to root", .enabled(if: getuid() == 0))
+    func rootsFolder() throws {
+        // By the owner of the database, and by the unit where that is root's, too.
+        for found in [try findings(chown: "/data/milepost.db"), try findings(user: "nobody")] {
+            let finding = try #require(found.first { $0.code == "data_dir_owner" })
+            #expect(finding.severity == .problem && finding.cure.hasPrefix("chown -R nobody: "), "\(finding)")
+        }
+        let right = try findings(user: "nobody") { folder in
+            for path in ["/data", "/data/milepost.db"] { _ = unsafe chown(folder + path, 65_534, 65_534) }
+        }
+        #expect(right.allSatisfy { $0.severity == .ok }, "\(right)")
     }
 }

@@ -11,10 +11,17 @@ public struct Examination {
 
     private let environment: [String: String]
     private let now: Timestamp
+    private let unitFolders: [String]
 
     public init(environment: [String: String], now: Timestamp) {
+        self.init(environment: environment, now: now, unitFolders: UnitFile.folders)
+    }
+
+    /// For tests: units of their own.
+    package init(environment: [String: String], now: Timestamp, unitFolders: [String]) {
         self.environment = environment
         self.now = now
+        self.unitFolders = unitFolders
     }
 
     /// What was found, and what is left to look at over the network.
@@ -39,8 +46,9 @@ public struct Examination {
                     cure: "unset it, or mend its name")
             }
             let configuration = loaded.configuration
+            let unit = ServiceUnit(configuration: path, folders: unitFolders)
             result.findings += loaded.files.compactMap(writable)
-            result.findings += dataDirectory(configuration) + key(configuration) + plugins(configuration)
+            result.findings += dataDirectory(configuration, unit) + key(configuration, unit) + plugins(configuration)
             result.findings += space(configuration) + configuration.listen.map(port)
             result.endpoints = VendorEndpoint.all(of: configuration)
             result.publicURL = configuration.publicURL
@@ -71,7 +79,7 @@ public struct Examination {
                 cure: "switch on time synchronisation (systemd-timesyncd or chrony)")
     }
 
-    private func dataDirectory(_ configuration: Configuration) -> [Finding] {
+    private func dataDirectory(_ configuration: Configuration, _ unit: ServiceUnit?) -> [Finding] {
         let path = configuration.dataDirectory
         guard let status = FileStatus(path: path) else {
             return [
@@ -90,21 +98,31 @@ public struct Examination {
             ]
         }
         let database = path + "/milepost.db"
-        if let file = FileStatus(path: database), file.owner != status.owner {
+        let file = FileStatus(path: database)
+        // Where the unit does not say who works here, a folder of root's was made by mistake if the database is another's.
+        let user = unit?.user?.id ?? (status.owner == 0 ? file?.owner : nil) ?? status.owner
+        if status.owner != user || file.map({ $0.owner != user }) == true {
+            let fileOwner = file.map { ", \(database) to uid \($0.owner)" } ?? ""
             return [
                 Finding(
                     .permissions, code: "data_dir_owner", severity: .problem,
-                    what: "the database is not data_dir's owner's",
+                    what: "data_dir \(path) or its database is not the daemon's user's",
                     cause:
-                        "\(database) belongs to uid \(file.owner), \(path) to uid \(status.owner); was the daemon run "
-                        + "as another user?",
-                    cure: "chown -R \(status.owner) \(path)")
+                        "\(path) belongs to uid \(status.owner)\(fileOwner); was the daemon or 'milepost init' run as "
+                        + "another user?",
+                    // With the colon its login group comes along.
+                    cure: "chown -R \(Account(id: user).map { "\($0.name):" } ?? "\(user)") \(path)")
             ]
         }
         return [Finding(.permissions, code: "data_dir", severity: .ok, what: "data_dir \(path) is private")]
     }
 
-    private func key(_ configuration: Configuration) -> [Finding] {
+    /// Who the daemon runs as: what the unit says, else the owner of data_dir.
+    static func daemonUser(_ configuration: Configuration, _ unit: ServiceUnit?) -> UInt32? {
+        unit?.user?.id ?? FileStatus(path: configuration.dataDirectory)?.owner
+    }
+
+    private func key(_ configuration: Configuration, _ unit: ServiceUnit?) -> [Finding] {
         let path = configuration.kms.path
         guard let status = FileStatus(path: path) else {
             return [
@@ -122,8 +140,8 @@ public struct Examination {
                     cause: "its mode is \(String(status.mode, radix: 8))", cure: "chmod 0400 \(path)")
             ]
         }
-        // The owner of data_dir is the daemon's user; with systemd the ring is a copy that belongs to root or to it.
-        if let user = FileStatus(path: configuration.dataDirectory)?.owner, status.owner != user,
+        // With systemd the ring is a copy that belongs to root or to the daemon's user.
+        if let user = Self.daemonUser(configuration, unit), status.owner != user,
             environment["CREDENTIALS_DIRECTORY"] == nil, !(status.owner == 0 && isHandedOn(path))
         {
             return [
@@ -167,7 +185,7 @@ public struct Examination {
 
     /// Whether an installed unit loads this file as a credential: systemd then reads it as root for the daemon.
     private func isHandedOn(_ path: String) -> Bool {
-        let unit = UnitFile(name: "milepost.service")
+        let unit = UnitFile(name: "milepost.service", folders: unitFolders)
         return unit.settings("LoadCredential").contains("kek:\(path)")
     }
 
