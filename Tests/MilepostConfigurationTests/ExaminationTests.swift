@@ -34,7 +34,8 @@ struct ExaminationTests {
         if let path { try files.setAttributes([.ownerAccountID: 65_534], ofItemAtPath: folder + path) }
         if let user {
             try files.createDirectory(atPath: folder + "/units", withIntermediateDirectories: false)
-            let unit = "ExecStart=/usr/sbin/milepostd --config \(folder)/milepost.yaml\nUser=\(user)\n"
+            let unit =
+                "ExecStart=/usr/sbin/milepostd --config \(folder)/milepost.yaml\nUser=\(user)\n"
                 + "LoadCredential=kek:\(folder)/kek\n"
             try Data(unit.utf8).write(to: URL(filePath: folder + "/units/milepost.service"))
         }
@@ -103,5 +104,32 @@ struct ExaminationTests {
             for path in ["/data", "/data/milepost.db"] { _ = unsafe chown(folder + path, 65_534, 65_534) }
         }
         #expect(right.allSatisfy { $0.severity == .ok }, "\(right)")
+    }
+
+    @Test(
+        "a configuration that root can read and the daemon's user cannot is a problem, once for each file or folder",
+        .enabled(if: getuid() == 0),
+        arguments: [
+            ("/milepost.yaml", 0o600, 0, "r"), ("/milepost.yaml", 0o640, 0, "r"), ("/conf.d", 0o711, 0, "rx"),
+            ("/conf.d/10-crm.yaml", 0o600, 0, "r"), ("/milepost.yaml", 0o640, 65_534, nil),
+            ("/milepost.yaml", 0o604, 0, nil), ("/conf.d", 0o750, 65_534, nil),
+        ])
+    func unreadable(path: String, mode: mode_t, group: gid_t, cure: String?) throws {
+        let found = try findings(user: "nobody") { folder in
+            for path in ["/data", "/data/milepost.db"] { _ = unsafe chown(folder + path, 65_534, 65_534) }
+            try FileManager.default.createDirectory(
+                atPath: folder + "/conf.d", withIntermediateDirectories: false, attributes: [.posixPermissions: 0o755])
+            for name in ["10-crm", "20-more"] {
+                try Data("plugins: {}\n".utf8).write(to: URL(filePath: "\(folder)/conf.d/\(name).yaml"))
+            }
+            _ = unsafe chown(folder + path, 0, group)
+            _ = unsafe chmod(folder + path, mode)
+        }.filter { $0.severity == .problem }
+        #expect(found.map(\.code) == (cure == nil ? [] : ["configuration_unreadable"]), "\(found)")
+        if let cure, let first = found.first {
+            #expect(
+                first.what.contains("nobody") && first.what.hasSuffix(path) && first.cure.hasPrefix("chmod a+\(cure) /")
+            )
+        }
     }
 }

@@ -47,7 +47,7 @@ public struct Examination {
             }
             let configuration = loaded.configuration
             let unit = ServiceUnit(configuration: path, folders: unitFolders)
-            result.findings += loaded.files.compactMap(writable)
+            result.findings += loaded.files.compactMap(writable) + unreadable(loaded.files, of: configuration, unit)
             result.findings += dataDirectory(configuration, unit) + key(configuration, unit) + plugins(configuration)
             result.findings += space(configuration) + configuration.listen.map(port)
             result.endpoints = VendorEndpoint.all(of: configuration)
