@@ -16,7 +16,7 @@ struct Initialisation {
 
     func run() async throws -> JSONValue {
         let clock = SystemClock()
-        try DataDirectory.ensure(configuration.dataDirectory)
+        try DataDirectory.ensure(configuration.dataDirectory, for: ServiceUnit(configuration: path)?.user)
         let isKeyNew = try ensureKey()
         try DataDirectory.becomeOwner(configuration.dataDirectory)
         guard let lock = try DataDirectoryLock.tryAcquire(directory: configuration.dataDirectory) else {
@@ -83,9 +83,28 @@ enum DataDirectory {
     }
 
     /// Makes it for its owner alone.
-    static func ensure(_ path: String) throws {
-        guard !FileManager.default.fileExists(atPath: path) else { return }
-        try FileManager.default.createDirectory(
-            atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+    ///
+    /// - Parameter user: who the daemon will run as; what root makes is given to it. Nil leaves it to whoever calls.
+    static func ensure(_ path: String, for user: Account? = nil) throws {
+        let files = FileManager.default
+        guard !files.fileExists(atPath: path) else { return }
+        guard geteuid() == 0, let user else {
+            try files.createDirectory(
+                atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+            return
+        }
+        // Its user must get through the folders above it.
+        let parent = (path as NSString).deletingLastPathComponent
+        if !files.fileExists(atPath: parent) {
+            try files.createDirectory(
+                atPath: parent, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
+        }
+        try files.createDirectory(
+            atPath: path, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
+        guard unsafe chown(path, user.id, user.group) == 0 else {
+            throw InitialisationError(
+                description: "\(path) cannot be given to \(user.name), the daemon's user (errno \(errno)): "
+                    + "make it yourself, with install -d -m 700 -o \(user.name) \(path)")
+        }
     }
 }

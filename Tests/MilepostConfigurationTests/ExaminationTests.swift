@@ -22,6 +22,7 @@ struct ExaminationTests {
         let files = FileManager.default
         try files.createDirectory(
             atPath: folder + "/data", withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        try files.setAttributes([.posixPermissions: 0o755], ofItemAtPath: folder)
         // Best effort: a folder left behind in the temporary directory harms nobody.
         defer { try? files.removeItem(atPath: folder) }
         for (file, content) in [("/kek", ring), ("/data/milepost.db", "")] {
