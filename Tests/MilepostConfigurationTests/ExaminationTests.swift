@@ -133,4 +133,11 @@ struct ExaminationTests {
             )
         }
     }
+
+    @Test("an installation without a database is not called fine")
+    func notSetUp() throws {
+        let found = try findings { try FileManager.default.removeItem(atPath: $0 + "/data/milepost.db") }
+        let finding = try #require(found.first { $0.severity != .ok })
+        #expect(finding.code == "not_set_up" && finding.severity == .problem && finding.cure.contains("milepost init"))
+    }
 }

@@ -114,7 +114,14 @@ public struct Examination {
                     cure: "chown -R \(Account(id: user).map { "\($0.name):" } ?? "\(user)") \(path)")
             ]
         }
-        return [Finding(.permissions, code: "data_dir", severity: .ok, what: "data_dir \(path) is private")]
+        let found = [Finding(.permissions, code: "data_dir", severity: .ok, what: "data_dir \(path) is private")]
+        guard FileStatus.isAbsent(database) else { return found }
+        return found + [
+            Finding(
+                .daemon, code: "not_set_up", severity: .problem, what: "nothing is set up yet",
+                cause: "there is no database \(database), and so no token",
+                cure: "run 'milepost init' as root or as the daemon's user, or 'milepost restore' with a backup")
+        ]
     }
 
     /// Who the daemon runs as: what the unit says, else the owner of data_dir.
