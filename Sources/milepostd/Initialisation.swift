@@ -8,14 +8,15 @@ import MilepostVault
 
 /// `milepostd --init`: data directory, key ring and first administrator's token (decisions 33 and 34).
 ///
-/// Runs under the data directory's lock and refuses when a daemon holds it. Safe to repeat: an existing key is never
-/// touched; each run makes a new token.
+/// Runs under the data directory's lock and refuses when a daemon holds it, or when there is a database without its key.
+/// Safe to repeat: an existing key is never touched; each run makes a new token.
 struct Initialisation {
     let configuration: Configuration
     let path: String
 
     func run() async throws -> JSONValue {
         let clock = SystemClock()
+        try refuseLostKey()
         try DataDirectory.ensure(configuration.dataDirectory, for: ServiceUnit(configuration: path)?.user)
         let isKeyNew = try ensureKey()
         try DataDirectory.becomeOwner(configuration.dataDirectory)
@@ -46,6 +47,19 @@ struct Initialisation {
     func makeKey() throws -> JSONValue {
         let isKeyNew = try ensureKey()
         return ["kek": .string(configuration.kms.path), "kek_created": .bool(isKeyNew)]
+    }
+
+    /// A new key would open nothing of what the database holds, and nobody would notice until the next delivery.
+    private func refuseLostKey() throws {
+        let database = configuration.dataDirectory + "/milepost.db"
+        let files = FileManager.default
+        guard files.fileExists(atPath: database), !files.fileExists(atPath: configuration.kms.path) else { return }
+        throw InitialisationError(
+            description:
+                "there is a database \(database), and its key \(configuration.kms.path) is missing (or this user may "
+                + "not look): restore the key from its own backup. Only if it is lost for good, make another with "
+                + "milepostd --make-key; then each integration has to be connected again, because nothing opens the "
+                + "credentials that the old one sealed. Nothing was changed")
     }
 
     /// - Returns: whether it was made now; one that is there is read, so that a damaged one is told here.

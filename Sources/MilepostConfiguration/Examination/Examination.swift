@@ -136,7 +136,10 @@ public struct Examination {
                 Finding(
                     .key, code: "kek", severity: .problem, what: "the key ring \(path) is not there",
                     cause: "it does not exist, or this user may not look",
-                    cure: "restore it from its own backup; 'milepost init' makes one for a new installation")
+                    cure: FileStatus(path: configuration.dataDirectory + "/milepost.db") == nil
+                        ? "run 'milepost init', which makes one for a new installation"
+                        : "restore it from its own backup; only if it is lost for good: 'milepostd --make-key', after which each "
+                            + "integration has to be connected again")
             ]
         }
         guard status.isRegular, status.mode & 0o077 == 0 else {
