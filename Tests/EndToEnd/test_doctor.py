@@ -6,6 +6,7 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -269,6 +270,24 @@ class TestSurroundings:
         seconds = int(found["what"].split(" is ")[1].split()[0])
         assert 7195 <= seconds <= 7205, found
         assert "timedatectl" in found["cure"]
+
+    @pytest.mark.parametrize("answer", ["another page", "nothing"])
+    def test_a_port_that_another_program_has(self, healthy: Daemon, answer: str) -> None:
+        """The daemon cannot start, and doctor says why"""
+        healthy.stop()
+        with socket.create_server(("127.0.0.1", 0)) as silent, vendor() as page:
+            port = silent.getsockname()[1] if answer == "nothing" else int(page.rsplit(":", 1)[1])
+            rewrite(healthy, listen=f"127.0.0.1:{port}")
+            found = the_one_problem(healthy, "port_taken", "configuration", MILEPOST_URL=f"http://127.0.0.1:{port}")
+        assert f"127.0.0.1:{port} is in use" in found["what"] and "another program" in found["cause"], found
+        assert "ss -ltnp" in found["cure"] and "'listen'" in found["cure"], found
+
+    def test_a_port_that_the_daemon_has_itself(self, healthy: Daemon) -> None:
+        rewrite(healthy, listen=healthy.url.removeprefix("http://"))
+        for url in (healthy.url, "http://127.0.0.1:1"):
+            page, findings = doctor(healthy, MILEPOST_URL=url)
+            [port] = [entry for entry in findings if entry["code"] == "port"]
+            assert page.code == 0 and port["severity"] == "ok" and "in use, by" in port["what"], port
 
     def test_a_disk_that_gets_full(self, healthy: Daemon) -> None:
         """The threshold is a setting, so that a test need not fill a disk"""

@@ -124,6 +124,22 @@ struct DoctorTests {
         }
     }
 
+    @Test(
+        "a port that is taken is the daemon's when it has answered or answers there, else a problem",
+        arguments: [
+            (true, Probe(outcome: .silent), "port"), (false, Probe(outcome: .silent), "port_taken"),
+            (false, Probe(outcome: .reached, status: 404, body: Array("<html>".utf8)), "port_taken"),
+            (false, Probe(outcome: .reached, status: 200, body: Array(#"{"status":"ok"}"#.utf8)), "port"),
+        ])
+    func taken(isAnswered: Bool, answer: Probe, code: String) throws {
+        let found = try Self.reach { url, kind in
+            #expect(url == "http://[::1]:8787/healthz" && kind == .body && !isAnswered)
+            return answer
+        }.taken([ListenAddress(host: "::1", port: 8787)], isAnswered: isAnswered)
+        #expect(found.map(\.code) == [code] && found[0].severity == (code == "port" ? .ok : .problem))
+        if code == "port_taken" { #expect(found[0].cure.contains("ss -ltnp") && found[0].cure.contains("'listen'")) }
+    }
+
     @Test("deliveries that cannot be read hide nothing of what the daemon calls a problem")
     func unreadDeliveries() throws {
         let found = try DaemonExamination(HalfDaemon()).run().findings

@@ -21,6 +21,15 @@ public final class RESTClient: ClientTransport {
         curl = try CurlHandle()
     }
 
+    /// Whether anybody answers at all, be it with a refusal.
+    ///
+    /// - Throws: `unreachable` and `bad_url`.
+    public func checkLife() throws(ClientError) {
+        do throws(ClientError) {
+            _ = try send(ClientRequest("GET", "/healthz"))
+        } catch { if error.status == nil { throw error } }
+    }
+
     public func send(_ request: ClientRequest) throws(ClientError) -> ClientResponse {
         var headers = ["Accept: application/json", "User-Agent: milepost"]
         if let token = settings.token { headers.append("Authorization: Bearer \(token)") }

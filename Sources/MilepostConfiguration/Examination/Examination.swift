@@ -31,6 +31,8 @@ public struct Examination {
         public var endpoints: [VendorEndpoint] = []
         /// As the configuration says; nil also when it cannot be read.
         public var publicURL: String?
+        /// Addresses of `listen` that somebody listens on: right where it is the daemon, which is not judged here.
+        public var takenPorts: [ListenAddress] = []
     }
 
     public func run(path: String) -> Result {
@@ -49,7 +51,14 @@ public struct Examination {
             let unit = ServiceUnit(configuration: path, folders: unitFolders)
             result.findings += loaded.files.compactMap(writable) + unreadable(loaded.files, of: configuration, unit)
             result.findings += dataDirectory(configuration, unit) + key(configuration, unit) + plugins(configuration)
-            result.findings += space(configuration) + configuration.listen.map(port)
+            result.findings += space(configuration)
+            for address in configuration.listen {
+                guard let finding = port(address) else {
+                    result.takenPorts.append(address)
+                    continue
+                }
+                result.findings.append(finding)
+            }
             result.endpoints = VendorEndpoint.all(of: configuration)
             result.publicURL = configuration.publicURL
         } catch {
@@ -257,17 +266,15 @@ public struct Examination {
         ]
     }
 
-    /// A port that is taken is right while the daemon runs; the daemon's own answer tells which.
-    private func port(_ address: ListenAddress) -> Finding {
+    /// Nil for one that is taken.
+    private func port(_ address: ListenAddress) -> Finding? {
         guard address.port > 0, let result = tryToBind(address) else {
             return Finding(
                 .configuration, code: "port", severity: .ok, what: "\(address) is checked by the daemon itself")
         }
         switch result {
         case 0: return Finding(.configuration, code: "port", severity: .ok, what: "\(address) is free")
-        case EADDRINUSE:
-            return Finding(
-                .configuration, code: "port", severity: .ok, what: "\(address) is in use, by the daemon if it runs")
+        case EADDRINUSE: return nil
         default:
             return Finding(
                 .configuration, code: "port", severity: .problem, what: "\(address) cannot be used",
@@ -291,6 +298,9 @@ public struct Examination {
         let descriptor = unsafe socket(first.pointee.ai_family, first.pointee.ai_socktype, 0)
         guard descriptor >= 0 else { return errno }
         defer { close(descriptor) }
+        // As the daemon does: connections of one that has just ended hold nobody up.
+        var isReused: Int32 = 1
+        _ = unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &isReused, socklen_t(MemoryLayout<Int32>.size))
         let result = unsafe bind(descriptor, first.pointee.ai_addr, first.pointee.ai_addrlen)
         return result == 0 ? 0 : errno
     }

@@ -25,17 +25,23 @@ struct Doctor: ParsableCommand {
         let examined = Examination(environment: session.environment, now: ProcessEnvironment.now).run(path: config)
         var findings = examined.findings
         var told = DaemonExamination.Result()
+        var isAnswered = true
         do throws(ClientError) {
+            // Whoever has the port may take the connection and say nothing; a daemon that lives says so at once.
+            try RESTClient(settings: session.settings, timeoutSeconds: 10).checkLife()
             told = try DaemonExamination(session.client).run()
             findings += told.findings
         } catch {
+            // Every daemon answers with a problem document, others do not.
+            isAnswered = error.document != nil
             findings.append(
                 Finding(
                     .daemon, code: error.code, severity: .warning, what: "the daemon could not be asked",
                     cause: error.detail, cure: error.advice ?? "see 'milepost status'"))
         }
+        let reach = try ReachExamination(now: { ProcessEnvironment.now })
+        findings += try reach.taken(examined.takenPorts, isAnswered: isAnswered)
         if !offline {
-            let reach = try ReachExamination(now: { ProcessEnvironment.now })
             findings += try reach.outward(
                 endpoints: examined.endpoints, consented: told.consented, targets: told.targets)
             findings += try reach.inward(publicURL: examined.publicURL)
