@@ -318,6 +318,21 @@ class TestSurroundings:
         found = the_one_problem(healthy, "plugin_missing", "plugins")
         assert "absent-crm" in found["what"] and "install its package" in found["cure"]
 
+    @pytest.mark.parametrize("fault", ["gone", "cut"])
+    def test_a_plugin_of_a_connection_is_named_once(self, healthy: Daemon, fault: str) -> None:
+        """Not by the connection that waits for it, too, and by no vendor that does not answer"""
+        plugins = healthy.directory / "plugins"
+        shutil.copytree(DIST / "plugins", plugins)
+        library = plugins / "pipedrive.so"
+        content = library.read_bytes()
+        library.unlink() if fault == "gone" else library.write_bytes(content[: len(content) // 2])
+        rewrite(healthy, plugin_dirs=[str(plugins)])
+        healthy.restart()
+        code = "plugin_missing" if fault == "gone" else "plugin_refused"
+        assert "pipedrive" in the_one_problem(healthy, code, "plugins")["what"]
+        told = [entry for entry in doctor(healthy)[1] if entry["severity"] == "warning"]
+        assert [entry["code"] for entry in told if entry["area"] == "connections"] == [], told
+
     def test_a_vendor_that_nobody_answers_for(self, healthy: Daemon) -> None:
         rewrite_endpoint(healthy, "http://127.0.0.1:9")
         found = the_one_problem(healthy, "vendor_unreachable", "connections")

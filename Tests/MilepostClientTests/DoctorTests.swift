@@ -30,6 +30,33 @@ private struct HalfDaemon: ClientTransport {
     }
 }
 
+/// A plugin does not run, and a connection of it counts as active for some moments more. It notes what it is asked.
+private final class PluginlessDaemon: ClientTransport {
+    let pluginState: String
+    var asked: [String] = []
+
+    init(pluginState: String) { self.pluginState = pluginState }
+
+    func send(_ request: ClientRequest) throws(ClientError) -> ClientResponse {
+        asked.append(request.path)
+        let status: JSONValue = [
+            "plugins": [["name": "crm", "state": .string(pluginState)]],
+            "connections": [
+                ["workspace": "acme", "integration": "crm@two", "plugin": "crm", "state": "active"],
+                ["workspace": "acme", "integration": "crm", "plugin": "crm", "state": "disabled"],
+            ],
+            "problems": [
+                [
+                    "code": "disabled", "message": "acme/crm is disabled", "workspace": "acme", "integration": "crm",
+                    "reason_code": "plugin_unavailable",
+                ],
+                ["code": .string("plugin_\(pluginState)"), "message": "Plugin crm: there is no file"],
+            ],
+        ]
+        return ClientResponse(status: 200, body: status.bytes)
+    }
+}
+
 @Suite("what doctor makes of what it sees")
 struct DoctorTests {
     private static let now = Timestamp(rfc3339: "2026-11-21T12:00:00Z")!
@@ -145,6 +172,19 @@ struct DoctorTests {
         let found = try DaemonExamination(HalfDaemon()).run().findings
         #expect(found.contains { $0.code == "needs_reauth" && $0.severity == .problem && $0.reference == "TRB-01" })
         #expect(found.contains { $0.code == "deliveries_unread" && $0.severity == .warning && $0.cause == "gone" })
+    }
+
+    @Test(
+        "a plugin that does not run is said once, and no vendor is asked through it",
+        arguments: [
+            ("refused", ["crm"], []), ("refused", [], ["plugin_refused"]), ("absent", ["crm"], []),
+            ("quarantined", ["crm"], ["plugin_quarantined"]), ("disabled", [], ["disabled", "plugin_disabled"]),
+        ] as [(String, Set<String>, [String])])
+    func pluginDown(state: String, unloadable: Set<String>, codes: [String]) throws {
+        let daemon = PluginlessDaemon(pluginState: state)
+        let found = try DaemonExamination(daemon, unloadable: unloadable).run().findings
+        #expect(found.filter { $0.severity != .ok }.map(\.code) == codes, "\(found)")
+        #expect(daemon.asked.contains { $0.hasSuffix("/check") } == (state == "disabled"))
     }
 
     @Test("a manifest's endpoints: overrides win, browsers' pages are left out, tokens' are marked")

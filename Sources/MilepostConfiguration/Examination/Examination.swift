@@ -33,6 +33,8 @@ public struct Examination {
         public var publicURL: String?
         /// Addresses of `listen` that somebody listens on: right where it is the daemon, which is not judged here.
         public var takenPorts: [ListenAddress] = []
+        /// Plugins that a finding says cannot be loaded as their files are.
+        public var unloadable: Set<String> = []
     }
 
     public func run(path: String) -> Result {
@@ -50,7 +52,8 @@ public struct Examination {
             let configuration = loaded.configuration
             let unit = ServiceUnit(configuration: path, folders: unitFolders)
             result.findings += loaded.files.compactMap(writable) + unreadable(loaded.files, of: configuration, unit)
-            result.findings += dataDirectory(configuration, unit) + key(configuration, unit) + plugins(configuration)
+            result.findings += dataDirectory(configuration, unit) + key(configuration, unit)
+            result.findings += plugins(configuration, into: &result.unloadable)
             result.findings += space(configuration)
             for address in configuration.listen {
                 guard let finding = port(address) else {
@@ -208,9 +211,14 @@ public struct Examination {
         return unit.settings("LoadCredential").contains("kek:\(path)")
     }
 
-    private func plugins(_ configuration: Configuration) -> [Finding] {
+    private func plugins(_ configuration: Configuration, into unloadable: inout Set<String>) -> [Finding] {
         let names = configuration.plugins.filter(\.value.enabled).keys.sorted()
-        var findings = names.map { name in plugin(name, in: configuration) }
+        var findings: [Finding] = []
+        for name in names {
+            let finding = plugin(name, in: configuration)
+            if finding.severity == .problem { unloadable.insert(name) }
+            findings.append(finding)
+        }
         let needsWorker = configuration.plugins.values.contains { $0.enabled && $0.isolation == .worker }
         let worker = configuration.workerPath ?? "/usr/lib/milepost/milepost-plugin-worker"
         if needsWorker, unsafe access(worker, X_OK) != 0 {

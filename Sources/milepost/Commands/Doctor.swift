@@ -29,7 +29,7 @@ struct Doctor: ParsableCommand {
         do throws(ClientError) {
             // Whoever has the port may take the connection and say nothing; a daemon that lives says so at once.
             try RESTClient(settings: session.settings, timeoutSeconds: 10).checkLife()
-            told = try DaemonExamination(session.client).run()
+            told = try DaemonExamination(session.client, unloadable: examined.unloadable).run()
             findings += told.findings
         } catch {
             // Every daemon answers with a problem document, others do not.
