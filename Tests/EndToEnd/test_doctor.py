@@ -89,6 +89,9 @@ class TestHealthy:
         page, findings = doctor(healthy, MILEPOST_URL="http://127.0.0.1:1")
         assert page.code == 0 and "the daemon could not be asked" in page.out, page.out
         assert {entry["area"] for entry in findings if entry["severity"] == "ok"} >= AREAS - {"connections"}
+        [told] = [entry for entry in findings if entry["code"] == "unreachable"]
+        assert "milepostd started" in told["cure"] and "MILEPOST_URL" in told["cure"], told
+        assert "milepost doctor" not in told["cause"] + told["cure"], told
 
 
 class TestTroubles:

@@ -76,3 +76,12 @@ class TestFolder:
         options = {"config": place / "other.yaml"} if other == "another configuration" else {"user": "no-such-user"}
         made = milepost(daemon, "init", "--json", **options)
         assert made.code == 0 and daemon.data.stat().st_uid == 0, made
+
+
+def test_doctor_without_an_answer_names_the_unit(place: Path) -> None:
+    """And not itself, which is running already"""
+    daemon = Daemon(place)
+    milepost(daemon, "init", "--json")
+    found = json.loads(milepost(daemon, "doctor", "--offline", "--json").out)["findings"]
+    [told] = [entry for entry in found if entry["code"] == "unreachable"]
+    assert "systemctl status milepost" in told["cure"] and "doctor" not in told["cure"], told

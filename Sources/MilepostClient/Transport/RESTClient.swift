@@ -53,7 +53,7 @@ public final class RESTClient: ClientTransport {
             guard settings.token == nil, status == 401 else { throw problem }
             throw ClientError(
                 code: "no_token", detail: "the daemon wants a token and none was given",
-                advice: "set MILEPOST_TOKEN, or run 'milepost init' once as the daemon's user; looked in "
+                advice: "set MILEPOST_TOKEN, or stop the daemon and make a token with 'milepost init'; looked in "
                     + settings.tokenFiles.joined(separator: " and "), status: status, document: problem.document)
         }
         return ClientResponse(status: status, body: body)

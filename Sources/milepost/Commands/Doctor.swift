@@ -34,10 +34,16 @@ struct Doctor: ParsableCommand {
         } catch {
             // Every daemon answers with a problem document, others do not.
             isAnswered = error.document != nil
+            let isInstalled = ServiceUnit(configuration: config) != nil
+            // The client's own advice for this is to run doctor.
+            let cure =
+                error.code == "unreachable"
+                ? "look whether it runs: \(isInstalled ? "systemctl status \(ServiceUnit.shortName)" : "is milepostd started")"
+                    + ", and is MILEPOST_URL right?" : error.advice
             findings.append(
                 Finding(
                     .daemon, code: error.code, severity: .warning, what: "the daemon could not be asked",
-                    cause: error.detail, cure: error.advice ?? "see 'milepost status'"))
+                    cause: error.detail, cure: cure ?? "see 'milepost status'"))
         }
         let reach = try ReachExamination(now: { ProcessEnvironment.now })
         findings += try reach.taken(examined.takenPorts, isAnswered: isAnswered)
