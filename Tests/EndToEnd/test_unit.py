@@ -85,3 +85,15 @@ def test_doctor_without_an_answer_names_the_unit(place: Path) -> None:
     found = json.loads(milepost(daemon, "doctor", "--offline", "--json").out)["findings"]
     [told] = [entry for entry in found if entry["code"] == "unreachable"]
     assert "systemctl status milepost" in told["cure"] and "doctor" not in told["cure"], told
+
+
+def test_init_and_restore_say_how_the_unit_is_started(place: Path) -> None:
+    """EXT-18"""
+    daemon = Daemon(place)
+    assert "next           systemctl start milepost, then" in milepost(daemon, "init", "--no-save").out
+    backup = place / "copy.db"
+    shutil.copy(daemon.data / "milepost.db", backup)
+    restored = milepost(daemon, "restore", str(backup))
+    assert "next           systemctl start milepost, then: milepost status" in restored.out, restored
+    elsewhere = milepost(daemon, "init", "--no-save", config=place / "other.yaml")
+    assert f"next           milepostd --config {daemon.config_file}, then" in elsewhere.out, elsewhere
