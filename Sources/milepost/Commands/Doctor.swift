@@ -14,7 +14,9 @@ struct Doctor: ParsableCommand {
             administrator's guide.
 
             Never opens the database. Connects to the vendors' addresses without credentials; --offline leaves that out. \
-            Run it on the daemon's machine, as root or as the daemon's user. Exit status 1 when something is wrong.
+            Run it on the daemon's machine, as root or as the daemon's user. Exit status 1 when \
+            there is a problem, be it one of the daemon's; 0 when there are none or only warnings, such as a daemon that does \
+            not answer.
             """)
     @Option(help: "The main configuration file.") var config = "/etc/milepost/milepost.yaml"
     @Flag(help: "Connect to nobody but the daemon.") var offline = false
