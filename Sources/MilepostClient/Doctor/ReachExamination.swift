@@ -141,7 +141,8 @@ public struct ReachExamination {
                     .webhooks, code: "webhook_unreachable", severity: .problem,
                     what: "webhooks and consent do not find the way to public_url \(url)", cause: cause,
                     cure: "public_url must be https, public, and not behind a firewall: look at its DNS record, at the "
-                        + "proxy in front of 'listen', and at the firewall's rule for port 443; then reload",
+                        + "proxy in front of 'listen', and at the firewall's rule for port 443; another public_url takes a "
+                        + "restart of milepostd",
                     reference: "TRB-05")
             ]
         }
