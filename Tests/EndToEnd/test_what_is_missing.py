@@ -34,3 +34,20 @@ def test_init_makes_no_key_for_a_database_that_had_another(own) -> None:
         [str(DIST / "milepostd"), "--make-key", "--config", str(daemon.config_file)], env=daemon.environment(),
         check=True, capture_output=True)
     assert key.exists() and run_cli(*command, env=daemon.environment()).json["kek_created"] is False
+
+
+def test_an_import_says_at_once_that_nobody_answers_and_how_long_it_tries(own) -> None:
+    daemon = own()
+    clicks = daemon.directory / "clicks.ndjson"
+    clicks.write_text('{"link":"spring","ts":"2026-11-21T12:00:00Z"}\n')
+    importing = subprocess.Popen(
+        [str(DIST / "milepost"), "import", "clicks", str(clicks), "--format", "milepost", "--json"],
+        env={**daemon.environment(), "MILEPOST_URL": "http://127.0.0.1:1"}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        said = importing.stderr.readline()
+        assert "the daemon does not answer" in said and "127.0.0.1:1" in said, said
+        assert "trying again for 47 seconds" in said and importing.poll() is None, said
+    finally:
+        importing.kill()
+        assert importing.communicate()[0] == "", "standard output is the answer's"
