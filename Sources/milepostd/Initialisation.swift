@@ -8,15 +8,16 @@ import MilepostVault
 
 /// `milepostd --init`: data directory, key ring and first administrator's token (decisions 33 and 34).
 ///
-/// Runs under the data directory's lock and refuses when a daemon holds it. Safe to repeat: an existing key is never
-/// touched; each run makes a new token.
+/// Runs under the data directory's lock and refuses when a daemon holds it, or when there is a database without its key.
+/// Safe to repeat: an existing key is never touched; each run makes a new token.
 struct Initialisation {
     let configuration: Configuration
     let path: String
 
     func run() async throws -> JSONValue {
         let clock = SystemClock()
-        try DataDirectory.ensure(configuration.dataDirectory)
+        try refuseLostKey()
+        try DataDirectory.ensure(configuration.dataDirectory, for: ServiceUnit(configuration: path)?.user)
         let isKeyNew = try ensureKey()
         try DataDirectory.becomeOwner(configuration.dataDirectory)
         guard let lock = try DataDirectoryLock.tryAcquire(directory: configuration.dataDirectory) else {
@@ -46,6 +47,19 @@ struct Initialisation {
     func makeKey() throws -> JSONValue {
         let isKeyNew = try ensureKey()
         return ["kek": .string(configuration.kms.path), "kek_created": .bool(isKeyNew)]
+    }
+
+    /// A new key would open nothing of what the database holds, and nobody would notice until the next delivery.
+    private func refuseLostKey() throws {
+        let database = configuration.dataDirectory + "/milepost.db"
+        let files = FileManager.default
+        guard files.fileExists(atPath: database), !files.fileExists(atPath: configuration.kms.path) else { return }
+        throw InitialisationError(
+            description:
+                "there is a database \(database), and its key \(configuration.kms.path) is missing (or this user may "
+                + "not look): restore the key from its own backup. Only if it is lost for good, make another with "
+                + "milepostd --make-key; then each integration has to be connected again, because nothing opens the "
+                + "credentials that the old one sealed. Nothing was changed")
     }
 
     /// - Returns: whether it was made now; one that is there is read, so that a damaged one is told here.
@@ -83,9 +97,28 @@ enum DataDirectory {
     }
 
     /// Makes it for its owner alone.
-    static func ensure(_ path: String) throws {
-        guard !FileManager.default.fileExists(atPath: path) else { return }
-        try FileManager.default.createDirectory(
-            atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+    ///
+    /// - Parameter user: who the daemon will run as; what root makes is given to it. Nil leaves it to whoever calls.
+    static func ensure(_ path: String, for user: Account? = nil) throws {
+        let files = FileManager.default
+        guard !files.fileExists(atPath: path) else { return }
+        guard geteuid() == 0, let user else {
+            try files.createDirectory(
+                atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+            return
+        }
+        // Its user must get through the folders above it.
+        let parent = (path as NSString).deletingLastPathComponent
+        if !files.fileExists(atPath: parent) {
+            try files.createDirectory(
+                atPath: parent, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
+        }
+        try files.createDirectory(
+            atPath: path, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
+        guard unsafe chown(path, user.id, user.group) == 0 else {
+            throw InitialisationError(
+                description: "\(path) cannot be given to \(user.name), the daemon's user (errno \(errno)): "
+                    + "make it yourself, with install -d -m 700 -o \(user.name) \(path)")
+        }
     }
 }

@@ -78,7 +78,7 @@ struct Milepostd: AsyncParsableCommand {
             } else if let change = try keyChange.run(loaded) {
                 print(change)
             } else if let restore {
-                print(try await Restoration(configuration: loaded, backup: restore).run())
+                print(try await Restoration(configuration: loaded, path: config, backup: restore).run())
             } else if rehearse {
                 print(try SchemaCommands(configuration: loaded).rehearse(backup: backup))
             } else if downgradeStore {

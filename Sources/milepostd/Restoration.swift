@@ -11,6 +11,7 @@ import MilepostStore
 /// goes wrong on a copy: it is opened, brought up to date and checked page by page before it takes anybody's place.
 struct Restoration {
     let configuration: Configuration
+    let path: String
     let backup: String
 
     func run() async throws -> JSONValue {
@@ -20,7 +21,7 @@ struct Restoration {
         guard files.fileExists(atPath: backup) else {
             throw InitialisationError(description: "\(backup) is not there, or this user may not read it")
         }
-        try DataDirectory.ensure(directory)
+        try DataDirectory.ensure(directory, for: ServiceUnit(configuration: path)?.user)
         // Read while we still are whoever was called: a backup may well be root's own.
         let source = try FileHandle(forReadingFrom: URL(fileURLWithPath: backup))
         try DataDirectory.becomeOwner(directory)

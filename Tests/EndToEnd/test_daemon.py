@@ -245,6 +245,9 @@ class TestCommandLine:
         workspace.tick()
         sick = daemon.cli("doctor", "--config", str(daemon.config_file), check=False)
         assert sick.code == 1 and "needs_reauth" in sick.out + sick.err and "token" in sick.out, sick.out
+        assert "needs_reauth" in daemon.cli("status", "--json").out, "status shows it and ends with 0"
+        for command in ("status", "doctor"):
+            assert "Exit status" in daemon.cli(command, "--help").out, command
         assert "\x1b[" not in sick.out, "colours on something that is no terminal"
 
     def test_exit_codes_tell_refusal_from_absence(self, own) -> None:

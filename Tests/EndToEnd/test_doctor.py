@@ -6,6 +6,7 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,9 @@ class TestHealthy:
         page, findings = doctor(healthy, MILEPOST_URL="http://127.0.0.1:1")
         assert page.code == 0 and "the daemon could not be asked" in page.out, page.out
         assert {entry["area"] for entry in findings if entry["severity"] == "ok"} >= AREAS - {"connections"}
+        [told] = [entry for entry in findings if entry["code"] == "unreachable"]
+        assert "milepostd started" in told["cure"] and "MILEPOST_URL" in told["cure"], told
+        assert "milepost doctor" not in told["cause"] + told["cure"], told
 
 
 class TestTroubles:
@@ -270,6 +274,24 @@ class TestSurroundings:
         assert 7195 <= seconds <= 7205, found
         assert "timedatectl" in found["cure"]
 
+    @pytest.mark.parametrize("answer", ["another page", "nothing"])
+    def test_a_port_that_another_program_has(self, healthy: Daemon, answer: str) -> None:
+        """The daemon cannot start, and doctor says why"""
+        healthy.stop()
+        with socket.create_server(("127.0.0.1", 0)) as silent, vendor() as page:
+            port = silent.getsockname()[1] if answer == "nothing" else int(page.rsplit(":", 1)[1])
+            rewrite(healthy, listen=f"127.0.0.1:{port}")
+            found = the_one_problem(healthy, "port_taken", "configuration", MILEPOST_URL=f"http://127.0.0.1:{port}")
+        assert f"127.0.0.1:{port} is in use" in found["what"] and "another program" in found["cause"], found
+        assert "ss -ltnp" in found["cure"] and "'listen'" in found["cure"], found
+
+    def test_a_port_that_the_daemon_has_itself(self, healthy: Daemon) -> None:
+        rewrite(healthy, listen=healthy.url.removeprefix("http://"))
+        for url in (healthy.url, "http://127.0.0.1:1"):
+            page, findings = doctor(healthy, MILEPOST_URL=url)
+            [port] = [entry for entry in findings if entry["code"] == "port"]
+            assert page.code == 0 and port["severity"] == "ok" and "in use, by" in port["what"], port
+
     def test_a_disk_that_gets_full(self, healthy: Daemon) -> None:
         """The threshold is a setting, so that a test need not fill a disk"""
         rewrite(healthy, limits={"least_free_disk": "1048576GiB"})
@@ -298,6 +320,21 @@ class TestSurroundings:
         healthy.write_config()
         found = the_one_problem(healthy, "plugin_missing", "plugins")
         assert "absent-crm" in found["what"] and "install its package" in found["cure"]
+
+    @pytest.mark.parametrize("fault", ["gone", "cut"])
+    def test_a_plugin_of_a_connection_is_named_once(self, healthy: Daemon, fault: str) -> None:
+        """Not by the connection that waits for it, too, and by no vendor that does not answer"""
+        plugins = healthy.directory / "plugins"
+        shutil.copytree(DIST / "plugins", plugins)
+        library = plugins / "pipedrive.so"
+        content = library.read_bytes()
+        library.unlink() if fault == "gone" else library.write_bytes(content[: len(content) // 2])
+        rewrite(healthy, plugin_dirs=[str(plugins)])
+        healthy.restart()
+        code = "plugin_missing" if fault == "gone" else "plugin_refused"
+        assert "pipedrive" in the_one_problem(healthy, code, "plugins")["what"]
+        told = [entry for entry in doctor(healthy)[1] if entry["severity"] == "warning"]
+        assert [entry["code"] for entry in told if entry["area"] == "connections"] == [], told
 
     def test_a_vendor_that_nobody_answers_for(self, healthy: Daemon) -> None:
         rewrite_endpoint(healthy, "http://127.0.0.1:9")

@@ -180,6 +180,7 @@ class TestRestore:
         workspace.clicks("a", 1)
         refused = self.restore(daemon, backup)
         assert refused.returncode != 0 and "stop it first" in refused.stderr, refused
+        assert json.loads(refused.stdout)["code"] == "restore_failed", refused
         daemon.stop()
         answer = json.loads(self.restore(daemon, backup).stdout)
         assert answer["refresh_tokens"] == 0

@@ -23,6 +23,12 @@ struct AdviceTests {
         #expect(Advice.cure(for: "nothing_known") == nil)
     }
 
+    @Test("whoever has no token is not told to use one")
+    func lostToken() throws {
+        let cure = try #require(Advice.cure(for: "unauthenticated"))
+        #expect(cure.contains("milepost init") && cure.contains("stop the daemon") && !cure.contains("tokens create"))
+    }
+
     @Test("PCON-03: where the token is comes from the plugin's manifest, and harms no terminal")
     func guide() {
         let answer: JSONValue = [

@@ -30,6 +30,33 @@ private struct HalfDaemon: ClientTransport {
     }
 }
 
+/// A plugin does not run, and a connection of it counts as active for some moments more. It notes what it is asked.
+private final class PluginlessDaemon: ClientTransport {
+    let pluginState: String
+    var asked: [String] = []
+
+    init(pluginState: String) { self.pluginState = pluginState }
+
+    func send(_ request: ClientRequest) throws(ClientError) -> ClientResponse {
+        asked.append(request.path)
+        let status: JSONValue = [
+            "plugins": [["name": "crm", "state": .string(pluginState)]],
+            "connections": [
+                ["workspace": "acme", "integration": "crm@two", "plugin": "crm", "state": "active"],
+                ["workspace": "acme", "integration": "crm", "plugin": "crm", "state": "disabled"],
+            ],
+            "problems": [
+                [
+                    "code": "disabled", "message": "acme/crm is disabled", "workspace": "acme", "integration": "crm",
+                    "reason_code": "plugin_unavailable",
+                ],
+                ["code": .string("plugin_\(pluginState)"), "message": "Plugin crm: there is no file"],
+            ],
+        ]
+        return ClientResponse(status: 200, body: status.bytes)
+    }
+}
+
 @Suite("what doctor makes of what it sees")
 struct DoctorTests {
     private static let now = Timestamp(rfc3339: "2026-11-21T12:00:00Z")!
@@ -121,7 +148,25 @@ struct DoctorTests {
             }.inward(publicURL: address)
             #expect(found.map(\.code) == [isOurs ? "public_url" : "webhook_unreachable"])
             #expect(found.first?.reference == (isOurs ? nil : "TRB-05"))
+            // The settings' table has no "reload" for it.
+            #expect(isOurs || found.first?.cure.contains("restart of milepostd") == true)
         }
+    }
+
+    @Test(
+        "a port that is taken is the daemon's when it has answered or answers there, else a problem",
+        arguments: [
+            (true, Probe(outcome: .silent), "port"), (false, Probe(outcome: .silent), "port_taken"),
+            (false, Probe(outcome: .reached, status: 404, body: Array("<html>".utf8)), "port_taken"),
+            (false, Probe(outcome: .reached, status: 200, body: Array(#"{"status":"ok"}"#.utf8)), "port"),
+        ])
+    func taken(isAnswered: Bool, answer: Probe, code: String) throws {
+        let found = try Self.reach { url, kind in
+            #expect(url == "http://[::1]:8787/healthz" && kind == .body && !isAnswered)
+            return answer
+        }.taken([ListenAddress(host: "::1", port: 8787)], isAnswered: isAnswered)
+        #expect(found.map(\.code) == [code] && found[0].severity == (code == "port" ? .ok : .problem))
+        if code == "port_taken" { #expect(found[0].cure.contains("ss -ltnp") && found[0].cure.contains("'listen'")) }
     }
 
     @Test("deliveries that cannot be read hide nothing of what the daemon calls a problem")
@@ -129,6 +174,19 @@ struct DoctorTests {
         let found = try DaemonExamination(HalfDaemon()).run().findings
         #expect(found.contains { $0.code == "needs_reauth" && $0.severity == .problem && $0.reference == "TRB-01" })
         #expect(found.contains { $0.code == "deliveries_unread" && $0.severity == .warning && $0.cause == "gone" })
+    }
+
+    @Test(
+        "a plugin that does not run is said once, and no vendor is asked through it",
+        arguments: [
+            ("refused", ["crm"], []), ("refused", [], ["plugin_refused"]), ("absent", ["crm"], []),
+            ("quarantined", ["crm"], ["plugin_quarantined"]), ("disabled", [], ["disabled", "plugin_disabled"]),
+        ] as [(String, Set<String>, [String])])
+    func pluginDown(state: String, unloadable: Set<String>, codes: [String]) throws {
+        let daemon = PluginlessDaemon(pluginState: state)
+        let found = try DaemonExamination(daemon, unloadable: unloadable).run().findings
+        #expect(found.filter { $0.severity != .ok }.map(\.code) == codes, "\(found)")
+        #expect(daemon.asked.contains { $0.hasSuffix("/check") } == (state == "disabled"))
     }
 
     @Test("a manifest's endpoints: overrides win, browsers' pages are left out, tokens' are marked")

@@ -80,11 +80,15 @@ struct ImportTests {
             let daemon = FakeDaemon()
             daemon.lostAnswers = [2, 3]
             var pauses = 0
-            var run = ClickImport(options: options(path, environment), transport: daemon, pause: { _ in pauses += 1 })
+            var waits: [Duration] = []
+            var run = ClickImport(
+                options: options(path, environment), transport: daemon, pause: { _ in pauses += 1 },
+                waiting: { waits.append($1) })
             let summary = try run.run()
             #expect(daemon.ids.count == 40)
             #expect(summary.accepted + summary.duplicate == 40)
             #expect(pauses == 2)
+            #expect(waits == [.milliseconds(1500)], "once, with all that may still be waited")
         }
     }
 

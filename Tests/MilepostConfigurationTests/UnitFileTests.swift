@@ -34,4 +34,14 @@ struct UnitFileTests {
 
     @Test("without the unit itself there is nothing, whatever drop-ins lie about")
     func none() throws { #expect(try unit(["lib/a.service.d/20.conf": "Key=20\n"]).isEmpty) }
+
+    @Test("the package's unit is the one of the usual configuration, and of no other")
+    func package() throws {
+        let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent()
+        let folders = [root.path + "/packaging/debian"]
+        #expect(ServiceUnit(configuration: "/etc/milepost/milepost.yaml", folders: folders) != nil)
+        #expect(ServiceUnit(configuration: "/srv/try/milepost.yaml", folders: folders) == nil)
+        #expect(ServiceUnit(configuration: "/etc/milepost/milepost.yaml", folders: ["/nowhere"]) == nil)
+    }
 }

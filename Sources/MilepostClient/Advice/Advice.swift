@@ -12,7 +12,8 @@ public enum Advice {
             "the vendor does not accept the token: make a new one where the vendor shows it ('milepost plugins show PLUGIN' "
             + "says where), and connect again",
         "unauthenticated":
-            "the daemon does not know this token: check MILEPOST_TOKEN, or make one with 'milepost tokens create'",
+            "the daemon does not know this token: check MILEPOST_TOKEN; if it is lost, stop the daemon, and 'milepost init' makes "
+            + "another",
         // TRB-02
         "permission_missing": "the vendor account lacks a right: ask its administrator for access, or connect as one",
         "permission":

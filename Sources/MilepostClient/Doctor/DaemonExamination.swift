@@ -6,8 +6,14 @@ import MilepostModel
 /// What a working daemon knows to be wrong: connections, deliveries, plugins, its key, its disk.
 public struct DaemonExamination {
     private let transport: any ClientTransport
+    private let unloadable: Set<String>
 
-    public init(_ transport: any ClientTransport) { self.transport = transport }
+    /// - Parameter unloadable: plugins that were found not to be installed as they must be; what the daemon says of that
+    ///   is left out.
+    public init(_ transport: any ClientTransport, unloadable: Set<String> = []) {
+        self.transport = transport
+        self.unloadable = unloadable
+    }
 
     /// What was found, and where the connections send to by settings of their own.
     public struct Result: Sendable {
@@ -29,7 +35,9 @@ public struct DaemonExamination {
         result.findings += unchecked(before)
         let status = try ask("GET", "/v1/admin/status")
         let connections = status["connections"]?.array ?? []
-        result.findings += (status["problems"]?.array ?? []).map { Self.finding($0, among: connections) }
+        result.findings += (status["problems"]?.array ?? []).filter { !isSaidElsewhere($0, status) }.map {
+            Self.finding($0, among: connections)
+        }
         for connection in connections where connection["state"]?.string != "disconnected" {
             do throws(ClientError) {
                 result.findings += try deliveries(of: connection)
@@ -74,6 +82,38 @@ public struct DaemonExamination {
     }
 
     // MARK: What the daemon calls a problem
+
+    /// States of plugins that are switched on and do not run, by their names.
+    private static func down(_ status: JSONValue) -> [String: String] {
+        var states: [String: String] = [:]
+        for plugin in status["plugins"]?.array ?? [] {
+            guard let name = plugin["name"]?.string, let state = plugin["state"]?.string,
+                state != "loaded", state != "disabled"
+            else { continue }
+            states[name] = state
+        }
+        return states
+    }
+
+    /// One cause is said once: a plugin's refusal not beside what was found of its files, and a connection that waits for
+    /// its plugin not beside the plugin's own problem.
+    private func isSaidElsewhere(_ problem: JSONValue, _ status: JSONValue) -> Bool {
+        let down = Self.down(status)
+        let code = problem["code"]?.string ?? ""
+        if code == "disabled", problem["reason_code"]?.string == "plugin_unavailable" {
+            return down[Self.plugin(of: problem["integration"]?.string ?? "")] != nil
+        }
+        // A file that is not there, or is not taken; that it crashes is something else.
+        guard code == "plugin_refused" || code == "plugin_absent", let message = problem["message"]?.string else {
+            return false
+        }
+        return unloadable.contains { message.hasPrefix("Plugin \($0):") }
+    }
+
+    /// `crm@second` is a connection of `crm`.
+    private static func plugin(of integration: String) -> String {
+        integration.split(separator: "@").first.map(String.init) ?? integration
+    }
 
     private static func finding(_ problem: JSONValue, among connections: [JSONValue]) -> Finding {
         let code = problem["code"]?.string ?? "problem"
@@ -152,9 +192,11 @@ public struct DaemonExamination {
 
     /// Has the vendors asked whether settings still fit; what does not is among the daemon's problems afterwards.
     private func unchecked(_ status: JSONValue) -> [Finding] {
-        (status["connections"]?.array ?? []).compactMap { connection in
+        let down = Self.down(status)
+        return (status["connections"]?.array ?? []).compactMap { connection in
+            // Without its plugin nobody can be asked, which is no fault of the vendor.
             guard connection["state"]?.string == "active", let integration = connection["integration"]?.string,
-                let workspace = connection["workspace"]?.string
+                let workspace = connection["workspace"]?.string, down[Self.plugin(of: integration)] == nil
             else { return nil }
             do throws(ClientError) {
                 _ = try ask(

@@ -141,7 +141,8 @@ public struct ReachExamination {
                     .webhooks, code: "webhook_unreachable", severity: .problem,
                     what: "webhooks and consent do not find the way to public_url \(url)", cause: cause,
                     cure: "public_url must be https, public, and not behind a firewall: look at its DNS record, at the "
-                        + "proxy in front of 'listen', and at the firewall's rule for port 443; then reload",
+                        + "proxy in front of 'listen', and at the firewall's rule for port 443; another public_url takes a "
+                        + "restart of milepostd",
                     reference: "TRB-05")
             ]
         }
@@ -157,13 +158,41 @@ public struct ReachExamination {
         case .silent: return unreachable("nobody answers there: \(answer.detail)")
         case .reached: break
         }
-        let isOurs = (try? JSONValue(parsing: answer.body))?["status"]?.string == "ok"
-        guard isOurs, answer.status == 200 else {
+        guard Self.isOurs(answer) else {
             return unreachable("\(url)/healthz answers \(answer.status) and is no milepostd")
         }
         return [
             Finding(.webhooks, code: "public_url", severity: .ok, what: "\(url) leads to a milepostd, over trusted TLS")
         ]
+    }
+
+    private static func isOurs(_ answer: Probe) -> Bool {
+        answer.outcome == .reached && answer.status == 200
+            && (try? JSONValue(parsing: answer.body))?["status"]?.string == "ok"
+    }
+
+    /// Addresses of `listen` that somebody listens on: the daemon, or somebody who keeps it from starting.
+    ///
+    /// - Parameter isAnswered: whether the daemon has answered, wherever it was asked.
+    public func taken(_ addresses: [ListenAddress], isAnswered: Bool) throws(ClientError) -> [Finding] {
+        var findings: [Finding] = []
+        for address in addresses {
+            if isAnswered {
+                findings.append(
+                    Finding(.configuration, code: "port", severity: .ok, what: "\(address) is in use, by the daemon"))
+            } else if Self.isOurs(try probe("http://\(address)/healthz", .body)) {
+                findings.append(
+                    Finding(.configuration, code: "port", severity: .ok, what: "\(address) is in use, by a milepostd"))
+            } else {
+                findings.append(
+                    Finding(
+                        .configuration, code: "port_taken", severity: .problem,
+                        what: "\(address) is in use, and no milepostd answers there",
+                        cause: "another program has the port, so that the daemon cannot start (or a daemon hangs)",
+                        cure: "see who it is: ss -ltnp 'sport = :\(address.port)'; then stop that, or change 'listen'"))
+            }
+        }
+        return findings
     }
 
     /// By name only; what a public name resolves to from outside is not ours to see.

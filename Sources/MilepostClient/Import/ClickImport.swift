@@ -49,6 +49,8 @@ public struct ClickImport {
     private let pause: (Duration) -> Void
     private let progress: (Progress) -> Void
     private let rejected: (ImportSummary.RejectedLine) -> Void
+    private let waiting: (ClientError, Duration) -> Void
+    private var isWaitTold = false
     private var summary = ImportSummary()
     private var facts = LinkFactsQueue()
     private var body: [UInt8] = []
@@ -59,10 +61,12 @@ public struct ClickImport {
     ///   - pause: waits before a batch is sent again.
     ///   - progress: called after each batch.
     ///   - rejected: called for every line that is refused, here or by the daemon.
+    ///   - waiting: called once, when a batch is not taken for the first time: with why, and how long it is tried at most.
     public init(
         options: Options, transport: any ClientTransport, pause: @escaping (Duration) -> Void,
         progress: @escaping (Progress) -> Void = { _ in },
-        rejected: @escaping (ImportSummary.RejectedLine) -> Void = { _ in }
+        rejected: @escaping (ImportSummary.RejectedLine) -> Void = { _ in },
+        waiting: @escaping (ClientError, Duration) -> Void = { _, _ in }
     ) {
         precondition(options.batch > 0 && options.attempts > 0, "batch and attempts must be positive")
         self.options = options
@@ -70,6 +74,7 @@ public struct ClickImport {
         self.pause = pause
         self.progress = progress
         self.rejected = rejected
+        self.waiting = waiting
     }
 
     /// Imports the file from where an earlier run stopped.
@@ -186,6 +191,8 @@ public struct ClickImport {
             contentType: "application/x-ndjson", body: body)
     }
 
+    private static func pauseAfter(_ attempt: Int) -> Duration { .milliseconds(250 << min(attempt, 6)) }
+
     private mutating func describeLinks() throws(ClientError) {
         let links = facts.take()
         guard !links.isEmpty, !options.isDryRun, summary.factsRefused == nil else { return }
@@ -193,7 +200,8 @@ public struct ClickImport {
         let request = ClientRequest(
             "POST", ClientRequest.path("v1", "workspaces", options.workspace, "links"), body: body.bytes)
         do {
-            summary.linksDescribed += Int(try send(request)["changed"]?.integer ?? 0)
+            let answer = try send(request)
+            summary.linksDescribed += Int(answer["changed"]?.integer ?? 0)
         } catch {
             // Clicks matter more than what links are called: a token for intake alone may still bring them.
             guard ["forbidden", "not_found", "method_not_allowed"].contains(error.code) else { throw error }
@@ -202,7 +210,7 @@ public struct ClickImport {
     }
 
     /// Sends a request until it is answered. Only silence and "come back later" are tried again.
-    private func send(_ request: ClientRequest) throws(ClientError) -> JSONValue {
+    private mutating func send(_ request: ClientRequest) throws(ClientError) -> JSONValue {
         var attempt = 1
         while true {
             do {
@@ -210,7 +218,11 @@ public struct ClickImport {
             } catch {
                 let passes = ["unreachable", "rate_limited", "standby", "starting"].contains(error.code)
                 guard passes, attempt < options.attempts else { throw error }
-                pause(.milliseconds(250 << min(attempt, 6)))
+                if !isWaitTold {
+                    isWaitTold = true
+                    waiting(error, (attempt..<options.attempts).map(Self.pauseAfter).reduce(.zero, +))
+                }
+                pause(Self.pauseAfter(attempt))
                 attempt += 1
             }
         }

@@ -57,6 +57,19 @@ public final class ImportProgressBar {
 
     public func finish() { if isShown { Prompt.say("\n") } }
 
+    /// Says on a line of its own, on a terminal or not, why nothing goes on.
+    public func wait(_ error: ClientError, atMost: Duration) {
+        finish()
+        isShown = false
+        Prompt.say(Self.text(error, atMost: atMost))
+    }
+
+    static func text(_ error: ClientError, atMost: Duration) -> String {
+        let who = error.code == "unreachable" ? "the daemon does not answer" : "the daemon takes nothing now"
+        return "milepost: \(who) (\(Terminal.harmless(error.detail))); trying again for "
+            + "\(atMost.components.seconds) seconds\n"
+    }
+
     static func text(_ progress: ClickImport.Progress, elapsedMilliseconds: Int64) -> String {
         let elapsed = max(1, elapsedMilliseconds)
         let rate = Int64(progress.summary.clicks) * 1000 / elapsed

@@ -20,12 +20,15 @@ public enum DaemonInitialisation {
     }
 
     /// Runs `milepostd --restore`: a backup takes the database's place (EXT-18).
+    ///
+    /// - Throws: `restore_failed`; the daemon's own words are on standard error then.
     public static func restore(
         backup: String, configuration: String, ownPath: String, environment: [String: String]
     ) throws(ClientError) -> JSONValue {
         try answer(
             of: find(ownPath: ownPath, environment: environment),
-            ["--restore", URL(fileURLWithPath: backup).path, "--config", configuration], environment: environment)
+            ["--restore", URL(fileURLWithPath: backup).path, "--config", configuration], environment: environment,
+            code: "restore_failed")
     }
 
     /// Runs `milepostd --new-key` or `--drop-key`: changes the key ring that the running daemon has a read-only copy of.
@@ -62,14 +65,15 @@ public enum DaemonInitialisation {
     }
 
     private static func answer(
-        of daemon: String, _ arguments: [String], environment: [String: String], failure: ClientError? = nil
+        of daemon: String, _ arguments: [String], environment: [String: String], code: String = "init_failed",
+        failure: ClientError? = nil
     ) throws(ClientError) -> JSONValue {
         let ended = try ChildProgram.run(daemon, arguments, environment: environment)
         // The daemon has said on standard error, which is ours too, what stopped it.
         guard ended.status == 0, let answer = try? JSONValue(parsing: ended.output) else {
             throw failure
                 ?? ClientError(
-                    code: "init_failed", detail: "\(daemon) \(arguments[0]) ended with status \(ended.status)",
+                    code: code, detail: "\(daemon) \(arguments[0]) ended with status \(ended.status)",
                     advice:
                         "its own message stands above; a daemon that runs on the same data directory must be stopped first"
                 )

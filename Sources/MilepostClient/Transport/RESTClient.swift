@@ -21,6 +21,15 @@ public final class RESTClient: ClientTransport {
         curl = try CurlHandle()
     }
 
+    /// Whether anybody answers at all, be it with a refusal.
+    ///
+    /// - Throws: `unreachable` and `bad_url`.
+    public func checkLife() throws(ClientError) {
+        do throws(ClientError) {
+            _ = try send(ClientRequest("GET", "/healthz"))
+        } catch { if error.status == nil { throw error } }
+    }
+
     public func send(_ request: ClientRequest) throws(ClientError) -> ClientResponse {
         var headers = ["Accept: application/json", "User-Agent: milepost"]
         if let token = settings.token { headers.append("Authorization: Bearer \(token)") }
@@ -44,7 +53,7 @@ public final class RESTClient: ClientTransport {
             guard settings.token == nil, status == 401 else { throw problem }
             throw ClientError(
                 code: "no_token", detail: "the daemon wants a token and none was given",
-                advice: "set MILEPOST_TOKEN, or run 'milepost init' once as the daemon's user; looked in "
+                advice: "set MILEPOST_TOKEN, or stop the daemon and make a token with 'milepost init'; looked in "
                     + settings.tokenFiles.joined(separator: " and "), status: status, document: problem.document)
         }
         return ClientResponse(status: status, body: body)

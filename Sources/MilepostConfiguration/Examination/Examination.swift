@@ -11,10 +11,17 @@ public struct Examination {
 
     private let environment: [String: String]
     private let now: Timestamp
+    private let unitFolders: [String]
 
     public init(environment: [String: String], now: Timestamp) {
+        self.init(environment: environment, now: now, unitFolders: UnitFile.folders)
+    }
+
+    /// For tests: units of their own.
+    package init(environment: [String: String], now: Timestamp, unitFolders: [String]) {
         self.environment = environment
         self.now = now
+        self.unitFolders = unitFolders
     }
 
     /// What was found, and what is left to look at over the network.
@@ -24,6 +31,10 @@ public struct Examination {
         public var endpoints: [VendorEndpoint] = []
         /// As the configuration says; nil also when it cannot be read.
         public var publicURL: String?
+        /// Addresses of `listen` that somebody listens on: right where it is the daemon, which is not judged here.
+        public var takenPorts: [ListenAddress] = []
+        /// Plugins that a finding says cannot be loaded as their files are.
+        public var unloadable: Set<String> = []
     }
 
     public func run(path: String) -> Result {
@@ -39,9 +50,18 @@ public struct Examination {
                     cure: "unset it, or mend its name")
             }
             let configuration = loaded.configuration
-            result.findings += loaded.files.compactMap(writable)
-            result.findings += dataDirectory(configuration) + key(configuration) + plugins(configuration)
-            result.findings += space(configuration) + configuration.listen.map(port)
+            let unit = ServiceUnit(configuration: path, folders: unitFolders)
+            result.findings += loaded.files.compactMap(writable) + unreadable(loaded.files, of: configuration, unit)
+            result.findings += dataDirectory(configuration, unit) + key(configuration, unit)
+            result.findings += plugins(configuration, into: &result.unloadable)
+            result.findings += space(configuration)
+            for address in configuration.listen {
+                guard let finding = port(address) else {
+                    result.takenPorts.append(address)
+                    continue
+                }
+                result.findings.append(finding)
+            }
             result.endpoints = VendorEndpoint.all(of: configuration)
             result.publicURL = configuration.publicURL
         } catch {
@@ -71,7 +91,7 @@ public struct Examination {
                 cure: "switch on time synchronisation (systemd-timesyncd or chrony)")
     }
 
-    private func dataDirectory(_ configuration: Configuration) -> [Finding] {
+    private func dataDirectory(_ configuration: Configuration, _ unit: ServiceUnit?) -> [Finding] {
         let path = configuration.dataDirectory
         guard let status = FileStatus(path: path) else {
             return [
@@ -90,28 +110,48 @@ public struct Examination {
             ]
         }
         let database = path + "/milepost.db"
-        if let file = FileStatus(path: database), file.owner != status.owner {
+        let file = FileStatus(path: database)
+        // Where the unit does not say who works here, a folder of root's was made by mistake if the database is another's.
+        let user = unit?.user?.id ?? (status.owner == 0 ? file?.owner : nil) ?? status.owner
+        if status.owner != user || file.map({ $0.owner != user }) == true {
+            let fileOwner = file.map { ", \(database) to uid \($0.owner)" } ?? ""
             return [
                 Finding(
                     .permissions, code: "data_dir_owner", severity: .problem,
-                    what: "the database is not data_dir's owner's",
+                    what: "data_dir \(path) or its database is not the daemon's user's",
                     cause:
-                        "\(database) belongs to uid \(file.owner), \(path) to uid \(status.owner); was the daemon run "
-                        + "as another user?",
-                    cure: "chown -R \(status.owner) \(path)")
+                        "\(path) belongs to uid \(status.owner)\(fileOwner); was the daemon or 'milepost init' run as "
+                        + "another user?",
+                    // With the colon its login group comes along.
+                    cure: "chown -R \(Account(id: user).map { "\($0.name):" } ?? "\(user)") \(path)")
             ]
         }
-        return [Finding(.permissions, code: "data_dir", severity: .ok, what: "data_dir \(path) is private")]
+        let found = [Finding(.permissions, code: "data_dir", severity: .ok, what: "data_dir \(path) is private")]
+        guard FileStatus.isAbsent(database) else { return found }
+        return found + [
+            Finding(
+                .daemon, code: "not_set_up", severity: .problem, what: "nothing is set up yet",
+                cause: "there is no database \(database), and so no token",
+                cure: "run 'milepost init' as root or as the daemon's user, or 'milepost restore' with a backup")
+        ]
     }
 
-    private func key(_ configuration: Configuration) -> [Finding] {
+    /// Who the daemon runs as: what the unit says, else the owner of data_dir.
+    static func daemonUser(_ configuration: Configuration, _ unit: ServiceUnit?) -> UInt32? {
+        unit?.user?.id ?? FileStatus(path: configuration.dataDirectory)?.owner
+    }
+
+    private func key(_ configuration: Configuration, _ unit: ServiceUnit?) -> [Finding] {
         let path = configuration.kms.path
         guard let status = FileStatus(path: path) else {
             return [
                 Finding(
                     .key, code: "kek", severity: .problem, what: "the key ring \(path) is not there",
                     cause: "it does not exist, or this user may not look",
-                    cure: "restore it from its own backup; 'milepost init' makes one for a new installation")
+                    cure: FileStatus(path: configuration.dataDirectory + "/milepost.db") == nil
+                        ? "run 'milepost init', which makes one for a new installation"
+                        : "restore it from its own backup; only if it is lost for good: 'milepostd --make-key', after which each "
+                            + "integration has to be connected again")
             ]
         }
         guard status.isRegular, status.mode & 0o077 == 0 else {
@@ -122,8 +162,8 @@ public struct Examination {
                     cause: "its mode is \(String(status.mode, radix: 8))", cure: "chmod 0400 \(path)")
             ]
         }
-        // The owner of data_dir is the daemon's user; with systemd the ring is a copy that belongs to root or to it.
-        if let user = FileStatus(path: configuration.dataDirectory)?.owner, status.owner != user,
+        // With systemd the ring is a copy that belongs to root or to the daemon's user.
+        if let user = Self.daemonUser(configuration, unit), status.owner != user,
             environment["CREDENTIALS_DIRECTORY"] == nil, !(status.owner == 0 && isHandedOn(path))
         {
             return [
@@ -167,13 +207,18 @@ public struct Examination {
 
     /// Whether an installed unit loads this file as a credential: systemd then reads it as root for the daemon.
     private func isHandedOn(_ path: String) -> Bool {
-        let unit = UnitFile(name: "milepost.service")
+        let unit = UnitFile(name: "milepost.service", folders: unitFolders)
         return unit.settings("LoadCredential").contains("kek:\(path)")
     }
 
-    private func plugins(_ configuration: Configuration) -> [Finding] {
+    private func plugins(_ configuration: Configuration, into unloadable: inout Set<String>) -> [Finding] {
         let names = configuration.plugins.filter(\.value.enabled).keys.sorted()
-        var findings = names.map { name in plugin(name, in: configuration) }
+        var findings: [Finding] = []
+        for name in names {
+            let finding = plugin(name, in: configuration)
+            if finding.severity == .problem { unloadable.insert(name) }
+            findings.append(finding)
+        }
         let needsWorker = configuration.plugins.values.contains { $0.enabled && $0.isolation == .worker }
         let worker = configuration.workerPath ?? "/usr/lib/milepost/milepost-plugin-worker"
         if needsWorker, unsafe access(worker, X_OK) != 0 {
@@ -229,17 +274,15 @@ public struct Examination {
         ]
     }
 
-    /// A port that is taken is right while the daemon runs; the daemon's own answer tells which.
-    private func port(_ address: ListenAddress) -> Finding {
+    /// Nil for one that is taken.
+    private func port(_ address: ListenAddress) -> Finding? {
         guard address.port > 0, let result = tryToBind(address) else {
             return Finding(
                 .configuration, code: "port", severity: .ok, what: "\(address) is checked by the daemon itself")
         }
         switch result {
         case 0: return Finding(.configuration, code: "port", severity: .ok, what: "\(address) is free")
-        case EADDRINUSE:
-            return Finding(
-                .configuration, code: "port", severity: .ok, what: "\(address) is in use, by the daemon if it runs")
+        case EADDRINUSE: return nil
         default:
             return Finding(
                 .configuration, code: "port", severity: .problem, what: "\(address) cannot be used",
@@ -263,6 +306,9 @@ public struct Examination {
         let descriptor = unsafe socket(first.pointee.ai_family, first.pointee.ai_socktype, 0)
         guard descriptor >= 0 else { return errno }
         defer { close(descriptor) }
+        // As the daemon does: connections of one that has just ended hold nobody up.
+        var isReused: Int32 = 1
+        _ = unsafe setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &isReused, socklen_t(MemoryLayout<Int32>.size))
         let result = unsafe bind(descriptor, first.pointee.ai_addr, first.pointee.ai_addrlen)
         return result == 0 ? 0 : errno
     }

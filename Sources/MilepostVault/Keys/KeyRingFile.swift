@@ -28,7 +28,10 @@ public struct KeyRingFile: Sendable {
     private func open() throws(VaultError) -> (ring: KeyRing, owner: stat) {
         // Non-blocking, so that a FIFO in the file's place cannot hold the start up.
         let file = try FileDescriptor(path, flags: O_RDONLY | O_NONBLOCK | O_NOCTTY) { [path] reason in
-            let cure = reason == ENOENT ? "create it with milepost init or milepost keys new" : "see who may read it"
+            let cure =
+                reason == ENOENT
+                ? "restore it from its own backup; for a new installation milepost init makes it"
+                : "see who may read it"
             return VaultError(
                 .keyRingUnreadable, "the key ring \(path) cannot be opened (\(describe(errno: reason))): \(cure)")
         }

@@ -46,11 +46,14 @@ struct Import: ParsableCommand {
             options.environment = session.environment
             options.destination = session.settings.url
             let isResumed = try ClickImport.resumes(options)
-            let output = try rejects.map { path throws(ClientError) in try RejectFile(path: path, isResumed: isResumed) }
+            let output = try rejects.map { (path) throws(ClientError) in
+                try RejectFile(path: path, isResumed: isResumed)
+            }
             let bar = ImportProgressBar(terminal: session.pages.terminal, clock: { ProcessEnvironment.now })
             var clickImport = ClickImport(
                 options: options, transport: session.client, pause: ProcessEnvironment.pause,
-                progress: { if !session.isJSON { bar.show($0) } }, rejected: { output?.append($0) })
+                progress: { if !session.isJSON { bar.show($0) } }, rejected: { output?.append($0) },
+                waiting: { bar.wait($0, atMost: $1) })
             let summary = try clickImport.run()
             bar.finish()
             session.show(summary.json) { _ in session.pages.importSummary(summary, isDryRun: isDryRun) }

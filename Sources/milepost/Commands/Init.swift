@@ -34,6 +34,9 @@ struct Init: ParsableCommand {
             print("token          \(answer["token"]?.string ?? "-")   (shown once)")
         }
         let isUsual = config == "/etc/milepost/milepost.yaml"
-        print("next           milepostd\(isUsual ? "" : " --config \(config)"), then: milepost connect PLUGIN")
+        let start =
+            ServiceUnit(configuration: config) == nil
+            ? "milepostd\(isUsual ? "" : " --config \(config)")" : "systemctl start \(ServiceUnit.shortName)"
+        print("next           \(start), then: milepost connect PLUGIN")
     }
 }

@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import MilepostClient
+import MilepostConfiguration
 import MilepostModel
 
 struct Restore: ParsableCommand {
@@ -38,6 +39,8 @@ struct Restore: ParsableCommand {
                 says that no other daemon works with it. Once milepostd runs, 'milepost doctor' names those connections.
                 """)
         }
-        print("next           start milepostd, then: milepost status")
+        let isInstalled = ServiceUnit(configuration: config) != nil
+        let start = isInstalled ? "systemctl start \(ServiceUnit.shortName)" : "start milepostd"
+        print("next           \(start), then: milepost status")
     }
 }
