@@ -234,9 +234,7 @@ class TestCommandLine:
         assert daemon.cli("status", "--json").json["role"] == "active"
         assert "pipedrive" in daemon.cli("status").out
         schedule = daemon.cli("schedule", "--json").json["schedules"][0]
-        assert (
-            schedule["name"] == "click_threshold_hook" and schedule["result"] == "ok" and schedule["overdue"] is False
-        )
+        assert (schedule["name"], schedule["result"], schedule["overdue"]) == ("click_threshold_hook", "ok", False)
         assert schedule["last_run_at"] and schedule["next_run_at"] and schedule["duration_ms"] >= 0
         healthy = daemon.cli("doctor", "--config", str(daemon.config_file), "--json", check=False)
         assert healthy.code == 0, healthy.out + healthy.err
@@ -246,8 +244,7 @@ class TestCommandLine:
         sick = daemon.cli("doctor", "--config", str(daemon.config_file), check=False)
         assert sick.code == 1 and "needs_reauth" in sick.out + sick.err and "token" in sick.out, sick.out
         assert "needs_reauth" in daemon.cli("status", "--json").out, "status shows it and ends with 0"
-        for command in ("status", "doctor"):
-            assert "Exit status" in daemon.cli(command, "--help").out, command
+        assert all("Exit status" in daemon.cli(command, "--help").out for command in ("status", "doctor"))
         assert "\x1b[" not in sick.out, "colours on something that is no terminal"
 
     def test_exit_codes_tell_refusal_from_absence(self, own) -> None:
@@ -296,9 +293,9 @@ class TestCommandLine:
     def test_the_list_of_tokens_has_no_column_that_nothing_fills(self, own) -> None:
         daemon = own().start()
         daemon.cli("tokens", "create", "full", "--scope", "viewer", "-w", "acme", "--expires-at", "2099-01-01T00:00:00Z")
-        heads, *rows = [re.split(r"  +", line.strip()) for line in daemon.cli("tokens").out.splitlines() if line.strip()]
-        [row] = [row for row in rows if "full" in row]
-        assert len(row) == len(heads) and "-" not in row, (heads, row)
+        lines = [re.split(r"  +", line.strip()) for line in daemon.cli("tokens").out.splitlines()]
+        [row] = [line for line in lines if "full" in line]
+        assert len(row) == len(lines[0]) and "-" not in row, lines
 
     def test_every_route_has_a_command_and_every_command_a_route(self, own) -> None:
         """EXT-10: each command is run against a server that notes what it was asked."""
