@@ -25,6 +25,7 @@ struct zoo {
     const mp_host *host;
     uint64_t instance;
     uint64_t cancellable;
+    int kept; /* operations that it means not to end by itself */
 };
 
 static void describe(mp_view *ret_manifest) {
@@ -146,10 +147,17 @@ static int32_t query(void *pointer, const mp_op *op) {
         }
     if (is(op, "block"))
         pause(), sleep(3600);
-    if (is(op, "never"))
+    if (is(op, "never")) {
+        self->kept++;
         return MP_OK;
+    }
     if (is(op, "until_cancelled")) {
         self->cancellable = op->id;
+        self->kept++;
+        return MP_OK;
+    }
+    if (is(op, "kept")) {
+        complete(self, op, self->kept ? "{\"kept\":true}" : "{}");
         return MP_OK;
     }
     if (is(op, "hog")) {
