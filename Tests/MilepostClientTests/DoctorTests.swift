@@ -50,7 +50,7 @@ private final class PluginlessDaemon: ClientTransport {
                     "code": "disabled", "message": "acme/crm is disabled", "workspace": "acme", "integration": "crm",
                     "reason_code": "plugin_unavailable",
                 ],
-                ["code": .string("plugin_\(pluginState)"), "message": "Plugin crm: there is no file"],
+                ["code": .string("plugin_\(pluginState)"), "plugin": "crm", "message": "Plugin crm: there is no file"],
             ],
         ]
         return ClientResponse(status: 200, body: status.bytes)

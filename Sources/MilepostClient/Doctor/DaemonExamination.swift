@@ -104,10 +104,8 @@ public struct DaemonExamination {
             return down[Self.plugin(of: problem["integration"]?.string ?? "")] != nil
         }
         // A file that is not there, or is not taken; that it crashes is something else.
-        guard code == "plugin_refused" || code == "plugin_absent", let message = problem["message"]?.string else {
-            return false
-        }
-        return unloadable.contains { message.hasPrefix("Plugin \($0):") }
+        guard code == "plugin_refused" || code == "plugin_absent" else { return false }
+        return problem["plugin"]?.string.map(unloadable.contains) ?? false
     }
 
     /// `crm@second` is a connection of `crm`.

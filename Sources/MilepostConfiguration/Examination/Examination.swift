@@ -148,7 +148,7 @@ public struct Examination {
                 Finding(
                     .key, code: "kek", severity: .problem, what: "the key ring \(path) is not there",
                     cause: "it does not exist, or this user may not look",
-                    cure: FileStatus(path: configuration.dataDirectory + "/milepost.db") == nil
+                    cure: FileStatus.isAbsent(configuration.dataDirectory + "/milepost.db")
                         ? "run 'milepost init', which makes one for a new installation"
                         : "restore it from its own backup; only if it is lost for good: 'milepostd --make-key', after which each "
                             + "integration has to be connected again")

@@ -37,16 +37,17 @@ enum ConsentPage {
                     .utf8))
     }
 
+    /// Scalar by scalar: as characters a `<` and the sign before it may be one, which would then pass.
     private static func escape(_ text: String) -> String {
         var out = ""
-        for character in text {
-            switch character {
+        for scalar in text.unicodeScalars {
+            switch scalar {
             case "&": out += "&amp;"
             case "<": out += "&lt;"
             case ">": out += "&gt;"
             case "\"": out += "&quot;"
             case "'": out += "&#39;"
-            default: out.append(character)
+            default: out.unicodeScalars.append(scalar)
             }
         }
         return out

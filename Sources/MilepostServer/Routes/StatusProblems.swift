@@ -33,7 +33,7 @@ extension MilepostServer {
 
     private static func problem(
         _ code: String, _ message: String, _ cure: String, of connection: Connection? = nil, reason: String? = nil,
-        isWarning: Bool = false
+        plugin: String? = nil, isWarning: Bool = false
     ) -> JSONValue {
         var members: [String: JSONValue] = [
             "code": .string(code), "message": .string(message), "cure": .string(cure),
@@ -44,6 +44,7 @@ extension MilepostServer {
             members["integration"] = .string(connection.integration.description)
         }
         if let reason { members["reason_code"] = .string(reason) }
+        if let plugin { members["plugin"] = .string(plugin) }
         return .object(members)
     }
 
@@ -156,7 +157,7 @@ extension MilepostServer {
             problem(
                 "plugin_\($0["state"]?.string ?? "absent")",
                 "Plugin \($0["name"]?.string ?? "?"): \($0["reason"]?.string ?? "not loaded")",
-                "Mend what the sentence names, then run milepost reload.")
+                "Mend what the sentence names, then run milepost reload.", plugin: $0["name"]?.string)
         }
     }
 
